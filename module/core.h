@@ -1,0 +1,127 @@
+/* What the module's files share. module.c opens with a page on threads and lifetimes: read it first. */
+#ifndef KM_CORE_H
+#define KM_CORE_H
+
+#include "alloc.h"
+#include "kmapi.h"
+#include "map.h"
+
+/* ---- settings (config.c): CONFIG SET keymiss.<name> ---- */
+typedef struct {
+    long long miss_timeout_ms;
+    long long model_timeout_ms;
+    long long script_timeout_ms;
+    long long noworker_grace_ms;
+    long long queue_limit;
+    long long event_queue_limit;
+    int cache;
+} km_settings;
+extern km_settings km_config;
+int km_config_register(RedisModuleCtx *ctx);
+
+/* ---- counters (info.c): every field of INFO keymiss that only grows ---- */
+#define KM_COUNTERS(X)                                                                                       \
+    X(filter_hits, "GETs of a watched key that found it (they stay in the server's own GET)")                \
+    X(filter_misses, "GETs of a watched key that missed and became a question")                              \
+    X(flights_opened, "misses that opened a job")                                                            \
+    X(clients_coalesced, "clients that joined a job already open for their key")                             \
+    X(jobs_done, "jobs a worker answered")                                                                   \
+    X(jobs_failed, "jobs a worker reported as failed")                                                       \
+    X(jobs_abandoned, "jobs dropped because every client left before they were taken")                       \
+    X(jobs_requeued, "jobs given back because their worker's connection closed, or by KM.GIVEBACK")          \
+    X(jobs_lost, "jobs failed because their worker's connection closed twice")                               \
+    X(jobs_late, "answers that came after their job had ended")                                              \
+    X(clients_timed_out, "clients that waited longer than their time limit")                                 \
+    X(clients_disconnected, "clients that left while they waited")                                           \
+    X(refused_busy, "requests refused because the queue was full")                                           \
+    X(refused_noworker, "requests refused because no worker was attached")                                   \
+    X(events_triggered, "key events queued for a registration")                                              \
+    X(events_coalesced, "key events dropped because the same one was queued already")                        \
+    X(events_dropped, "key events dropped because the event queue was full")
+typedef struct {
+#define X(name, help) long long name;
+    KM_COUNTERS(X)
+#undef X
+} km_counters;
+extern km_counters km_stats;
+int km_info_register(RedisModuleCtx *ctx);
+
+/* ---- registrations and scripts (registry.c) ---- */
+typedef struct km_registration {
+    struct km_registration *next; /* newest first */
+    char *id, *script, *reader, *desc, *mode, *prefix, *events, *keytypes, *commands;
+    size_t prefix_len;
+    long long ordinal;
+    int is_miss; /* its events name keymiss */
+    /* Since this process started; not saved. */
+    long long triggered, done, failed, aborted, total_us, last_us;
+    char *last_error;
+} km_registration;
+
+int km_registry_register(RedisModuleCtx *ctx); /* KM.SCRIPT, KM.REGISTER, ... and the RDB part */
+int km_registry_count(void);
+int km_registry_scripts(void);
+extern int km_miss_count, km_event_count; /* registrations of each sort; 0 lets hot paths leave at once */
+km_registration *km_registry_first(void);
+km_registration *km_registry_by_id(const char *id);
+/* The registration that answers a miss of this key: the longest prefix, among equals the newest; or NULL. */
+km_registration *km_registry_for_miss(const char *key, size_t len);
+/* 1 if the comma separated list is empty or holds the word (any case). */
+int km_list_has(const char *list, const char *word);
+/* What workers watch to notice that registrations or models changed here. */
+extern long long km_epoch;
+void km_models_changed(void);
+
+/* ---- jobs (jobs.c) ---- */
+typedef enum { KM_JOB_MISS, KM_JOB_EVENT, KM_JOB_SCRIPT, KM_JOB_UNREGISTER, KM_JOB_MODEL } km_job_kind;
+
+typedef struct km_waiter { /* one blocked client */
+    struct km_waiter *next;
+    struct km_job *job;
+    RedisModuleBlockedClient *bc;
+} km_waiter;
+
+typedef struct km_job {
+    struct km_job *prev, *next; /* in the queue or among the running */
+    uint64_t id;
+    km_job_kind kind;
+    int running, attempts;
+    unsigned long long owner; /* the client id that pulled it */
+    mstime_t created_ms, taken_ms, deadline_ms;
+    char *registration, *event, *key;
+    size_t key_len;
+    RedisModuleString **payload;
+    int n_payload;
+    km_waiter *waiters;
+} km_job;
+
+int km_jobs_register(RedisModuleCtx *ctx); /* KM.PULL, KM.DONE, ... and the timer */
+/* Blocks the context's client on the key's job, opening it if there is none. Replies when refused. */
+int km_jobs_join_miss(RedisModuleCtx *ctx, km_registration *reg, const char *key, size_t len);
+void km_jobs_add_event(RedisModuleCtx *ctx, km_registration *reg, const char *event, const char *key, size_t len);
+/* Blocks the context's client on a job of its own (script, unregister, model). The payload is copied. */
+int km_jobs_submit(RedisModuleCtx *ctx, km_job_kind kind, RedisModuleString **payload, int n, long long timeout_ms);
+/* The same without a client; returns the job's id, or 0 when the queue is full. */
+uint64_t km_jobs_submit_detached(km_job_kind kind, RedisModuleString **payload, int n, long long timeout_ms);
+int km_submit_model_job(RedisModuleCtx *ctx, RedisModuleString **payload, int n_payload, long long timeout_ms);
+typedef struct {
+    long long workers, queued, events_queued, running, waiting, oldest_ms;
+} km_jobs_now;
+km_jobs_now km_jobs_snapshot(void);
+
+/* ---- the miss (miss.c), gears commands (gears.c), tensors and models (ai.h) ---- */
+int km_miss_register(RedisModuleCtx *ctx);
+int km_gears_register(RedisModuleCtx *ctx);
+
+/* 1 if this context cannot be blocked: MULTI, Lua, a module's call. */
+int km_cannot_block(RedisModuleCtx *ctx);
+
+typedef struct {
+    const char *name;
+    RedisModuleCmdFunc fn;
+    const char *flags;
+    int first, last, step; /* keys */
+} km_command;
+int km_commands_register(RedisModuleCtx *ctx, const km_command *table, int n);
+
+#endif

@@ -1,0 +1,129 @@
+/* RG.*: the commands people know. Scripts run on a worker; these only hand them over and show state. */
+#include <strings.h>
+
+#include "core.h"
+
+#define MAX_SCRIPT_BYTES (64 * 1024 * 1024)
+
+static int is_word(RedisModuleString *arg, const char *word) {
+    size_t len;
+    const char *bytes = RedisModule_StringPtrLen(arg, &len);
+    return len == strlen(word) && strncasecmp(bytes, word, len) == 0;
+}
+
+/* RG.PYEXECUTE source [UNBLOCKING] [ID id] [DESCRIPTION text] [UPGRADE] [REPLACE_WITH id]
+ *              [REQUIREMENTS name ...] */
+static int pyexecute_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    if (argc < 2) return RedisModule_WrongArity(ctx);
+    int unblocking = 0, i = 2;
+    for (; i < argc; i++) {
+        if (is_word(argv[i], "unblocking")) {
+            unblocking = 1;
+        } else if (is_word(argv[i], "upgrade") || is_word(argv[i], "force_reinstall_requirements")) {
+            continue; /* a script uploaded again replaces its registrations anyway */
+        } else if (is_word(argv[i], "id") || is_word(argv[i], "description") || is_word(argv[i], "replace_with")) {
+            if (++i == argc) return RedisModule_ReplyWithError(ctx, "ERR ID, DESCRIPTION and REPLACE_WITH need a value");
+        } else if (is_word(argv[i], "requirements")) {
+            i++;
+            break;
+        } else {
+            return RedisModule_ReplyWithError(ctx, "ERR unknown option: the syntax is RG.PYEXECUTE source [UNBLOCKING] [ID id] "
+                                                   "[DESCRIPTION text] [UPGRADE] [REPLACE_WITH id] [REQUIREMENTS name ...]");
+        }
+    }
+    size_t len;
+    RedisModule_StringPtrLen(argv[1], &len);
+    if (len > MAX_SCRIPT_BYTES) return RedisModule_ReplyWithError(ctx, "ERR the script is larger than 64 MiB");
+    if (!unblocking && km_cannot_block(ctx))
+        return RedisModule_ReplyWithError(ctx, "ERR RG.PYEXECUTE cannot wait inside MULTI, a script or a module's call; use UNBLOCKING");
+    int n_requirements = argc - i;
+    int n = 2 + n_requirements;
+    RedisModuleString **payload = km_alloc(sizeof *payload * (size_t)n);
+    payload[0] = argv[1];
+    payload[1] = RedisModule_CreateString(ctx, unblocking ? "1" : "0", 1);
+    for (int k = 0; k < n_requirements; k++) payload[2 + k] = argv[i + k];
+    if (unblocking) {
+        uint64_t id = km_jobs_submit_detached(KM_JOB_SCRIPT, payload, n, km_config.script_timeout_ms);
+        if (id == 0) {
+            RedisModule_ReplyWithError(ctx, "BUSY the job queue is full: try again later, or raise keymiss.queue-limit");
+        } else {
+            RedisModuleString *text = RedisModule_CreateStringPrintf(ctx, "%llu", (unsigned long long)id);
+            RedisModule_ReplyWithString(ctx, text);
+            RedisModule_FreeString(ctx, text);
+        }
+    } else {
+        km_jobs_submit(ctx, KM_JOB_SCRIPT, payload, n, km_config.script_timeout_ms);
+    }
+    RedisModule_FreeString(ctx, payload[1]);
+    km_free(payload);
+    return REDISMODULE_OK;
+}
+
+/* RG.UNREGISTER id: on every shard, so a worker does it. KM.UNREGISTER does it on this one alone. */
+static int unregister_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    if (argc != 2) return RedisModule_WrongArity(ctx);
+    if (!km_registry_by_id(RedisModule_StringPtrLen(argv[1], NULL)))
+        return RedisModule_ReplyWithError(ctx, "ERR unknown registration: RG.DUMPREGISTRATIONS lists the ids");
+    if (km_cannot_block(ctx))
+        return RedisModule_ReplyWithError(ctx, "ERR RG.UNREGISTER cannot wait inside MULTI, a script or a module's call");
+    return km_jobs_submit(ctx, KM_JOB_UNREGISTER, argv + 1, 1, km_config.script_timeout_ms);
+}
+
+static void reply_field(RedisModuleCtx *ctx, const char *name, const char *value) {
+    RedisModule_ReplyWithCString(ctx, name);
+    if (value && value[0])
+        RedisModule_ReplyWithCString(ctx, value);
+    else
+        RedisModule_ReplyWithNull(ctx);
+}
+
+static void reply_number(RedisModuleCtx *ctx, const char *name, long long value) {
+    RedisModule_ReplyWithCString(ctx, name);
+    RedisModule_ReplyWithLongLong(ctx, value);
+}
+
+/* RG.DUMPREGISTRATIONS */
+static int dumpregistrations_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    (void)argv;
+    if (argc != 1) return RedisModule_WrongArity(ctx);
+    RedisModule_ReplyWithArray(ctx, km_registry_count());
+    for (km_registration *reg = km_registry_first(); reg; reg = reg->next) {
+        RedisModule_ReplyWithArray(ctx, 12); /* 6 names, 6 values */
+        reply_field(ctx, "id", reg->id);
+        reply_field(ctx, "reader", reg->reader);
+        reply_field(ctx, "desc", reg->desc);
+        RedisModule_ReplyWithCString(ctx, "RegistrationData");
+        RedisModule_ReplyWithArray(ctx, 20);
+        reply_field(ctx, "mode", reg->mode);
+        reply_number(ctx, "numTriggered", reg->triggered);
+        reply_number(ctx, "numSuccess", reg->done);
+        reply_number(ctx, "numFailures", reg->failed);
+        reply_number(ctx, "numAborted", reg->aborted);
+        reply_number(ctx, "lastRunDurationMS", reg->last_us / 1000);
+        reply_number(ctx, "totalRunDurationMS", reg->total_us / 1000);
+        long long ended = reg->done + reg->failed;
+        reply_number(ctx, "avgRunDurationMS", ended ? reg->total_us / ended / 1000 : 0);
+        reply_field(ctx, "lastError", reg->last_error);
+        RedisModule_ReplyWithCString(ctx, "args");
+        RedisModule_ReplyWithArray(ctx, 8);
+        RedisModuleString *pattern = RedisModule_CreateStringPrintf(ctx, "%s*", reg->prefix);
+        RedisModule_ReplyWithCString(ctx, "regex");
+        RedisModule_ReplyWithString(ctx, pattern);
+        RedisModule_FreeString(ctx, pattern);
+        reply_field(ctx, "eventTypes", reg->events);
+        reply_field(ctx, "keyTypes", reg->keytypes);
+        reply_field(ctx, "hookCommands", reg->commands);
+        reply_field(ctx, "PD", reg->script);
+        reply_field(ctx, "ExecutionThreadPool", "DefaultPool");
+    }
+    return REDISMODULE_OK;
+}
+
+int km_gears_register(RedisModuleCtx *ctx) {
+    static const km_command commands[] = {
+        {"rg.pyexecute", pyexecute_command, "write deny-oom admin", 0, 0, 0},
+        {"rg.unregister", unregister_command, "write admin", 0, 0, 0},
+        {"rg.dumpregistrations", dumpregistrations_command, "readonly", 0, 0, 0},
+    };
+    return km_commands_register(ctx, commands, 3);
+}

@@ -1,0 +1,14 @@
+#include "kmapi.h"
+
+#define KM_DEFINE(ret, name, args) ret(*RedisModule_##name) args;
+KM_API(KM_DEFINE)
+
+const char *km_api_load(RedisModuleCtx *ctx) {
+    /* The context's first member is the look-up function: the ABI's one fixed point. */
+    int (*get_api)(const char *, void *) = ((int (**)(const char *, void *))(void *)ctx)[0];
+#define KM_LOOKUP(ret, name, args)                                                                           \
+    if (get_api("RedisModule_" #name, (void *)&RedisModule_##name) != REDISMODULE_OK)                        \
+        return #name;
+    KM_API(KM_LOOKUP)
+    return NULL;
+}

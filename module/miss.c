@@ -1,0 +1,112 @@
+/* The miss: a filter that turns the GET of a watched key that is not there into KM.MISS, and KM.MISS,
+ * which waits for the answer. And the other way a registration is triggered: key events. */
+#include "core.h"
+
+static RedisModuleCtx *filter_ctx; /* detached: the filter has no context of its own; database 0 */
+static RedisModuleString *miss_name;
+static int look_mode; /* how the filter opens a key without leaving a trace */
+
+int km_cannot_block(RedisModuleCtx *ctx) {
+    int flags = RedisModule_GetContextFlags(ctx);
+    return (flags & (REDISMODULE_CTX_FLAGS_DENY_BLOCKING | REDISMODULE_CTX_FLAGS_MULTI |
+                     REDISMODULE_CTX_FLAGS_LUA)) != 0;
+}
+
+/* Runs for every command of every client: the cheapest question first. */
+static void filter(RedisModuleCommandFilterCtx *fctx) {
+    if (km_miss_count == 0 || RedisModule_CommandFilterArgsCount(fctx) != 2) return;
+    size_t len;
+    const char *name = RedisModule_StringPtrLen(RedisModule_CommandFilterArgGet(fctx, 0), &len);
+    if (len != 3 || (name[0] | 32) != 'g' || (name[1] | 32) != 'e' || (name[2] | 32) != 't') return;
+    RedisModuleString *key = RedisModule_CommandFilterArgGet(fctx, 1);
+    const char *bytes = RedisModule_StringPtrLen(key, &len);
+    if (!km_registry_for_miss(bytes, len)) return;
+    RedisModuleKey *found = RedisModule_OpenKey(filter_ctx, key, look_mode);
+    int type = RedisModule_KeyType(found);
+    RedisModule_CloseKey(found);
+    if (type != REDISMODULE_KEYTYPE_EMPTY) {
+        km_stats.filter_hits++;
+        return;
+    }
+    RedisModule_RetainString(NULL, miss_name);
+    RedisModule_CommandFilterArgReplace(fctx, 0, miss_name);
+}
+
+/* KM.MISS key: GET, but a key that is not there is asked of a worker. */
+static int miss_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    if (argc != 2) return RedisModule_WrongArity(ctx);
+    RedisModuleKey *key = RedisModule_OpenKey(ctx, argv[1], REDISMODULE_READ);
+    int type = RedisModule_KeyType(key);
+    if (type == REDISMODULE_KEYTYPE_STRING) {
+        size_t len;
+        char *value = RedisModule_StringDMA(key, &len, REDISMODULE_READ);
+        RedisModule_ReplyWithStringBuffer(ctx, value, len);
+        RedisModule_CloseKey(key);
+        return REDISMODULE_OK;
+    }
+    RedisModule_CloseKey(key);
+    if (type != REDISMODULE_KEYTYPE_EMPTY) return RedisModule_ReplyWithError(ctx, REDISMODULE_ERRORMSG_WRONGTYPE);
+    if (km_cannot_block(ctx) || (RedisModule_GetContextFlags(ctx) & REDISMODULE_CTX_FLAGS_SLAVE) ||
+        RedisModule_GetSelectedDb(ctx) != 0)
+        return RedisModule_ReplyWithNull(ctx);
+    size_t len;
+    const char *bytes = RedisModule_StringPtrLen(argv[1], &len);
+    km_registration *reg = km_registry_for_miss(bytes, len);
+    if (!reg) return RedisModule_ReplyWithNull(ctx);
+    km_stats.filter_misses++;
+    return km_jobs_join_miss(ctx, reg, bytes, len);
+}
+
+static const char *type_name(RedisModuleCtx *ctx, RedisModuleString *key) {
+    static const char *const names[] = {"empty", "string", "list", "hash", "set", "zset", "module", "stream"};
+    RedisModuleKey *open = RedisModule_OpenKey(
+        ctx, key, REDISMODULE_READ | REDISMODULE_OPEN_KEY_NOTOUCH | REDISMODULE_OPEN_KEY_NOSTATS | REDISMODULE_OPEN_KEY_NONOTIFY);
+    int type = RedisModule_KeyType(open);
+    RedisModule_CloseKey(open);
+    return names[type >= 0 && type < 8 ? type : 0];
+}
+
+static int key_event(RedisModuleCtx *ctx, int type, const char *event, RedisModuleString *key) {
+    (void)type;
+    if (km_event_count == 0) return REDISMODULE_OK;
+    if (RedisModule_GetSelectedDb(ctx) != 0 ||
+        (RedisModule_GetContextFlags(ctx) & (REDISMODULE_CTX_FLAGS_SLAVE | REDISMODULE_CTX_FLAGS_LOADING)))
+        return REDISMODULE_OK;
+    size_t len;
+    const char *bytes = RedisModule_StringPtrLen(key, &len);
+    const char *name = NULL; /* looked up once, and only if a registration asks */
+    for (km_registration *reg = km_registry_first(); reg; reg = reg->next) {
+        if (reg->is_miss || len < reg->prefix_len || memcmp(bytes, reg->prefix, reg->prefix_len) != 0) continue;
+        if (!km_list_has(reg->events, event)) continue;
+        if (reg->keytypes[0]) {
+            if (!name) name = type_name(ctx, key);
+            /* A deleted key has no type left: its event goes to those that asked for it by name. */
+            int deleted = strcmp(name, "empty") == 0 && reg->events[0];
+            if (!deleted && !km_list_has(reg->keytypes, name)) continue;
+        }
+        km_jobs_add_event(ctx, reg, event, bytes, len);
+    }
+    return REDISMODULE_OK;
+}
+
+int km_miss_register(RedisModuleCtx *ctx) {
+    static const km_command commands[] = {{"km.miss", miss_command, "readonly fast", 1, 1, 1}};
+    if (km_commands_register(ctx, commands, 1) != REDISMODULE_OK) return REDISMODULE_ERR;
+    filter_ctx = RedisModule_GetDetachedThreadSafeContext(ctx);
+    miss_name = RedisModule_CreateString(NULL, "km.miss", 7);
+    /* The look must not count as a hit or miss of its own, nor move the key's last use. From 7.2 there are
+     * flags for that; in 7.0 opening for writing has the same effect (and, with implicit signals off,
+     * closing it again tells no WATCH). */
+    look_mode = REDISMODULE_OPEN_KEY_NOTOUCH;
+    if (RedisModule_GetServerVersion() >= 0x00070200)
+        look_mode |= REDISMODULE_READ | REDISMODULE_OPEN_KEY_NOSTATS | REDISMODULE_OPEN_KEY_NONOTIFY;
+    else
+        look_mode |= REDISMODULE_READ | REDISMODULE_WRITE;
+    if (!RedisModule_RegisterCommandFilter(ctx, filter, REDISMODULE_CMDFILTER_NOSELF)) return REDISMODULE_ERR;
+    return RedisModule_SubscribeToKeyspaceEvents(
+        ctx,
+        REDISMODULE_NOTIFY_GENERIC | REDISMODULE_NOTIFY_STRING | REDISMODULE_NOTIFY_LIST | REDISMODULE_NOTIFY_SET |
+            REDISMODULE_NOTIFY_HASH | REDISMODULE_NOTIFY_ZSET | REDISMODULE_NOTIFY_STREAM |
+            REDISMODULE_NOTIFY_EXPIRED | REDISMODULE_NOTIFY_EVICTED | REDISMODULE_NOTIFY_MODULE,
+        key_event);
+}

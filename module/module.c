@@ -1,0 +1,68 @@
+/* Keymiss: the module in every shard. Start reading here.
+ *
+ * Threads. There is one: the server's main thread. Every command, callback, filter, timer and event
+ * of this module runs on it, so there is no lock and no race between them. The only thing that happens
+ * elsewhere is an RDB or AOF child (fork), which sees a copy of memory and only reads. What takes long,
+ * Python and models, runs in worker processes that are clients of the server.
+ *
+ * Lifetimes.
+ *  - A job (jobs.c) lives from the request until exactly one of: answered (KM.DONE), failed (KM.FAIL, or
+ *    its worker's connection closed twice), refused (no worker), abandoned (every client left before it was
+ *    taken), forgotten (all clients timed out while it ran, and as long again). It is in `by_id`, and in one
+ *    of the lists questions, events, running; a miss also in `flights` by key until it ends.
+ *  - A waiter is one blocked client of a job. It leaves exactly once: answered (we call UnblockClient and
+ *    drop it), timed out (the server calls the timeout callback and unblocks the client itself; we must
+ *    not), or disconnected (the callback; we call UnblockClient to let the handle go). It is found by its
+ *    handle in `waiters`; a handle that is not there has been answered, and a late callback for it is void.
+ *  - An answer is shared by all clients of a job and counted; the server frees each one's share through
+ *    the free callback, whether or not the reply could be delivered.
+ *  - A puller is a worker's connection waiting in KM.PULL. When it is woken it is unlinked at once and
+ *    takes its jobs in its reply callback; if it disconnects in between, it has taken none.
+ *  - No key is kept open across a block; the reply comes from the worker's answer, and a key is opened anew
+ *    by every command. Registrations are named by id in jobs and looked up again when one ends.
+ *
+ * Known races, none of them in memory: a worker may answer a job whose clients have gone (KM.DONE returns
+ * 0); a key may appear between a miss and its answer (the clients get the worker's answer, later GETs the
+ * key); a replica promoted in between knows no jobs (the clients' connections are to the old master).
+ *
+ * Rejected: an interpreter or a model inside the server (its crash would take the data down); threads here
+ * (nothing to run on them); blocking on the key (BlockClientOnKeys) instead of a job (an answer that is not
+ * cached would wake nobody); answering from the keymiss notification (the client has its nil by then). */
+#include "ai.h"
+#include "core.h"
+
+int km_commands_register(RedisModuleCtx *ctx, const km_command *table, int n) {
+    for (int i = 0; i < n; i++) {
+        const km_command *c = &table[i];
+        if (RedisModule_CreateCommand(ctx, c->name, c->fn, c->flags, c->first, c->last, c->step) != REDISMODULE_OK)
+            return REDISMODULE_ERR;
+    }
+    return REDISMODULE_OK;
+}
+
+__attribute__((visibility("default"))) int RedisModule_OnLoad(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
+
+int RedisModule_OnLoad(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    (void)argv;
+    const char *missing = km_api_load(ctx);
+    if (missing) {
+        if (RedisModule_Log)
+            RedisModule_Log(ctx, "warning", "keymiss: this server lacks RedisModule_%s: redis-server 7.0 or valkey-server 8.0 is needed", missing);
+        return REDISMODULE_ERR;
+    }
+    if (RedisModule_IsModuleNameBusy("keymiss")) return REDISMODULE_ERR;
+    RedisModule_SetModuleAttribs(ctx, "keymiss", 1, REDISMODULE_APIVER_1);
+    if (argc != 0) {
+        RedisModule_Log(ctx, "warning", "keymiss: takes no load arguments: set keymiss.<name> in the server's configuration");
+        return REDISMODULE_ERR;
+    }
+    RedisModule_SetModuleOptions(ctx, REDISMODULE_OPTIONS_HANDLE_IO_ERRORS | REDISMODULE_OPTION_NO_IMPLICIT_SIGNAL_MODIFIED);
+    if (km_config_register(ctx) != REDISMODULE_OK || km_registry_register(ctx) != REDISMODULE_OK ||
+        km_jobs_register(ctx) != REDISMODULE_OK || km_gears_register(ctx) != REDISMODULE_OK ||
+        km_ai_register(ctx) != REDISMODULE_OK || km_info_register(ctx) != REDISMODULE_OK ||
+        km_miss_register(ctx) != REDISMODULE_OK) {
+        RedisModule_Log(ctx, "warning", "keymiss: could not register its commands, types or settings");
+        return REDISMODULE_ERR;
+    }
+    return REDISMODULE_OK;
+}

@@ -1,0 +1,403 @@
+/* Scripts and registrations: kept in memory, in the RDB's auxiliary part, and in the replication stream. */
+#include <strings.h>
+
+#include "core.h"
+
+#define RDB_VERSION 1
+#define MAX_REGISTRATIONS 10000
+#define MAX_FIELD_BYTES (64 * 1024)
+#define MAX_SCRIPT_BYTES (64 * 1024 * 1024)
+
+typedef struct script {
+    struct script *next;
+    char *sha1;
+    char *source;
+    size_t source_len;
+} script;
+
+static script *scripts;
+static int n_scripts;
+static km_registration *registrations; /* newest first */
+static int n_registrations;
+int km_miss_count, km_event_count;
+long long km_epoch = 1;
+
+void km_models_changed(void) { km_epoch++; }
+int km_registry_count(void) { return n_registrations; }
+int km_registry_scripts(void) { return n_scripts; }
+km_registration *km_registry_first(void) { return registrations; }
+
+km_registration *km_registry_by_id(const char *id) {
+    for (km_registration *reg = registrations; reg; reg = reg->next)
+        if (strcmp(reg->id, id) == 0) return reg;
+    return NULL;
+}
+
+int km_list_has(const char *list, const char *word) {
+    if (!list[0]) return 1;
+    size_t len = strlen(word);
+    for (const char *item = list; item;) {
+        const char *comma = strchr(item, ',');
+        size_t item_len = comma ? (size_t)(comma - item) : strlen(item);
+        if (item_len == len && strncasecmp(item, word, len) == 0) return 1;
+        item = comma ? comma + 1 : NULL;
+    }
+    return 0;
+}
+
+km_registration *km_registry_for_miss(const char *key, size_t len) {
+    km_registration *best = NULL;
+    for (km_registration *reg = registrations; reg; reg = reg->next) {
+        if (!reg->is_miss || reg->prefix_len > len || memcmp(reg->prefix, key, reg->prefix_len) != 0) continue;
+        if (!best || reg->prefix_len > best->prefix_len) best = reg;
+    }
+    return best;
+}
+
+static void registration_free(km_registration *reg) {
+    km_free(reg->id);
+    km_free(reg->script);
+    km_free(reg->reader);
+    km_free(reg->desc);
+    km_free(reg->mode);
+    km_free(reg->prefix);
+    km_free(reg->events);
+    km_free(reg->keytypes);
+    km_free(reg->commands);
+    km_free(reg->last_error);
+    km_free(reg);
+}
+
+static void recount(void) {
+    n_registrations = km_miss_count = km_event_count = 0;
+    for (km_registration *reg = registrations; reg; reg = reg->next) {
+        n_registrations++;
+        if (reg->is_miss)
+            km_miss_count++;
+        else
+            km_event_count++;
+    }
+    km_epoch++;
+}
+
+/* The same registration, made again: the same call of the same script, or the same described one. */
+static int is_same(const km_registration *a, const km_registration *b) {
+    if (strcmp(a->id, b->id) == 0) return 1;
+    if (a->ordinal == b->ordinal && strcmp(a->script, b->script) == 0) return 1;
+    return a->desc[0] && strcmp(a->desc, b->desc) == 0 && strcmp(a->reader, b->reader) == 0 &&
+           strcmp(a->prefix, b->prefix) == 0;
+}
+
+static void add_registration(km_registration *reg) {
+    for (km_registration **link = &registrations; *link;) {
+        km_registration *old = *link;
+        if (is_same(old, reg)) {
+            *link = old->next;
+            registration_free(old);
+        } else {
+            link = &old->next;
+        }
+    }
+    size_t len = strlen(reg->prefix);
+    if (len && reg->prefix[len - 1] == '*') reg->prefix[--len] = '\0';
+    reg->prefix_len = len;
+    reg->is_miss = reg->events[0] && km_list_has(reg->events, "keymiss");
+    reg->next = registrations;
+    registrations = reg;
+    recount();
+}
+
+static script *find_script(const char *sha1) {
+    for (script *s = scripts; s; s = s->next)
+        if (strcmp(s->sha1, sha1) == 0) return s;
+    return NULL;
+}
+
+static int script_used(const char *sha1) {
+    for (km_registration *reg = registrations; reg; reg = reg->next)
+        if (strcmp(reg->script, sha1) == 0) return 1;
+    return 0;
+}
+
+static void script_free(script *s) {
+    km_free(s->sha1);
+    km_free(s->source);
+    km_free(s);
+}
+
+/* Scripts that no registration needs any more go, except the one that was just set. */
+static void drop_unused_scripts(const char *keep) {
+    for (script **link = &scripts; *link;) {
+        script *s = *link;
+        if (script_used(s->sha1) || (keep && strcmp(keep, s->sha1) == 0)) {
+            link = &s->next;
+        } else {
+            *link = s->next;
+            script_free(s);
+            n_scripts--;
+        }
+    }
+}
+
+static void add_script(const char *sha1, const char *source, size_t len) {
+    if (find_script(sha1)) return;
+    script *s = km_calloc(1, sizeof *s);
+    s->sha1 = km_memdup0(sha1, strlen(sha1));
+    s->source = km_memdup0(source, len);
+    s->source_len = len;
+    s->next = scripts;
+    scripts = s;
+    n_scripts++;
+}
+
+static void clear_all(void) {
+    while (registrations) {
+        km_registration *next = registrations->next;
+        registration_free(registrations);
+        registrations = next;
+    }
+    drop_unused_scripts(NULL);
+    recount();
+}
+
+static int is_sha1(RedisModuleString *arg) {
+    size_t len;
+    const char *s = RedisModule_StringPtrLen(arg, &len);
+    return len == 40 && strspn(s, "0123456789abcdef") == 40;
+}
+
+/* KM.SCRIPT SET sha1 source | GET sha1 | LIST */
+static int script_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    if (argc < 2) return RedisModule_WrongArity(ctx);
+    const char *verb = RedisModule_StringPtrLen(argv[1], NULL);
+    if (strcasecmp(verb, "list") == 0 && argc == 2) {
+        RedisModule_ReplyWithArray(ctx, n_scripts);
+        for (script *s = scripts; s; s = s->next) RedisModule_ReplyWithCString(ctx, s->sha1);
+        return REDISMODULE_OK;
+    }
+    int is_set = strcasecmp(verb, "set") == 0;
+    if (!is_set && strcasecmp(verb, "get") != 0)
+        return RedisModule_ReplyWithError(ctx, "ERR the syntax is KM.SCRIPT SET sha1 source | GET sha1 | LIST");
+    if (argc != (is_set ? 4 : 3)) return RedisModule_WrongArity(ctx);
+    if (!is_sha1(argv[2])) return RedisModule_ReplyWithError(ctx, "ERR the sha1 must be 40 lower-case hex digits");
+    const char *sha1 = RedisModule_StringPtrLen(argv[2], NULL);
+    if (!is_set) {
+        script *s = find_script(sha1);
+        return s ? RedisModule_ReplyWithStringBuffer(ctx, s->source, s->source_len) : RedisModule_ReplyWithNull(ctx);
+    }
+    size_t len;
+    const char *source = RedisModule_StringPtrLen(argv[3], &len);
+    if (len > MAX_SCRIPT_BYTES) return RedisModule_ReplyWithError(ctx, "ERR the script is larger than 64 MiB");
+    drop_unused_scripts(sha1);
+    add_script(sha1, source, len);
+    RedisModule_ReplicateVerbatim(ctx);
+    return RedisModule_ReplyWithSimpleString(ctx, "OK");
+}
+
+/* KM.REGISTER id sha1 ordinal reader desc mode prefix events keytypes commands */
+static int register_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    if (argc != 11) return RedisModule_WrongArity(ctx);
+    for (int i = 1; i < argc; i++) {
+        size_t len;
+        const char *s = RedisModule_StringPtrLen(argv[i], &len);
+        if (len > MAX_FIELD_BYTES || strlen(s) != len)
+            return RedisModule_ReplyWithError(ctx, "ERR a field of a registration is at most 64 KiB and holds no NUL");
+    }
+    long long ordinal;
+    if (!is_sha1(argv[2]) || !find_script(RedisModule_StringPtrLen(argv[2], NULL)))
+        return RedisModule_ReplyWithError(ctx, "ERR unknown script: store it first with KM.SCRIPT SET");
+    if (RedisModule_StringToLongLong(argv[3], &ordinal) != REDISMODULE_OK || ordinal < 0)
+        return RedisModule_ReplyWithError(ctx, "ERR the ordinal must be a whole number, 0 or more");
+    const char *id = RedisModule_StringPtrLen(argv[1], NULL);
+    if (!id[0]) return RedisModule_ReplyWithError(ctx, "ERR the id must not be empty");
+    if (n_registrations >= MAX_REGISTRATIONS && !km_registry_by_id(id))
+        return RedisModule_ReplyWithError(ctx, "ERR there are 10000 registrations already");
+    km_registration *reg = km_calloc(1, sizeof *reg);
+    char **fields[] = {&reg->id, &reg->script, NULL, &reg->reader, &reg->desc,
+                       &reg->mode, &reg->prefix, &reg->events, &reg->keytypes, &reg->commands};
+    for (int i = 0; i < 10; i++) {
+        if (!fields[i]) continue;
+        size_t len;
+        const char *s = RedisModule_StringPtrLen(argv[1 + i], &len);
+        *fields[i] = km_memdup0(s, len);
+    }
+    reg->ordinal = ordinal;
+    add_registration(reg);
+    RedisModule_ReplicateVerbatim(ctx);
+    return RedisModule_ReplyWithSimpleString(ctx, "OK");
+}
+
+/* KM.UNREGISTER id */
+static int unregister_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    if (argc != 2) return RedisModule_WrongArity(ctx);
+    const char *id = RedisModule_StringPtrLen(argv[1], NULL);
+    for (km_registration **link = &registrations; *link; link = &(*link)->next) {
+        km_registration *reg = *link;
+        if (strcmp(reg->id, id) != 0) continue;
+        *link = reg->next;
+        registration_free(reg);
+        drop_unused_scripts(NULL);
+        recount();
+        RedisModule_ReplicateVerbatim(ctx);
+        return RedisModule_ReplyWithSimpleString(ctx, "OK");
+    }
+    return RedisModule_ReplyWithError(ctx, "ERR unknown registration");
+}
+
+/* KM.REGISTRATIONS */
+static int registrations_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    (void)argv;
+    if (argc != 1) return RedisModule_WrongArity(ctx);
+    RedisModule_ReplyWithArray(ctx, n_registrations);
+    for (km_registration *reg = registrations; reg; reg = reg->next) {
+        RedisModule_ReplyWithArray(ctx, 10);
+        RedisModule_ReplyWithCString(ctx, reg->id);
+        RedisModule_ReplyWithCString(ctx, reg->script);
+        RedisModule_ReplyWithLongLong(ctx, reg->ordinal);
+        RedisModule_ReplyWithCString(ctx, reg->reader);
+        RedisModule_ReplyWithCString(ctx, reg->desc);
+        RedisModule_ReplyWithCString(ctx, reg->mode);
+        RedisModule_ReplyWithCString(ctx, reg->prefix);
+        RedisModule_ReplyWithCString(ctx, reg->events);
+        RedisModule_ReplyWithCString(ctx, reg->keytypes);
+        RedisModule_ReplyWithCString(ctx, reg->commands);
+    }
+    return REDISMODULE_OK;
+}
+
+/* KM.EPOCH */
+static int epoch_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    (void)argv;
+    if (argc != 1) return RedisModule_WrongArity(ctx);
+    return RedisModule_ReplyWithLongLong(ctx, km_epoch);
+}
+
+/* ---- RDB: an auxiliary part, so that registrations take no key and no slot ---- */
+
+static void save_text(RedisModuleIO *rdb, const char *s) { RedisModule_SaveStringBuffer(rdb, s, strlen(s)); }
+
+static void aux_save(RedisModuleIO *rdb, int when) {
+    (void)when;
+    RedisModule_SaveUnsigned(rdb, (uint64_t)n_scripts);
+    for (script *s = scripts; s; s = s->next) {
+        save_text(rdb, s->sha1);
+        RedisModule_SaveStringBuffer(rdb, s->source, s->source_len);
+    }
+    RedisModule_SaveUnsigned(rdb, (uint64_t)n_registrations);
+    for (km_registration *reg = registrations; reg; reg = reg->next) {
+        const char *fields[] = {reg->id, reg->script, reg->reader, reg->desc, reg->mode,
+                                reg->prefix, reg->events, reg->keytypes, reg->commands};
+        RedisModule_SaveUnsigned(rdb, (uint64_t)reg->ordinal);
+        for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) save_text(rdb, fields[i]);
+    }
+}
+
+/* A text of the RDB, bounded; NULL when it is not one. */
+static char *load_text(RedisModuleIO *rdb, size_t max, size_t *len_out) {
+    size_t len = 0;
+    char *raw = RedisModule_LoadStringBuffer(rdb, &len);
+    if (!raw) return NULL;
+    char *text = NULL;
+    if (!RedisModule_IsIOError(rdb) && len <= max && !memchr(raw, 0, len_out ? 0 : len)) text = km_memdup0(raw, len);
+    RedisModule_Free(raw);
+    if (text && len_out) *len_out = len;
+    return text;
+}
+
+static int load_failed(RedisModuleIO *rdb, const char *what) {
+    RedisModule_LogIOError(rdb, "warning", "keymiss: the RDB's registrations are damaged: %s", what);
+    return REDISMODULE_ERR;
+}
+
+static int aux_load(RedisModuleIO *rdb, int encver, int when) {
+    (void)when;
+    if (encver != RDB_VERSION) return load_failed(rdb, "a version this module does not know");
+    clear_all();
+    uint64_t n = RedisModule_LoadUnsigned(rdb);
+    if (RedisModule_IsIOError(rdb) || n > MAX_REGISTRATIONS) return load_failed(rdb, "the number of scripts");
+    for (uint64_t i = 0; i < n; i++) {
+        size_t len = 0;
+        char *sha1 = load_text(rdb, 40, NULL);
+        char *source = sha1 ? load_text(rdb, MAX_SCRIPT_BYTES, &len) : NULL;
+        if (source) add_script(sha1, source, len);
+        km_free(sha1);
+        km_free(source);
+        if (!source) return load_failed(rdb, "a script");
+    }
+    n = RedisModule_LoadUnsigned(rdb);
+    if (RedisModule_IsIOError(rdb) || n > MAX_REGISTRATIONS) return load_failed(rdb, "the number of registrations");
+    km_registration *newest = NULL, **tail = &newest; /* saved newest first */
+    int bad = 0;
+    for (uint64_t i = 0; i < n && !bad; i++) {
+        km_registration *reg = km_calloc(1, sizeof *reg);
+        reg->ordinal = (long long)RedisModule_LoadUnsigned(rdb);
+        char **fields[] = {&reg->id, &reg->script, &reg->reader, &reg->desc, &reg->mode,
+                           &reg->prefix, &reg->events, &reg->keytypes, &reg->commands};
+        for (size_t k = 0; k < sizeof fields / sizeof *fields && !bad; k++) {
+            *fields[k] = RedisModule_IsIOError(rdb) ? NULL : load_text(rdb, MAX_FIELD_BYTES, NULL);
+            bad = *fields[k] == NULL;
+        }
+        if (bad) {
+            registration_free(reg);
+        } else {
+            *tail = reg;
+            tail = &reg->next;
+        }
+    }
+    /* Added oldest first, so that the order is the saved one. */
+    km_registration *oldest = NULL;
+    while (newest) {
+        km_registration *next = newest->next;
+        newest->next = oldest;
+        oldest = newest;
+        newest = next;
+    }
+    while (oldest) {
+        km_registration *next = oldest->next;
+        if (bad)
+            registration_free(oldest);
+        else
+            add_registration(oldest);
+        oldest = next;
+    }
+    return bad ? load_failed(rdb, "a registration") : REDISMODULE_OK;
+}
+
+/* The type has no values: it is only the owner of the auxiliary part. */
+static void *no_load(RedisModuleIO *rdb, int encver) {
+    (void)rdb;
+    (void)encver;
+    return NULL;
+}
+static void no_save(RedisModuleIO *rdb, void *value) {
+    (void)rdb;
+    (void)value;
+}
+static void no_rewrite(RedisModuleIO *aof, RedisModuleString *key, void *value) {
+    (void)aof;
+    (void)key;
+    (void)value;
+}
+static void no_free(void *value) { (void)value; }
+
+int km_registry_register(RedisModuleCtx *ctx) {
+    RedisModuleTypeMethods methods = {
+        .version = REDISMODULE_TYPE_METHOD_VERSION,
+        .rdb_load = no_load,
+        .rdb_save = no_save,
+        .aof_rewrite = no_rewrite,
+        .free = no_free,
+        .aux_load = aux_load,
+        .aux_save = aux_save,
+        .aux_save_triggers = REDISMODULE_AUX_BEFORE_RDB,
+    };
+    if (!RedisModule_CreateDataType(ctx, "km-gearsr", RDB_VERSION, &methods)) return REDISMODULE_ERR;
+    static const km_command commands[] = {
+        {"km.script", script_command, "write deny-oom admin", 0, 0, 0},
+        {"km.register", register_command, "write deny-oom admin", 0, 0, 0},
+        {"km.unregister", unregister_command, "write admin", 0, 0, 0},
+        {"km.registrations", registrations_command, "readonly", 0, 0, 0},
+        {"km.epoch", epoch_command, "readonly fast", 0, 0, 0},
+    };
+    return km_commands_register(ctx, commands, 5);
+}
