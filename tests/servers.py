@@ -1,0 +1,448 @@
+"""Real servers for the tests: one shard, a cluster, a worker. Nothing here is a mock.
+
+Every process gets free loopback ports, its own temporary folder and its own log, is stopped by its
+own process id only, and leaves the tail of its log in the report of a test that failed.
+
+Environment:
+    KEYMISS_TEST_SERVER     redis (default) or valkey, or the path of a server binary
+    KEYMISS_MODULE          path of the module to load; unset: built by `make -C module`, once
+    KEYMISS_SERVER_PRELOAD  LD_PRELOAD of the server process only (libasan.so for the asan build)
+"""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import redis
+from redis.backoff import NoBackoff
+from redis.cluster import ClusterNode, RedisCluster
+from redis.retry import Retry
+
+REPO = Path(__file__).resolve().parent.parent
+START_TIMEOUT_S = 30.0
+LOG_TAIL_BYTES = 6000
+PORT_RANGE = (11000, 19999)  # + 10000 for the cluster bus: below the ephemeral ports and 30001-30008
+
+T = TypeVar("T")
+
+
+def wait_until(
+    condition: Callable[[], T], timeout_s: float = 10.0, what: str = "", pause_s: float = 0.02
+) -> T:
+    """Calls condition until it returns something true, and returns that.
+
+    Connection errors count as "not yet". Raises AssertionError after timeout_s seconds.
+    """
+    deadline = time.monotonic() + timeout_s
+    last: Any = None
+    while True:
+        try:
+            last = condition()
+            if last:
+                return last
+        except (redis.exceptions.RedisError, OSError) as error:
+            last = error
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout_s} s: {what or condition}; last: {last!r}")
+        time.sleep(pause_s)
+
+
+def server_binary(kind: str | None = None) -> str:
+    """The path of the server to test: kind, else KEYMISS_TEST_SERVER, else redis-server."""
+    kind = kind or os.environ.get("KEYMISS_TEST_SERVER") or "redis"
+    found = shutil.which({"redis": "redis-server", "valkey": "valkey-server"}.get(kind, kind))
+    if not found:
+        raise RuntimeError(f"the server '{kind}' is not installed (redis-server or valkey-server)")
+    return found
+
+
+@lru_cache(maxsize=1)
+def module_path() -> Path:
+    """The module to load: KEYMISS_MODULE, else module/keymiss.so, brought up to date by make (once a run)."""
+    given = os.environ.get("KEYMISS_MODULE")
+    if given:
+        return Path(given).resolve()
+    built = subprocess.run(["make", "-s", "-C", str(REPO / "module")], capture_output=True, text=True)
+    if built.returncode:
+        raise RuntimeError(f"make -C module failed:\n{built.stdout}{built.stderr}")
+    return REPO / "module" / "keymiss.so"
+
+
+_given_ports: set[int] = set()
+_port_lock = threading.Lock()
+
+
+def free_port() -> int:
+    """A loopback port that is free, as is its cluster bus port (port + 10000)."""
+    with _port_lock:
+        for _ in range(500):
+            port = random.randint(*PORT_RANGE)
+            if port in _given_ports:
+                continue
+            try:
+                for number in (port, port + 10000):
+                    with socket.socket() as probe:
+                        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                        probe.bind(("127.0.0.1", number))
+            except OSError:
+                continue
+            _given_ports.add(port)
+            return port
+    raise RuntimeError("no free port found")
+
+
+def connect(port: int, host: str = "127.0.0.1", **options: Any) -> redis.Redis:
+    """A client that speaks RESP2, returns bytes, and never repeats a command by itself."""
+    settings: dict[str, Any] = {
+        "socket_timeout": 60, "socket_connect_timeout": 5, "protocol": 2, "retry": Retry(NoBackoff(), 0),
+    }
+    return redis.Redis(host=host, port=port, **(settings | options))
+
+
+def keymiss_info(client: redis.Redis) -> dict[str, Any]:
+    """`INFO keymiss` as a dict, without the module's prefix: {'workers': 1, ...}."""
+    return {str(k).removeprefix("keymiss_"): v for k, v in client.info("keymiss").items()}
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+class Process:
+    """A child process with a temporary folder and a log file in it."""
+
+    seen: list[Process] = []  # every process of this test run that was not discarded: for the failure report
+
+    def __init__(self, name: str, env: Mapping[str, str] | None = None) -> None:
+        self.name = name
+        self.env = dict(env or {})
+        self.folder = Path(tempfile.mkdtemp(prefix=f"keymiss-{name}-"))
+        self.log = self.folder / "log"
+        self.process: subprocess.Popen[bytes] | None = None
+        Process.seen.append(self)
+
+    @property
+    def pid(self) -> int:
+        if self.process is None:
+            raise RuntimeError(f"{self.name} is not running")
+        return self.process.pid
+
+    @property
+    def alive(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def spawn(self, command: list[str], cwd: Path | None = None) -> None:
+        # A child started from a short-lived thread must not die with that thread (PDEATHSIG is per thread).
+        guard = _die_with_parent if threading.current_thread() is threading.main_thread() else None
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                command, cwd=cwd or self.folder, env={**os.environ, **self.env},
+                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, preexec_fn=guard,
+            )
+
+    def signal(self, number: int) -> None:
+        if self.alive:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """SIGKILL, and waits until it is gone."""
+        self.signal(signal.SIGKILL)
+        if self.process:
+            self.process.wait(10)
+
+    def terminate(self, timeout_s: float = 15.0) -> int | None:
+        """SIGTERM; returns the exit code. SIGKILL when it has not ended within timeout_s."""
+        if not self.process:
+            return None
+        self.signal(signal.SIGCONT)
+        self.signal(signal.SIGTERM)
+        try:
+            return self.process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return self.process.returncode
+
+    def log_text(self) -> str:
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
+
+    def tail(self) -> str:
+        return self.log_text()[-LOG_TAIL_BYTES:]
+
+    def discard(self) -> None:
+        """Removes the temporary folder; the process must have ended."""
+        if self in Process.seen:
+            Process.seen.remove(self)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _kill_leftovers() -> None:
+    for process in list(Process.seen):
+        process.kill()
+        process.discard()
+
+
+atexit.register(_kill_leftovers)
+
+
+def take_logs() -> str:
+    """The tails of the logs of all processes this run still knows (shown when a test fails)."""
+    return "\n".join(f"--- {p.name} (alive: {p.alive})\n{p.tail()}" for p in Process.seen)
+
+
+class RedisServer(Process):
+    """One real server with the module. `with RedisServer("--keymiss.queue-limit", "10") as server:`
+
+    Args are server arguments, as on its command line. module=False: a plain server without it.
+    """
+
+    def __init__(
+        self, *args: str, kind: str | None = None, module: bool = True, cluster: bool = False,
+        port: int | None = None, appendonly: bool = False, env: Mapping[str, str] | None = None,
+    ) -> None:
+        self.port = port or free_port()
+        super().__init__(f"server-{self.port}", env)
+        preload = os.environ.get("KEYMISS_SERVER_PRELOAD")
+        if preload:
+            self.env.setdefault("LD_PRELOAD", preload)
+            self.env.setdefault("ASAN_OPTIONS", "detect_leaks=0:abort_on_error=1:allocator_may_return_null=1")
+        self.binary = server_binary(kind)
+        self.command = [
+            self.binary, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder),
+            "--save", "", "--appendonly", "yes" if appendonly else "no", "--enable-debug-command", "yes",
+            "--enable-module-command", "yes",
+            "--repl-diskless-sync-delay", "0",
+        ]
+        if cluster:
+            self.command += [
+                "--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf",
+                "--cluster-node-timeout", "2000", "--cluster-replica-validity-factor", "0",
+            ]
+        if module:
+            self.command += ["--loadmodule", str(module_path())]
+        self.command += list(args)
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def start(self) -> Self:
+        self.spawn(self.command)
+
+        def ready() -> bool:
+            if not self.alive:
+                raise RuntimeError(f"{self.name} ended at start:\n{self.tail()}")
+            with connect(self.port) as client:
+                info = client.info()
+                return not info["loading"] and info["process_id"] == self.pid
+
+        wait_until(ready, START_TIMEOUT_S, f"{self.name} answers")
+        return self
+
+    def client(self, **options: Any) -> redis.Redis:
+        return connect(self.port, **options)
+
+    def shutdown(self, save: bool = True, timeout_s: float = 20.0) -> None:
+        """SHUTDOWN SAVE or NOSAVE, and waits until the process has ended."""
+        if not self.alive:
+            return
+        with connect(self.port) as client:
+            client.shutdown(save=save, nosave=not save)
+        assert self.process is not None
+        self.process.wait(timeout_s)
+
+    def restart(self, save: bool = True) -> Self:
+        """Stops it (SHUTDOWN SAVE unless save is False) and starts it again on the same port and data."""
+        self.shutdown(save)
+        return self.start()
+
+    def stop(self) -> None:
+        self.terminate()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _leave([self], error)
+
+
+def _leave(processes: Iterable[Process], error: BaseException | None) -> None:
+    """Stops processes; when an error is on its way out, its report gets their logs first."""
+    processes = list(processes)
+    if error is not None:
+        for process in processes:
+            error.add_note(f"--- log of {process.name} (alive: {process.alive})\n{process.tail()}")
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        process.discard()
+
+
+class RedisClusterServers:
+    """A real cluster: `with RedisClusterServers(masters=2, replicas=1) as cluster:` (replicas: per master).
+
+    `nodes` has the masters first, in slot order, then the replicas (replica i follows master i % masters).
+    """
+
+    def __init__(
+        self, *args: str, masters: int = 2, replicas: int = 0, kind: str | None = None,
+        module: bool = True, appendonly: bool = False,
+    ) -> None:
+        self.n_masters = masters
+        self.nodes = [
+            RedisServer(*args, kind=kind, module=module, cluster=True, appendonly=appendonly)
+            for _ in range(masters * (1 + replicas))
+        ]
+
+    @property
+    def masters(self) -> list[RedisServer]:
+        return self.nodes[: self.n_masters]
+
+    @property
+    def replicas(self) -> list[RedisServer]:
+        return self.nodes[self.n_masters:]
+
+    @property
+    def addresses(self) -> str:
+        """As KEYMISS_NODES wants it: host:port,host:port"""
+        return ",".join(node.address for node in self.nodes)
+
+    def client(self, **options: Any) -> RedisCluster:
+        startup = [ClusterNode("127.0.0.1", node.port) for node in self.nodes if node.alive]
+        return RedisCluster(startup_nodes=startup, **({"socket_timeout": 60, "protocol": 2} | options))
+
+    def server_of(self, key: str | bytes) -> RedisServer:
+        """The node that is master of key's slot now."""
+        with self.client() as client:
+            port = client.get_node_from_key(key.decode() if isinstance(key, bytes) else key).port
+        return next(node for node in self.nodes if node.port == port)
+
+    def start(self) -> Self:
+        for node in self.nodes:
+            node.start()
+        self._create()
+        return self
+
+    def _create(self) -> None:
+        bounds = [round(i * 16384 / self.n_masters) for i in range(self.n_masters + 1)]
+        for i, node in enumerate(self.nodes):
+            with node.client() as client:
+                client.execute_command("CLUSTER SET-CONFIG-EPOCH", i + 1)
+                if i < self.n_masters:
+                    client.execute_command("CLUSTER ADDSLOTSRANGE", bounds[i], bounds[i + 1] - 1)
+                if i:
+                    client.execute_command("CLUSTER MEET", "127.0.0.1", self.nodes[0].port)
+        wait_until(lambda: all(self._known(n) == len(self.nodes) for n in self.nodes), 20, "all nodes met")
+        for i, node in enumerate(self.replicas):
+            with self.masters[i % self.n_masters].client() as client:
+                master_id = client.execute_command("CLUSTER MYID")
+            with node.client() as client:
+                wait_until(lambda: client.execute_command("CLUSTER REPLICATE", master_id), 20, "REPLICATE")  # noqa: B023
+        self.wait_ok()
+
+    @staticmethod
+    def _known(node: RedisServer) -> int:
+        with node.client() as client:
+            return int(client.execute_command("CLUSTER INFO")["cluster_known_nodes"])
+
+    def wait_ok(self, timeout_s: float = 30.0) -> None:
+        """Waits until every live node says cluster_state:ok and every replica's link is up."""
+
+        def ok() -> bool:
+            for node in self.nodes:
+                if not node.alive:
+                    continue
+                with node.client() as client:
+                    if client.execute_command("CLUSTER INFO")["cluster_state"] != "ok":
+                        return False
+                    replication = client.info("replication")
+                    if replication["role"] == "slave" and replication["master_link_status"] != "up":
+                        return False
+            return True
+
+        wait_until(ok, timeout_s, "cluster_state:ok on every node")
+
+    def stop(self) -> None:
+        for node in self.nodes:
+            node.terminate()
+
+    def __enter__(self) -> Self:
+        try:
+            return self.start()
+        except BaseException as error:
+            _leave(self.nodes, error)
+            raise
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _leave(self.nodes, error)
+
+
+class WorkerProcess(Process):
+    """`python -m keymiss.worker --nodes ...`, ready when every master of `servers` counts a worker.
+
+    servers: a RedisServer, a RedisClusterServers, or a list of RedisServer.
+    """
+
+    def __init__(
+        self, servers: RedisServer | RedisClusterServers | list[RedisServer], *args: str,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__("worker", env)
+        if isinstance(servers, RedisServer):
+            servers = [servers]
+        self.servers = servers.nodes if isinstance(servers, RedisClusterServers) else list(servers)
+        self.env = {"PYTHONPATH": str(REPO), "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1", **self.env}
+        nodes = ",".join(server.address for server in self.servers)
+        self.command = [sys.executable, "-m", "keymiss.worker", "--nodes", nodes, *args]
+
+    def attached(self) -> bool:
+        """True when each live master counts at least one worker."""
+        if not self.alive:
+            raise RuntimeError(f"the worker ended:\n{self.tail()}")
+        for server in self.servers:
+            if server.alive:
+                with server.client() as client:
+                    if client.info("replication")["role"] == "master" and not keymiss_info(client)["workers"]:
+                        return False
+        return True
+
+    def start(self, wait: bool = True, timeout_s: float = START_TIMEOUT_S) -> Self:
+        self.spawn(self.command, cwd=REPO)
+        if wait:
+            wait_until(self.attached, timeout_s, "the worker attached to every master")
+        return self
+
+    def restart(self) -> Self:
+        self.terminate()
+        return self.start()
+
+    def __enter__(self) -> Self:
+        try:
+            return self.start()
+        except BaseException as error:
+            _leave([self], error)
+            raise
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _leave([self], error)
