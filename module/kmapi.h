@@ -215,6 +215,8 @@ typedef struct RedisModuleTypeMethods {
     X(int, RegisterNumericConfig, (RedisModuleCtx *ctx, const char *name, long long default_val, unsigned int flags, long long min, long long max, RedisModuleConfigGetNumericFunc get, RedisModuleConfigSetNumericFunc set, RedisModuleConfigApplyFunc apply, void *privdata)) \
     X(int, RegisterBoolConfig, (RedisModuleCtx *ctx, const char *name, int default_val, unsigned int flags, RedisModuleConfigGetBoolFunc get, RedisModuleConfigSetBoolFunc set, RedisModuleConfigApplyFunc apply, void *privdata)) \
     X(int, LoadConfigs, (RedisModuleCtx *ctx))                                                               \
+    X(void, SaveString, (RedisModuleIO *io, RedisModuleString *s))                                           \
+    X(RedisModuleString *, LoadString, (RedisModuleIO *io))                                                  \
     X(int, GetServerVersion, (void))                                                                         \
     X(void, GetRandomBytes, (unsigned char *dst, size_t len))
 

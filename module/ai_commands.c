@@ -1,0 +1,463 @@
+/* AI.TENSORSET, AI.MODELSTORE and the rest: glue between arguments and the two data types. */
+#include <ctype.h>
+#include <strings.h>
+
+#include "ai.h"
+
+#define MAX_CHUNK_REPLY (16 * 1024 * 1024)
+
+static long long memory_bytes;
+
+long long km_ai_memory_bytes(void) { return __atomic_load_n(&memory_bytes, __ATOMIC_RELAXED); }
+/* Values may be freed by the server's lazy-free thread: hence atomic. */
+void km_ai_memory_add(long long bytes) { __atomic_add_fetch(&memory_bytes, bytes, __ATOMIC_RELAXED); }
+
+static int is_word(RedisModuleString *arg, const char *word) {
+    size_t len;
+    const char *bytes = RedisModule_StringPtrLen(arg, &len);
+    return len == strlen(word) && strncasecmp(bytes, word, len) == 0;
+}
+
+/* The value at a key if it is of the type, else NULL after an error reply. */
+static void *open_value(RedisModuleCtx *ctx, RedisModuleString *name, RedisModuleType *type, const char *missing) {
+    RedisModuleKey *key = RedisModule_OpenKey(ctx, name, REDISMODULE_READ);
+    void *value = NULL;
+    if (RedisModule_KeyType(key) == REDISMODULE_KEYTYPE_EMPTY)
+        RedisModule_ReplyWithError(ctx, missing);
+    else if (RedisModule_ModuleTypeGetType(key) != type)
+        RedisModule_ReplyWithError(ctx, REDISMODULE_ERRORMSG_WRONGTYPE);
+    else
+        value = RedisModule_ModuleTypeGetValue(key);
+    RedisModule_CloseKey(key);
+    return value;
+}
+
+static const char *const no_tensor = "ERR tensor key is empty: AI.TENSORSET makes one";
+static const char *const no_model = "ERR model key is empty: AI.MODELSTORE makes one";
+
+static void *open_tensor(RedisModuleCtx *ctx, RedisModuleString *name) { return open_value(ctx, name, km_tensor_type, no_tensor); }
+static void *open_model(RedisModuleCtx *ctx, RedisModuleString *name) { return open_value(ctx, name, km_model_type, no_model); }
+
+/* A key that may be written with a value of the type: open for writing, or NULL after an error reply. */
+static RedisModuleKey *open_for_write(RedisModuleCtx *ctx, RedisModuleString *name, RedisModuleType *type) {
+    RedisModuleKey *key = RedisModule_OpenKey(ctx, name, REDISMODULE_READ | REDISMODULE_WRITE);
+    if (RedisModule_KeyType(key) == REDISMODULE_KEYTYPE_EMPTY || RedisModule_ModuleTypeGetType(key) == type) return key;
+    RedisModule_CloseKey(key);
+    RedisModule_ReplyWithError(ctx, REDISMODULE_ERRORMSG_WRONGTYPE);
+    return NULL;
+}
+
+static int written(RedisModuleCtx *ctx, RedisModuleKey *key, RedisModuleString *name, const char *event) {
+    RedisModule_CloseKey(key);
+    RedisModule_SignalModifiedKey(ctx, name);
+    RedisModule_NotifyKeyspaceEvent(ctx, REDISMODULE_NOTIFY_MODULE, event, name);
+    RedisModule_ReplicateVerbatim(ctx);
+    return RedisModule_ReplyWithSimpleString(ctx, "OK");
+}
+
+/* AI.TENSORSET key type dim [dim ...] [BLOB data | VALUES value [value ...]] */
+static int tensorset_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    if (argc < 4) return RedisModule_WrongArity(ctx);
+    size_t len;
+    const char *type_name = RedisModule_StringPtrLen(argv[2], &len);
+    const km_dtype *dtype = km_dtype_by_name(type_name, len);
+    if (!dtype)
+        return RedisModule_ReplyWithError(ctx, "ERR invalid data type: use FLOAT, DOUBLE, INT8, INT16, INT32, INT64, UINT8, UINT16 or BOOL");
+    long long dims[KM_TENSOR_MAX_DIMS];
+    int n_dims = 0, i = 3, has_blob = 0, has_values = 0;
+    for (; i < argc; i++) {
+        has_blob = is_word(argv[i], "blob");
+        has_values = is_word(argv[i], "values");
+        if (has_blob || has_values) break;
+        if (n_dims == KM_TENSOR_MAX_DIMS) return RedisModule_ReplyWithError(ctx, "ERR a tensor has from 1 to 32 dimensions");
+        if (RedisModule_StringToLongLong(argv[i], &dims[n_dims++]) != REDISMODULE_OK)
+            return RedisModule_ReplyWithError(ctx, "ERR every dimension of a tensor must be a whole number, 1 or more");
+    }
+    i++;
+    if (has_blob && argc - i != 1) return RedisModule_ReplyWithError(ctx, "ERR BLOB takes one argument: the tensor's bytes");
+    const char *error;
+    km_tensor *tensor = NULL;
+    const char *blob = has_blob ? RedisModule_StringPtrLen(argv[i], &len) : NULL;
+    long long n_given = has_values ? argc - i : 0, n = 1;
+    /* Counted before anything is allocated: huge dimensions with a small blob cost nothing. */
+    for (int k = 0; k < n_dims; k++) n = dims[k] > 0 && n <= KM_TENSOR_MAX_BYTES / dims[k] ? n * dims[k] : -1;
+    if (n > 0 && has_blob && len != (size_t)n * dtype->size)
+        return RedisModule_ReplyWithError(ctx, "ERR the length of BLOB is not the dimensions' product times the type's size");
+    if (n > 0 && has_values && n_given != n)
+        return RedisModule_ReplyWithError(ctx, "ERR the number of VALUES is not the dimensions' product");
+    tensor = km_tensor_new(dtype, dims, n_dims, &error);
+    if (!tensor) return RedisModule_ReplyWithError(ctx, error);
+    if (has_blob) {
+        memcpy(tensor->data, blob, len);
+        for (size_t k = 0; dtype->kind == 'b' && k < len; k++) tensor->data[k] = tensor->data[k] != 0;
+    }
+    for (long long k = 0; k < n_given; k++) {
+        if (km_tensor_set_value(tensor, k, argv[i + k]) == 0) continue;
+        km_tensor_free(tensor);
+        return RedisModule_ReplyWithError(ctx, "ERR a value is not a number of the tensor's type, or out of its range");
+    }
+    RedisModuleKey *key = open_for_write(ctx, argv[1], km_tensor_type);
+    if (!key) {
+        km_tensor_free(tensor);
+        return REDISMODULE_OK;
+    }
+    RedisModule_ModuleTypeSetValue(key, km_tensor_type, tensor);
+    return written(ctx, key, argv[1], "tensorset");
+}
+
+static void reply_values(RedisModuleCtx *ctx, const km_tensor *t) {
+    RedisModule_ReplyWithArray(ctx, (long)t->n_elements);
+    for (long long i = 0; i < t->n_elements; i++) km_tensor_reply_value(ctx, t, i);
+}
+
+/* AI.TENSORGET key [META] [BLOB | VALUES] */
+static int tensorget_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    if (argc < 2 || argc > 4) return RedisModule_WrongArity(ctx);
+    int meta = 0, blob = 0, values = 0;
+    for (int i = 2; i < argc; i++) {
+        if (is_word(argv[i], "meta"))
+            meta = 1;
+        else if (is_word(argv[i], "blob"))
+            blob = 1;
+        else if (is_word(argv[i], "values"))
+            values = 1;
+        else
+            return RedisModule_ReplyWithError(ctx, "ERR unknown option: the syntax is AI.TENSORGET key [META] [BLOB | VALUES]");
+    }
+    if (blob && values) return RedisModule_ReplyWithError(ctx, "ERR BLOB and VALUES exclude each other");
+    if (argc == 2) meta = blob = 1;
+    const km_tensor *t = open_tensor(ctx, argv[1]);
+    if (!t) return REDISMODULE_OK;
+    if (!meta) {
+        if (values)
+            reply_values(ctx, t);
+        else
+            RedisModule_ReplyWithStringBuffer(ctx, t->data, t->n_bytes);
+        return REDISMODULE_OK;
+    }
+    RedisModule_ReplyWithArray(ctx, blob || values ? 6 : 4);
+    RedisModule_ReplyWithCString(ctx, "dtype");
+    RedisModule_ReplyWithCString(ctx, t->dtype->name);
+    RedisModule_ReplyWithCString(ctx, "shape");
+    RedisModule_ReplyWithArray(ctx, t->n_dims);
+    for (int i = 0; i < t->n_dims; i++) RedisModule_ReplyWithLongLong(ctx, t->dims[i]);
+    if (blob) {
+        RedisModule_ReplyWithCString(ctx, "blob");
+        RedisModule_ReplyWithStringBuffer(ctx, t->data, t->n_bytes);
+    } else if (values) {
+        RedisModule_ReplyWithCString(ctx, "values");
+        reply_values(ctx, t);
+    }
+    return REDISMODULE_OK;
+}
+
+/* CPU, CPU:<n>, GPU or GPU:<n> */
+static int is_device(const char *text) {
+    if (strncasecmp(text, "cpu", 3) != 0 && strncasecmp(text, "gpu", 3) != 0) return 0;
+    if (!text[3]) return 1;
+    size_t digits = text[3] == ':' ? strspn(text + 4, "0123456789") : 0;
+    return digits > 0 && digits < 4 && !text[4 + digits];
+}
+
+static char *upper_copy(const char *text) {
+    char *copy = km_memdup0(text, strlen(text));
+    for (char *c = copy; *c; c++) *c = (char)toupper((unsigned char)*c);
+    return copy;
+}
+
+static int read_count(RedisModuleString *arg, long long max, long long *out) {
+    return RedisModule_StringToLongLong(arg, out) == REDISMODULE_OK && *out >= 0 && *out <= max ? 0 : -1;
+}
+
+/* The arguments themselves, held: a blob of hundreds of megabytes is not copied. */
+static km_strings hold(RedisModuleString **argv, int n) {
+    km_strings held = {n, km_calloc((size_t)n, sizeof *held.items)};
+    for (int i = 0; i < n; i++) {
+        RedisModule_RetainString(NULL, argv[i]);
+        held.items[i] = argv[i];
+    }
+    return held;
+}
+
+/* AI.MODELSTORE key backend device [TAG tag] [BATCHSIZE n] [MINBATCHSIZE n] [MINBATCHTIMEOUT ms]
+ *               [INPUTS n name ...] [OUTPUTS n name ...] BLOB chunk [chunk ...] */
+static int modelstore_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    if (argc < 6) return RedisModule_WrongArity(ctx);
+    if (!is_word(argv[2], "torch") && !is_word(argv[2], "onnx") && !is_word(argv[2], "dummy"))
+        return RedisModule_ReplyWithError(ctx, "ERR unsupported backend: use TORCH");
+    const char *device = RedisModule_StringPtrLen(argv[3], NULL);
+    if (!is_device(device)) return RedisModule_ReplyWithError(ctx, "ERR invalid device: use CPU, GPU, CPU:<n> or GPU:<n>");
+    long long batch[3] = {0}, n;
+    static const char *const batch_words[] = {"batchsize", "minbatchsize", "minbatchtimeout"};
+    const char *tag = "";
+    int inputs_at = 0, outputs_at = 0, n_inputs = 0, n_outputs = 0, blob_at = 0;
+    for (int i = 4; i < argc && !blob_at;) {
+        int b = 0;
+        if (is_word(argv[i], "blob")) {
+            blob_at = i + 1;
+            continue;
+        }
+        if (i + 1 == argc) return RedisModule_ReplyWithError(ctx, "ERR an option lacks its value, or BLOB is missing");
+        if (is_word(argv[i], "tag")) {
+            size_t len;
+            tag = RedisModule_StringPtrLen(argv[i + 1], &len);
+            if (len > 4096 || strlen(tag) != len) return RedisModule_ReplyWithError(ctx, "ERR TAG is at most 4096 bytes and holds no NUL");
+            i += 2;
+        } else if (is_word(argv[i], "inputs") || is_word(argv[i], "outputs")) {
+            int outputs = is_word(argv[i], "outputs");
+            if (read_count(argv[i + 1], KM_MODEL_MAX_NAMES, &n) || n > argc - i - 2)
+                return RedisModule_ReplyWithError(ctx, "ERR INPUTS and OUTPUTS take a number up to 64 and as many names");
+            *(outputs ? &outputs_at : &inputs_at) = i + 2;
+            *(outputs ? &n_outputs : &n_inputs) = (int)n;
+            i += 2 + (int)n;
+        } else {
+            while (b < 3 && !is_word(argv[i], batch_words[b])) b++;
+            if (b == 3) return RedisModule_ReplyWithError(ctx, "ERR unknown option: TAG, BATCHSIZE, MINBATCHSIZE, MINBATCHTIMEOUT, INPUTS, OUTPUTS or BLOB");
+            if (read_count(argv[i + 1], INT32_MAX, &batch[b])) return RedisModule_ReplyWithError(ctx, "ERR a batch setting is a whole number, 0 or more");
+            i += 2;
+        }
+    }
+    if (!blob_at || blob_at == argc) return RedisModule_ReplyWithError(ctx, "ERR BLOB and the model's bytes are missing");
+    if (argc - blob_at > KM_MODEL_MAX_CHUNKS) return RedisModule_ReplyWithError(ctx, "ERR a model's blob is at most 1024 chunks");
+    if (batch[1] && !batch[0]) return RedisModule_ReplyWithError(ctx, "ERR MINBATCHSIZE needs BATCHSIZE");
+    size_t n_bytes = 0;
+    for (int i = blob_at; i < argc; i++) {
+        size_t len;
+        RedisModule_StringPtrLen(argv[i], &len);
+        n_bytes += len;
+    }
+    if (n_bytes == 0) return RedisModule_ReplyWithError(ctx, "ERR the model's blob is empty");
+    RedisModuleKey *key = open_for_write(ctx, argv[1], km_model_type);
+    if (!key) return REDISMODULE_OK;
+    km_model *model = km_model_new(upper_copy(RedisModule_StringPtrLen(argv[2], NULL)), upper_copy(device), km_memdup0(tag, strlen(tag)),
+                                   hold(argv + inputs_at, n_inputs), hold(argv + outputs_at, n_outputs), hold(argv + blob_at, argc - blob_at));
+    model->batch_size = batch[0];
+    model->min_batch_size = batch[1];
+    model->min_batch_timeout_ms = batch[2];
+    RedisModule_ModuleTypeSetValue(key, km_model_type, model);
+    km_models_changed();
+    return written(ctx, key, argv[1], "modelstore");
+}
+
+static void reply_names(RedisModuleCtx *ctx, const char *field, const km_strings *names) {
+    RedisModule_ReplyWithCString(ctx, field);
+    RedisModule_ReplyWithArray(ctx, names->n);
+    for (int i = 0; i < names->n; i++) RedisModule_ReplyWithString(ctx, names->items[i]);
+}
+
+static void reply_text(RedisModuleCtx *ctx, const char *field, const char *value) {
+    RedisModule_ReplyWithCString(ctx, field);
+    RedisModule_ReplyWithCString(ctx, value);
+}
+
+static void reply_number(RedisModuleCtx *ctx, const char *field, long long value) {
+    RedisModule_ReplyWithCString(ctx, field);
+    RedisModule_ReplyWithLongLong(ctx, value);
+}
+
+static void reply_blob(RedisModuleCtx *ctx, const km_model *m) {
+    if (m->chunks.n > 1) RedisModule_ReplyWithArray(ctx, m->chunks.n);
+    for (int i = 0; i < m->chunks.n; i++) RedisModule_ReplyWithString(ctx, m->chunks.items[i]);
+}
+
+/* AI.MODELGET key [META] [BLOB] */
+static int modelget_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    if (argc < 2 || argc > 4) return RedisModule_WrongArity(ctx);
+    int meta = argc == 2, blob = argc == 2;
+    for (int i = 2; i < argc; i++) {
+        if (is_word(argv[i], "meta"))
+            meta = 1;
+        else if (is_word(argv[i], "blob"))
+            blob = 1;
+        else
+            return RedisModule_ReplyWithError(ctx, "ERR unknown option: the syntax is AI.MODELGET key [META] [BLOB]");
+    }
+    const km_model *m = open_model(ctx, argv[1]);
+    if (!m) return REDISMODULE_OK;
+    if (!meta) {
+        reply_blob(ctx, m);
+        return REDISMODULE_OK;
+    }
+    RedisModule_ReplyWithArray(ctx, blob ? 18 : 16);
+    reply_text(ctx, "backend", m->backend);
+    reply_text(ctx, "device", m->device);
+    reply_text(ctx, "tag", m->tag);
+    reply_number(ctx, "batchsize", m->batch_size);
+    reply_number(ctx, "minbatchsize", m->min_batch_size);
+    reply_names(ctx, "inputs", &m->inputs);
+    reply_names(ctx, "outputs", &m->outputs);
+    reply_number(ctx, "minbatchtimeout", m->min_batch_timeout_ms);
+    if (blob) {
+        RedisModule_ReplyWithCString(ctx, "blob");
+        reply_blob(ctx, m);
+    }
+    return REDISMODULE_OK;
+}
+
+/* AI.MODELDEL key */
+static int modeldel_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    if (argc != 2) return RedisModule_WrongArity(ctx);
+    if (!open_model(ctx, argv[1])) return REDISMODULE_OK;
+    RedisModuleKey *key = RedisModule_OpenKey(ctx, argv[1], REDISMODULE_READ | REDISMODULE_WRITE);
+    RedisModule_DeleteKey(key);
+    km_models_changed();
+    return written(ctx, key, argv[1], "modeldel");
+}
+
+/* AI.MODELEXECUTE key INPUTS n key ... OUTPUTS n key ... [TIMEOUT ms] */
+static int modelexecute_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    int asking_keys = RedisModule_IsKeysPositionRequest(ctx);
+    if (argc < 8) return asking_keys ? REDISMODULE_OK : RedisModule_WrongArity(ctx);
+    long long n_in = 0, n_out = 0, timeout_ms = 0;
+    const char *syntax = "ERR the syntax is AI.MODELEXECUTE key INPUTS n key ... OUTPUTS n key ... [TIMEOUT ms], n from 1 to 64";
+    int ok = is_word(argv[2], "inputs") && read_count(argv[3], KM_MODEL_MAX_NAMES, &n_in) == 0 && n_in > 0 && n_in <= argc - 7;
+    int out_at = 4 + (int)n_in;
+    ok = ok && is_word(argv[out_at], "outputs") && read_count(argv[out_at + 1], KM_MODEL_MAX_NAMES, &n_out) == 0 && n_out > 0;
+    int end = out_at + 2 + (int)n_out;
+    ok = ok && (end == argc || (end + 2 == argc && is_word(argv[end], "timeout") && read_count(argv[end + 1], 86400000, &timeout_ms) == 0));
+    if (asking_keys) {
+        if (!ok) return REDISMODULE_OK;
+        RedisModule_KeyAtPos(ctx, 1);
+        for (int i = 0; i < n_in; i++) RedisModule_KeyAtPos(ctx, 4 + i);
+        for (int i = 0; i < n_out; i++) RedisModule_KeyAtPos(ctx, out_at + 2 + i);
+        return REDISMODULE_OK;
+    }
+    if (!ok) return RedisModule_ReplyWithError(ctx, syntax);
+    if (!open_model(ctx, argv[1])) return REDISMODULE_OK;
+    for (int i = 0; i < n_in; i++)
+        if (!open_tensor(ctx, argv[4 + i])) return REDISMODULE_OK;
+    int n = 3 + (int)(n_in + n_out), k = 0;
+    RedisModuleString **payload = km_alloc(sizeof *payload * (size_t)n);
+    payload[k++] = argv[1];
+    for (int i = 3; i < 4 + n_in; i++) payload[k++] = argv[i];
+    for (int i = out_at + 1; i < end; i++) payload[k++] = argv[i];
+    int result = km_submit_model_job(ctx, payload, n, timeout_ms);
+    km_free(payload);
+    return result;
+}
+
+/* AI.INFO key [RESETSTAT] */
+static int info_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    if (argc != 2 && argc != 3) return RedisModule_WrongArity(ctx);
+    if (argc == 3 && !is_word(argv[2], "resetstat")) return RedisModule_ReplyWithError(ctx, "ERR unknown option: the syntax is AI.INFO key [RESETSTAT]");
+    km_model *m = open_model(ctx, argv[1]);
+    if (!m) return REDISMODULE_OK;
+    if (argc == 3) {
+        m->calls = m->samples = m->duration_us = m->errors = 0;
+        return RedisModule_ReplyWithSimpleString(ctx, "OK");
+    }
+    RedisModule_ReplyWithArray(ctx, 18);
+    RedisModule_ReplyWithCString(ctx, "key");
+    RedisModule_ReplyWithString(ctx, argv[1]);
+    reply_text(ctx, "type", "MODEL");
+    reply_text(ctx, "backend", m->backend);
+    reply_text(ctx, "device", m->device);
+    reply_text(ctx, "tag", m->tag);
+    reply_number(ctx, "duration", m->duration_us);
+    reply_number(ctx, "samples", m->samples);
+    reply_number(ctx, "calls", m->calls);
+    reply_number(ctx, "errors", m->errors);
+    return REDISMODULE_OK;
+}
+
+/* KM.MODELRAN key calls samples duration_us errors */
+static int modelran_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    if (argc != 6) return RedisModule_WrongArity(ctx);
+    long long n[4];
+    for (int i = 0; i < 4; i++)
+        if (read_count(argv[2 + i], 1LL << 40, &n[i])) return RedisModule_ReplyWithError(ctx, "ERR the figures are whole numbers, 0 or more");
+    km_model *m = open_model(ctx, argv[1]);
+    if (!m) return REDISMODULE_OK;
+    m->calls += n[0];
+    m->samples += n[1];
+    m->duration_us += n[2];
+    m->errors += n[3];
+    return RedisModule_ReplyWithSimpleString(ctx, "OK");
+}
+
+/* KM.MODELINFO key */
+static int modelinfo_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    if (argc != 2) return RedisModule_WrongArity(ctx);
+    RedisModuleKey *key = RedisModule_OpenKey(ctx, argv[1], REDISMODULE_READ);
+    int empty = RedisModule_KeyType(key) == REDISMODULE_KEYTYPE_EMPTY;
+    RedisModule_CloseKey(key);
+    if (empty) return RedisModule_ReplyWithNullArray(ctx);
+    const km_model *m = open_model(ctx, argv[1]);
+    if (!m) return REDISMODULE_OK;
+    RedisModule_ReplyWithArray(ctx, 12);
+    reply_number(ctx, "version", (long long)m->version);
+    reply_text(ctx, "backend", m->backend);
+    reply_text(ctx, "device", m->device);
+    reply_text(ctx, "tag", m->tag);
+    reply_number(ctx, "size_bytes", (long long)m->n_bytes);
+    reply_text(ctx, "sha256", m->sha256);
+    return REDISMODULE_OK;
+}
+
+/* The model if it still is that version, else NULL after an error reply. "*" is any version. */
+static km_model *open_version(RedisModuleCtx *ctx, RedisModuleString *name, RedisModuleString *version) {
+    long long wanted = -1;
+    int any = is_word(version, "*");
+    if (!any && RedisModule_StringToLongLong(version, &wanted) != REDISMODULE_OK) {
+        RedisModule_ReplyWithError(ctx, "ERR the version is a whole number: KM.MODELINFO says which");
+        return NULL;
+    }
+    km_model *m = open_model(ctx, name);
+    if (!m || any || (long long)m->version == wanted) return m;
+    RedisModule_ReplyWithError(ctx, "ERR the model was replaced: KM.MODELINFO says its version now");
+    return NULL;
+}
+
+/* KM.MODELCHUNK key version offset length */
+static int modelchunk_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    if (argc != 5) return RedisModule_WrongArity(ctx);
+    long long offset, length;
+    if (read_count(argv[3], 1LL << 50, &offset) || read_count(argv[4], MAX_CHUNK_REPLY, &length))
+        return RedisModule_ReplyWithError(ctx, "ERR the offset is 0 or more, the length at most 16777216");
+    const km_model *m = open_version(ctx, argv[1], argv[2]);
+    if (!m) return REDISMODULE_OK;
+    for (int i = 0; i < m->chunks.n; i++) {
+        size_t len;
+        const char *bytes = RedisModule_StringPtrLen(m->chunks.items[i], &len);
+        if ((size_t)offset < len) { /* up to the end of this chunk; the caller asks on */
+            size_t left = len - (size_t)offset;
+            return RedisModule_ReplyWithStringBuffer(ctx, bytes + offset, left < (size_t)length ? left : (size_t)length);
+        }
+        offset -= (long long)len;
+    }
+    return RedisModule_ReplyWithStringBuffer(ctx, "", 0);
+}
+
+/* KM.MODELDIGEST key version sha256 */
+static int modeldigest_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    if (argc != 4) return RedisModule_WrongArity(ctx);
+    size_t len;
+    const char *hex = RedisModule_StringPtrLen(argv[3], &len);
+    if (len != 64 || strspn(hex, "0123456789abcdef") != 64)
+        return RedisModule_ReplyWithError(ctx, "ERR the digest must be 64 lower-case hex digits");
+    km_model *m = open_version(ctx, argv[1], argv[2]);
+    if (!m) return REDISMODULE_OK;
+    memcpy(m->sha256, hex, 65);
+    km_models_changed();
+    /* A replica's version is its own: it applies to whatever came before in the stream. */
+    RedisModule_Replicate(ctx, "KM.MODELDIGEST", "scs", argv[1], "*", argv[3]);
+    return RedisModule_ReplyWithLongLong(ctx, 1);
+}
+
+int km_ai_register(RedisModuleCtx *ctx) {
+    static const km_command commands[] = {
+        {"ai.tensorset", tensorset_command, "write deny-oom", 1, 1, 1},
+        {"ai.tensorget", tensorget_command, "readonly", 1, 1, 1},
+        {"ai.modelstore", modelstore_command, "write deny-oom", 1, 1, 1},
+        {"ai.modelget", modelget_command, "readonly", 1, 1, 1},
+        {"ai.modeldel", modeldel_command, "write", 1, 1, 1},
+        {"ai.modelexecute", modelexecute_command, "write deny-oom getkeys-api", 1, 1, 1},
+        {"ai.info", info_command, "readonly", 1, 1, 1},
+        {"km.modelran", modelran_command, "write fast admin", 1, 1, 1},
+        {"km.modelinfo", modelinfo_command, "readonly fast", 1, 1, 1},
+        {"km.modelchunk", modelchunk_command, "readonly", 1, 1, 1},
+        {"km.modeldigest", modeldigest_command, "write admin", 1, 1, 1},
+    };
+    if (km_tensor_type_register(ctx) != REDISMODULE_OK || km_model_type_register(ctx) != REDISMODULE_OK) return REDISMODULE_ERR;
+    return km_commands_register(ctx, commands, (int)(sizeof commands / sizeof *commands));
+}
