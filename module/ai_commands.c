@@ -74,6 +74,7 @@ static int tensorset_command(RedisModuleCtx *ctx, RedisModuleString **argv, int 
             return RedisModule_ReplyWithError(ctx, "ERR every dimension of a tensor must be a whole number, 1 or more");
     }
     i++;
+    if (n_dims == 0) return RedisModule_ReplyWithError(ctx, "ERR a tensor has from 1 to 32 dimensions");
     if (has_blob && argc - i != 1) return RedisModule_ReplyWithError(ctx, "ERR BLOB takes one argument: the tensor's bytes");
     const char *error;
     km_tensor *tensor = NULL;

@@ -110,7 +110,10 @@ def free_port() -> int:
 def connect(port: int, host: str = "127.0.0.1", **options: Any) -> redis.Redis:
     """A client that speaks RESP2, returns bytes, and never repeats a command by itself."""
     settings: dict[str, Any] = {
-        "socket_timeout": 60, "socket_connect_timeout": 5, "protocol": 2, "retry": Retry(NoBackoff(), 0),
+        "socket_timeout": 60,
+        "socket_connect_timeout": 5,
+        "protocol": 2,
+        "retry": Retry(NoBackoff(), 0),
     }
     return redis.Redis(host=host, port=port, **(settings | options))
 
@@ -152,8 +155,13 @@ class Process:
         guard = _die_with_parent if threading.current_thread() is threading.main_thread() else None
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                command, cwd=cwd or self.folder, env={**os.environ, **self.env},
-                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, preexec_fn=guard,
+                command,
+                cwd=cwd or self.folder,
+                env={**os.environ, **self.env},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                preexec_fn=guard,
             )
 
     def signal(self, number: int) -> None:
@@ -212,8 +220,14 @@ class RedisServer(Process):
     """
 
     def __init__(
-        self, *args: str, kind: str | None = None, module: bool = True, cluster: bool = False,
-        port: int | None = None, appendonly: bool = False, env: Mapping[str, str] | None = None,
+        self,
+        *args: str,
+        kind: str | None = None,
+        module: bool = True,
+        cluster: bool = False,
+        port: int | None = None,
+        appendonly: bool = False,
+        env: Mapping[str, str] | None = None,
     ) -> None:
         self.port = port or free_port()
         super().__init__(f"server-{self.port}", env)
@@ -223,15 +237,34 @@ class RedisServer(Process):
             self.env.setdefault("ASAN_OPTIONS", "detect_leaks=0:abort_on_error=1:allocator_may_return_null=1")
         self.binary = server_binary(kind)
         self.command = [
-            self.binary, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder),
-            "--save", "", "--appendonly", "yes" if appendonly else "no", "--enable-debug-command", "yes",
-            "--enable-module-command", "yes",
-            "--repl-diskless-sync-delay", "0",
+            self.binary,
+            "--port",
+            str(self.port),
+            "--bind",
+            "127.0.0.1",
+            "--dir",
+            str(self.folder),
+            "--save",
+            "",
+            "--appendonly",
+            "yes" if appendonly else "no",
+            "--enable-debug-command",
+            "yes",
+            "--enable-module-command",
+            "yes",
+            "--repl-diskless-sync-delay",
+            "0",
         ]
         if cluster:
             self.command += [
-                "--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf",
-                "--cluster-node-timeout", "2000", "--cluster-replica-validity-factor", "0",
+                "--cluster-enabled",
+                "yes",
+                "--cluster-config-file",
+                "nodes.conf",
+                "--cluster-node-timeout",
+                "2000",
+                "--cluster-replica-validity-factor",
+                "0",
             ]
         if module:
             self.command += ["--loadmodule", str(module_path())]
@@ -302,8 +335,13 @@ class RedisClusterServers:
     """
 
     def __init__(
-        self, *args: str, masters: int = 2, replicas: int = 0, kind: str | None = None,
-        module: bool = True, appendonly: bool = False,
+        self,
+        *args: str,
+        masters: int = 2,
+        replicas: int = 0,
+        kind: str | None = None,
+        module: bool = True,
+        appendonly: bool = False,
     ) -> None:
         self.n_masters = masters
         self.nodes = [
@@ -317,7 +355,7 @@ class RedisClusterServers:
 
     @property
     def replicas(self) -> list[RedisServer]:
-        return self.nodes[self.n_masters:]
+        return self.nodes[self.n_masters :]
 
     @property
     def addresses(self) -> str:
@@ -403,7 +441,9 @@ class WorkerProcess(Process):
     """
 
     def __init__(
-        self, servers: RedisServer | RedisClusterServers | list[RedisServer], *args: str,
+        self,
+        servers: RedisServer | RedisClusterServers | list[RedisServer],
+        *args: str,
         env: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__("worker", env)

@@ -1,0 +1,135 @@
+# ruff: noqa: F821, B905 - the names are the gears runtime's; RedisGears 1.2 has Python 3.7
+"""Answer a GET that missed: bertqa{tag}_<article>:{tag}:<idx>_<question>, and bertspan… (the same as JSON).
+
+One model run makes both keys. Only the first two underscores of the key separate. What cannot be answered
+is an error whose text says why.
+"""
+
+
+def decoded(value, what):
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "surrogateescape")
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError(f"{what} is not UTF-8") from None
+    return value
+
+
+def parts_of(key):
+    head, _, rest = key.partition("_")
+    sentence, _, question = rest.partition("_")
+    tag = head[head.find("{") :]
+    name, _, idx = sentence.rpartition(":")
+    if head not in ("bertqa" + tag, "bertspan" + tag) or not name.endswith(":" + tag) or not idx:
+        raise ValueError("the key is not bertqa{tag}_<article>:{tag}:<idx>_<question>")
+    if not question:
+        raise ValueError("the key has no question")
+    return tag, name, idx, question
+
+
+def model_info(key):
+    flat = execute("KM.MODELINFO", key)
+    if not flat:
+        raise ValueError(f"there is no model {key} on this shard")
+    return dict(zip(flat[::2], flat[1::2]))
+
+
+def stored_answer(span_key, sentence_digest, model_digest):
+    # GETRANGE and not GET: a GET that misses would ask this very function
+    import json
+
+    try:
+        known = json.loads(execute("GETRANGE", span_key, "0", "-1") or "null")
+    except Exception:
+        return None
+    if not isinstance(known, dict) or not model_digest:
+        return None
+    same = known.get("sentence_digest") == sentence_digest and known.get("model") == model_digest
+    return known if same else None
+
+
+def sentence_of(name, idx):
+    """The sentence, with its tensor made or made again if that is not the sentence's."""
+    import numpy as np
+    import redisAI
+
+    from keymiss import text
+
+    stored = execute("HGET", "sentence:" + name, idx)
+    if stored is None:
+        raise ValueError(f"there is no sentence {name}:{idx}")
+    sentence = text.encode_sentence(decoded(stored, f"sentence {name}:{idx}"))
+    key = f"tokenized:bert:qa:{name}:{idx}"
+    try:
+        ids = np.frombuffer(redisAI.tensorGetDataAsBlob(redisAI.getTensorFromKey(key)), np.int64)
+    except Exception:
+        ids = None
+    if ids is None or not np.array_equal(ids, sentence.ids):
+        tensor = redisAI.createTensorFromBlob("INT64", [1, len(sentence.ids)], sentence.ids.tobytes())
+        redisAI.setTensorInKey(key, tensor)
+    return sentence
+
+
+async def find_answer(model_key, sentence, question):
+    import numpy as np
+    import redisAI
+
+    from keymiss import span, text
+
+    inputs = text.build_inputs(question, sentence)
+    runner = redisAI.createModelRunner(model_key)
+    for name in ("input_ids", "attention_mask", "token_type_ids"):
+        array = getattr(inputs, name)
+        tensor = redisAI.createTensorFromBlob("INT64", list(array.shape), array.tobytes())
+        redisAI.modelRunnerAddInput(runner, name, tensor)
+    redisAI.modelRunnerAddOutput(runner, "start_logits")
+    redisAI.modelRunnerAddOutput(runner, "end_logits")
+    outputs = await redisAI.modelRunnerRunAsync(runner)
+    start, end = (
+        np.frombuffer(redisAI.tensorGetDataAsBlob(out), np.float32).reshape(redisAI.tensorGetDims(out))
+        for out in outputs
+    )
+    return span.best_of(
+        span.best_span(start[row], end[row], inputs.offsets[row], sentence.text) for row in range(len(start))
+    )
+
+
+async def answer(record):
+    import hashlib
+    import json
+
+    key = decoded(record["key"], "the question")
+    tag, name, idx, question = parts_of(key)
+    keep = GearsConfigGet("cache", "yes") != "no"
+    model_key = f"bert-qa{{{hashtag()}}}"
+    before = model_info(model_key)
+    sentence = sentence_of(name, idx)
+    digest = hashlib.sha256(sentence.text.encode()).hexdigest()
+    about = f"{tag}_{name}:{idx}_{question}"
+    found = stored_answer("bertspan" + about, digest, before["sha256"]) if keep else None
+    if found is None:
+        best = await find_answer(model_key, sentence, question)
+        after = model_info(model_key)
+        found = {
+            "answer": best.text,
+            "score": round(best.score, 6),
+            "start": best.start,
+            "end": best.end,
+            "model": after["sha256"],
+            "sentence_digest": digest,
+            "sentencekey": f"{name}:{idx}",
+            "question": question,
+        }
+        keep = keep and after["version"] == before["version"]  # not an answer of a model just replaced
+    as_json = json.dumps(found, ensure_ascii=False)
+    if keep:
+        execute("MSET", "bertqa" + about, found["answer"], "bertspan" + about, as_json)
+    reply = as_json if key.startswith("bertspan") else found["answer"]
+    override_reply(reply.encode())  # bytes: a text that begins with - or + would be an error or a status
+
+
+for prefix in ("bertqa", "bertspan"):
+    GB("KeysReader", desc=f"answer {prefix}").foreach(answer).register(
+        prefix=prefix, eventTypes=["keymiss"], commands=["get"], mode="async_local"
+    )

@@ -1,0 +1,32 @@
+# ruff: noqa: F821 - the names are the gears runtime's
+"""Tokenize every sentence of sentence:<article>:{tag}, when the hash is written.
+
+For each field idx: an INT64 tensor [1, n] at tokenized:bert:qa:<article>:{tag}:<idx>.
+"""
+
+
+def tokenize_article(record):
+    import redisAI
+
+    from keymiss import text
+
+    if not isinstance(record["key"], str):
+        return  # not UTF-8
+    name = record["key"][len("sentence:") :]
+    sentences = record["value"]
+    if not isinstance(sentences, dict):
+        return
+    tensors = {}
+    for idx, sentence in sentences.items():
+        if not isinstance(sentence, str):
+            continue  # not UTF-8: asking about it says so
+        ids = text.sentence_ids(sentence)
+        tensor = redisAI.createTensorFromBlob("INT64", [1, len(ids)], ids.tobytes())
+        tensors[f"tokenized:bert:qa:{name}:{idx}"] = tensor
+    if tensors:
+        redisAI.msetTensorsInKeyspace(tensors)
+
+
+GB("KeysReader", desc="tokenize sentences").foreach(tokenize_article).register(
+    prefix="sentence:", eventTypes=["hset"], keyTypes=["hash"], mode="async_local"
+)

@@ -1,0 +1,13 @@
+"""The HTTP service: a question comes in, every shard is asked, the answers are merged.
+
+Layers, each of which knows only the ones below it:
+
+* ``app``       routes, request and reply shapes, OpenAPI
+* ``problems``  every error a client can see, as one table (RFC 9457)
+* ``ask``       one question from candidates to the merged reply
+* ``ready``     the readiness check
+* ``fanout``    GETs on many shards at once, with one time limit
+* ``merge``     what came back, ranked and counted (no input or output)
+* ``shards``    who owns which slots, and a bounded connection pool for each
+* ``settings``  ``KEYMISS_API_*``
+"""

@@ -1,0 +1,75 @@
+"""GETs on many shards at once, each on the master that owns the key, with one time limit for all.
+
+Every question sent ends in exactly one `Outcome`. What is not back when the time is up is cancelled,
+its connection closed: the module then drops the job if no worker has begun it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from keymiss.api.shards import ShardMap
+from keymiss.keys import span_key
+from keymiss.retrieval import Candidate
+
+log = logging.getLogger(__name__)
+
+
+class Status(enum.StrEnum):
+    """How the GET of one sentence ended."""
+
+    ANSWERED = "answered"
+    LATE = "late"  # not within the time limit, ours or the module's
+    BUSY = "busy"  # the shard's queue is full
+    FAILED = "failed"  # anything else: no worker, the function raised, the shard is away
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One sentence's GET. ``raw`` is the value for ANSWERED, else None."""
+
+    shard: str
+    candidate: Candidate
+    status: Status
+    raw: bytes | None
+    took_ms: float
+
+
+async def ask_all(
+    shards: ShardMap, candidates: Mapping[str, Sequence[Candidate]], question: str, time_limit_s: float
+) -> list[Outcome]:
+    """One outcome for each candidate, in their order; takes ``time_limit_s`` at most."""
+    deadline = asyncio.get_running_loop().time() + time_limit_s
+    asked = [(tag, candidate) for tag, found in candidates.items() for candidate in found]
+    return list(await asyncio.gather(*(_ask(shards, tag, each, question, deadline) for tag, each in asked)))
+
+
+async def _ask(shards: ShardMap, tag: str, candidate: Candidate, question: str, deadline: float) -> Outcome:
+    key = span_key(candidate.article, candidate.tag, candidate.idx, question)
+    start = time.perf_counter()
+    raw: bytes | None = None
+    try:
+        async with asyncio.timeout_at(deadline):
+            raw = await shards.execute(key, "GET", key)
+        # nil: plain Redis's own reply, so no registration asks for this key on that shard
+        status = Status.ANSWERED if raw is not None else Status.FAILED
+    except (RedisError, OSError, TimeoutError) as error:
+        status = status_of(error)
+        log.info("shard {%s} %s: %s: %s", tag, candidate.sentencekey, status, error or type(error).__name__)
+    return Outcome(tag, candidate, status, raw, round((time.perf_counter() - start) * 1000, 2))
+
+
+def status_of(error: BaseException) -> Status:
+    """What an error means for the one who asked. The module's errors begin with a word that says it."""
+    if isinstance(error, TimeoutError | RedisTimeoutError):
+        return Status.LATE
+    word = (str(error).split(maxsplit=1) or [""])[0]
+    return {"TIMEOUT": Status.LATE, "BUSY": Status.BUSY}.get(word, Status.FAILED)

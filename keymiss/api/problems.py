@@ -1,0 +1,108 @@
+"""Every error a client can see: problem+json (RFC 9457), from one table exception -> status.
+
+A problem's text is written here or by the code that raises it, never taken from an unexpected
+exception: what a 500 was about stands in the log only.
+"""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+from typing import Any, ClassVar
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+log = logging.getLogger(__name__)
+MEDIA_TYPE = "application/problem+json"
+
+
+class Problem(Exception):
+    """An error with a text for the client. ``extra`` becomes members of the problem object."""
+
+    def __init__(self, detail: str, **extra: Any) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.extra = extra
+
+    headers: ClassVar[dict[str, str]] = {}
+
+
+class NotJson(Problem):
+    """The body is not a JSON text."""
+
+
+class BodyTooLarge(Problem):
+    """The body is over the limit."""
+
+
+class BadQuestion(Problem):
+    """JSON, but not a question we can ask. ``errors`` lists what is wrong, field by field."""
+
+
+class TooManyQuestions(Problem):
+    """The API's or every shard's queue is full."""
+
+    headers: ClassVar[dict[str, str]] = {"Retry-After": "1"}
+
+
+class NoShardAnswered(Problem):
+    """Every shard failed or none can be reached."""
+
+    headers: ClassVar[dict[str, str]] = {"Retry-After": "5"}
+
+
+class NotReady(NoShardAnswered):
+    """The readiness check found something missing."""
+
+
+class AllLate(Problem):
+    """No shard answered within the time limit."""
+
+
+TABLE: dict[type[Problem], tuple[int, str]] = {
+    NotJson: (400, "The body is not JSON"),
+    BodyTooLarge: (413, "The body is too large"),
+    BadQuestion: (422, "The question cannot be asked"),
+    TooManyQuestions: (429, "Too many questions at once"),
+    NoShardAnswered: (503, "No shard could answer"),
+    NotReady: (503, "Not ready"),
+    AllLate: (504, "No shard answered in time"),
+}
+
+
+def problem_response(
+    status: int, title: str, detail: str, headers: dict[str, str] | None = None, **extra: Any
+) -> JSONResponse:
+    """One RFC 9457 object; ``type`` is about:blank, so the status says what kind it is."""
+    body = {"type": "about:blank", "title": title, "status": status, "detail": detail, **extra}
+    return JSONResponse(body, status_code=status, headers=headers, media_type=MEDIA_TYPE)
+
+
+async def on_problem(_request: Request, error: Exception) -> JSONResponse:
+    """A Problem of the table."""
+    assert isinstance(error, Problem)
+    status, title = TABLE[type(error)]
+    return problem_response(status, title, error.detail, error.headers, **error.extra)
+
+
+async def on_http_error(request: Request, error: Exception) -> JSONResponse:
+    """What the router says: no such path, wrong method."""
+    assert isinstance(error, HTTPException)
+    title = HTTPStatus(error.status_code).phrase
+    detail = f"{request.method} {request.url.path}: {title}"
+    return problem_response(error.status_code, title, detail, dict(error.headers or {}))
+
+
+async def on_unexpected(request: Request, error: Exception) -> JSONResponse:
+    """A fault of ours. The text of the exception goes to the log, never to the client."""
+    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return problem_response(500, "Internal error", "The service failed; its log says why.")
+
+
+def install(app: FastAPI) -> None:
+    """Make every error of ``app`` a problem."""
+    app.add_exception_handler(Problem, on_problem)
+    app.add_exception_handler(HTTPException, on_http_error)
+    app.add_exception_handler(Exception, on_unexpected)

@@ -1,0 +1,211 @@
+"""Who owns which slots, and a bounded pool of connections to each master.
+
+The map is read with CLUSTER SLOTS from any node that answers: every ``topology_poll_s``, and at once
+when a command says that something moved or a master does not answer. A server without cluster mode
+is one shard that owns every slot.
+
+A GET that misses blocks its connection until the answer is there, so one connection carries one GET;
+the pool's bound is the number of GETs in flight on that master, and what is over it waits its turn
+inside its own time limit. A connection whose GET was given up is closed, which is how the module
+learns that nobody waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import AskError, MovedError, RedisError, ResponseError
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from keymiss.api.settings import ApiSettings, Node
+from keymiss.keys import SLOTS, slot_of, tag_for_slot
+
+log = logging.getLogger(__name__)
+
+CONNECT_TIMEOUT_S = 1.0
+TOPOLOGY_TIMEOUT_S = 1.0  # one node's answer to CLUSTER SLOTS
+MIN_REFRESH_S = 0.2  # a burst of errors reads the map once
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One master. ``tag`` (of its lowest slot) is its name; ``slots`` are inclusive ranges."""
+
+    tag: str
+    node: Node
+    slots: tuple[tuple[int, int], ...]
+
+    def owns(self, slot: int) -> bool:
+        """Whether the shard serves that slot."""
+        return any(low <= slot <= high for low, high in self.slots)
+
+
+class NoShard(RedisConnectionError):
+    """No master is known for a slot."""
+
+
+def parse_cluster_slots(reply: Sequence[Any], asked: Node) -> tuple[Shard, ...]:
+    """The reply of CLUSTER SLOTS as shards, by lowest slot. An empty host means the node asked."""
+    ranges: dict[Node, list[tuple[int, int]]] = {}
+    for low, high, master, *_replicas in reply:
+        host = master[0].decode() if isinstance(master[0], bytes) else master[0]
+        node = (asked[0] if host in (None, "", "?") else host, int(master[1]))
+        ranges.setdefault(node, []).append((int(low), int(high)))
+    shards = []
+    for node, slots in ranges.items():
+        slots.sort()
+        shards.append(Shard(tag_for_slot(slots[0][0]), node, tuple(slots)))
+    return tuple(sorted(shards, key=lambda shard: shard.slots[0]))
+
+
+class ShardMap:
+    """The shards of the cluster and their connections. Start with `start`, end with `stop`."""
+
+    def __init__(self, settings: ApiSettings) -> None:
+        self._settings = settings
+        self._clients: dict[Node, Redis] = {}
+        self._poll: asyncio.Task[None] | None = None
+        self._lock = asyncio.Lock()
+        self._read_at = float("-inf")
+        self.shards: tuple[Shard, ...] = ()
+        self.on_change: Callable[[tuple[Shard, ...]], Awaitable[None]] | None = None
+
+    async def start(self) -> None:
+        """Reads the map (a cluster that is away is no error here) and follows it from then on."""
+        await self.refresh()
+        self._poll = asyncio.create_task(self._follow(), name="topology")
+
+    async def stop(self) -> None:
+        """Closes every connection."""
+        if self._poll:
+            self._poll.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._poll
+        for node in list(self._clients):
+            await self._close(node)
+
+    def client(self, node: Node) -> Redis:
+        """The pooled client of one node. Never retries by itself, never times out by itself."""
+        if node not in self._clients:
+            pool = BlockingConnectionPool(
+                host=node[0],
+                port=node[1],
+                max_connections=self._settings.connections_per_shard,
+                timeout=None,
+                socket_timeout=None,
+                socket_connect_timeout=CONNECT_TIMEOUT_S,
+                protocol=2,
+                client_name="keymiss-api",
+                retry=Retry(NoBackoff(), 0),
+            )
+            self._clients[node] = Redis.from_pool(pool)
+        return self._clients[node]
+
+    def shard_of(self, key: str) -> Shard:
+        """The shard that owns a key. Raises NoShard."""
+        slot = slot_of(key)
+        for shard in self.shards:
+            if shard.owns(slot):
+                return shard
+        raise NoShard(f"no master is known for slot {slot}")
+
+    async def execute(self, key: str, *command: str | bytes | int | float) -> Any:
+        """Runs a command on the master that owns ``key``; follows MOVED and ASK, and a failover, once.
+
+        Raises what redis-py raises; the time limit is the caller's.
+        """
+        try:
+            return await self._run(self.shard_of(key).node, command)
+        except AskError as error:
+            return await self._ask((error.host, error.port), command)
+        except MovedError as error:
+            self._read_at = float("-inf")
+            await self.refresh()
+            return await self._run((error.host, error.port), command)
+        except (RedisConnectionError, OSError):
+            await self.refresh()
+            return await self._run(self.shard_of(key).node, command)
+
+    async def _run(self, node: Node, command: Sequence[str | bytes | int | float]) -> Any:
+        return await self.client(node).execute_command(*command)
+
+    async def _ask(self, node: Node, command: Sequence[str | bytes | int | float]) -> Any:
+        async with self.client(node).pipeline(transaction=False) as pipe:
+            pipe.execute_command("ASKING")
+            pipe.execute_command(*command)
+            return (await pipe.execute())[1]
+
+    async def refresh(self) -> None:
+        """Reads the map again, unless that was just done. Keeps the old one when no node answers."""
+        loop = asyncio.get_running_loop()
+        async with self._lock:
+            if loop.time() - self._read_at < MIN_REFRESH_S:
+                return
+            shards = await self._read_from_any()
+            self._read_at = loop.time()
+            if shards is None or shards == self.shards:
+                return
+            log.info("shards: %s", ", ".join(f"{{{s.tag}}} {s.node[0]}:{s.node[1]}" for s in shards))
+            self.shards = shards
+            if self.on_change:
+                await self.on_change(shards)
+        for node in set(self._clients) - {shard.node for shard in self.shards}:
+            await self._close(node)
+
+    async def _read_from_any(self) -> tuple[Shard, ...] | None:
+        nodes = dict.fromkeys([shard.node for shard in self.shards] + list(self._settings.nodes))
+        for node in nodes:
+            try:
+                async with asyncio.timeout(TOPOLOGY_TIMEOUT_S):
+                    shards = await _read_from(node)
+            except (RedisError, OSError, TimeoutError, ValueError) as error:
+                log.debug("no topology from %s:%s: %s", *node, error)
+                continue
+            if shards:
+                return shards
+        log.warning("no node gives the cluster's slots")
+        return None
+
+    async def _follow(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.topology_poll_s)
+            try:
+                await self.refresh()
+            except Exception:  # the loop must outlive whatever one round runs into
+                log.exception("reading the topology failed")
+
+    async def _close(self, node: Node) -> None:
+        client = self._clients.pop(node, None)
+        if client:
+            with contextlib.suppress(RedisError, OSError):
+                await client.connection_pool.disconnect(inuse_connections=True)
+
+
+async def _read_from(node: Node) -> tuple[Shard, ...]:
+    """One node's map, over a connection of its own: a pool full of waiting GETs must not hide it."""
+    client = Redis(
+        host=node[0],
+        port=node[1],
+        protocol=2,
+        single_connection_client=True,
+        socket_timeout=TOPOLOGY_TIMEOUT_S,
+        socket_connect_timeout=CONNECT_TIMEOUT_S,
+        retry=Retry(NoBackoff(), 0),
+    )
+    try:
+        reply = await client.execute_command("CLUSTER", "SLOTS")
+        return parse_cluster_slots(reply, node)
+    except ResponseError as error:
+        if "cluster support disabled" not in str(error):
+            raise
+        return (Shard(tag_for_slot(0), node, ((0, SLOTS - 1),)),)
+    finally:
+        await client.aclose()

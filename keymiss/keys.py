@@ -1,0 +1,174 @@
+"""Every Redis key of the system, each with its type and hash tag, and the cluster's slot arithmetic.
+
+Keys that are used together carry the same ``{tag}``, so that they lie on one shard. The tag of a
+shard is `tag_for_slot` of the lowest slot the shard serves. An article's name must have no
+underscore and no brace: the first two underscores of an answer's key separate its parts, and the
+first brace pair of a key is its hash tag.
+
+=============================================== ====== ============================================
+key                                             type   what
+=============================================== ====== ============================================
+``paragraphs:<article>``                        string raw text of an article
+``article:<article>``                           hash   title, year, month, day, source
+``sentence:<article>:{tag}``                    hash   index -> sentence
+``tokenized:bert:qa:<article>:{tag}:<idx>``     tensor INT64 token ids, ``[SEP]`` at the end
+``bert-qa{tag}``                                model  the QA model of that shard
+``bertqa{tag}_<article>:{tag}:<idx>_<question>``   string the answer's text
+``bertspan{tag}_<article>:{tag}:<idx>_<question>`` string the same answer as JSON
+=============================================== ====== ============================================
+"""
+
+from __future__ import annotations
+
+import itertools
+from binascii import crc_hqx
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+SLOTS = 16384
+"""Number of hash slots of a cluster (Redis Cluster specification)."""
+
+TAG_ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
+ANSWER_PREFIX = "bertqa"
+SPAN_PREFIX = "bertspan"
+SENTENCE_PREFIX = "sentence:"
+TOKENIZED_PREFIX = "tokenized:bert:qa:"
+
+
+def slot_of(key: str | bytes) -> int:
+    """The hash slot (0..16383) of a key; only the first non-empty ``{...}`` counts, if there is one."""
+    raw = key.encode("utf-8", "surrogateescape") if isinstance(key, str) else bytes(key)
+    start = raw.find(b"{")
+    if start >= 0:
+        end = raw.find(b"}", start + 1)
+        if end > start + 1:
+            raw = raw[start + 1 : end]
+    return crc_hqx(raw, 0) % SLOTS
+
+
+def _tag_candidates() -> Iterator[str]:
+    """Shorter strings first, each length in the order of `TAG_ALPHABET`. The order is part of the
+    data format: changing it renames every key."""
+    for length in itertools.count(1):
+        for letters in itertools.product(TAG_ALPHABET, repeat=length):
+            yield "".join(letters)
+
+
+@lru_cache(maxsize=1)
+def _slot_to_tag() -> tuple[str, ...]:
+    found: dict[int, str] = {}
+    for tag in _tag_candidates():
+        found.setdefault(crc_hqx(tag.encode(), 0) % SLOTS, tag)
+        if len(found) == SLOTS:
+            break
+    return tuple(found[slot] for slot in range(SLOTS))
+
+
+def tag_for_slot(slot: int) -> str:
+    """The hash tag (without braces) whose slot is `slot`. ValueError outside 0..16383."""
+    if not 0 <= slot < SLOTS:
+        raise ValueError(f"slot {slot} is not in 0..{SLOTS - 1}")
+    return _slot_to_tag()[slot]
+
+
+def check_article(article: str) -> str:
+    """Returns `article` when it can be part of a key, else raises ValueError saying why not."""
+    if not article:
+        raise ValueError("an article's name must not be empty")
+    for letter in "_{}\0":
+        if letter in article:
+            raise ValueError(f"an article's name must not contain {letter!r}: {article!r}")
+    return article
+
+
+def paragraphs_key(article: str) -> str:
+    """string: the raw text of an article."""
+    return f"paragraphs:{check_article(article)}"
+
+
+def article_key(article: str) -> str:
+    """hash: title, year, month, day, source."""
+    return f"article:{check_article(article)}"
+
+
+def sentence_key(article: str, tag: str) -> str:
+    """hash: index -> sentence."""
+    return f"{SENTENCE_PREFIX}{check_article(article)}:{{{tag}}}"
+
+
+def sentence_id(article: str, tag: str, idx: int | str) -> str:
+    """What names one sentence inside other keys: ``<article>:{tag}:<idx>``. Not a key itself."""
+    return f"{check_article(article)}:{{{tag}}}:{idx}"
+
+
+def tokenized_key(article: str, tag: str, idx: int | str) -> str:
+    """tensor INT64 [1, tokens]: the sentence's token ids."""
+    return f"{TOKENIZED_PREFIX}{sentence_id(article, tag, idx)}"
+
+
+def model_key(tag: str) -> str:
+    """model: the TorchScript QA model of a shard."""
+    return f"bert-qa{{{tag}}}"
+
+
+def answer_key(article: str, tag: str, idx: int | str, question: str) -> str:
+    """string: the answer's text, made by the miss function."""
+    return f"{ANSWER_PREFIX}{{{tag}}}_{sentence_id(article, tag, idx)}_{question}"
+
+
+def span_key(article: str, tag: str, idx: int | str, question: str) -> str:
+    """string: the answer as JSON (answer, score, start, end, model, sentence_digest, ...)."""
+    return f"{SPAN_PREFIX}{{{tag}}}_{sentence_id(article, tag, idx)}_{question}"
+
+
+@dataclass(frozen=True)
+class AnswerKey:
+    """The parts of a ``bertqa`` or ``bertspan`` key; `kind` is one of the two."""
+
+    kind: str
+    tag: str
+    article: str
+    idx: str
+    question: str
+
+    @property
+    def answer_key(self) -> str:
+        """The ``bertqa`` key with the same parts."""
+        return answer_key(self.article, self.tag, self.idx, self.question)
+
+    @property
+    def span_key(self) -> str:
+        """The ``bertspan`` key with the same parts."""
+        return span_key(self.article, self.tag, self.idx, self.question)
+
+    @property
+    def sentence_key(self) -> str:
+        """The hash in which the sentence is field `idx`."""
+        return sentence_key(self.article, self.tag)
+
+    @property
+    def tokenized_key(self) -> str:
+        """The sentence's tensor."""
+        return tokenized_key(self.article, self.tag, self.idx)
+
+
+def parse_answer_key(key: str) -> AnswerKey:
+    """Takes a ``bertqa``/``bertspan`` key apart. ValueError if it is not one. Only the first two
+    underscores separate, so the question may contain any."""
+    head, first, rest = key.partition("_")
+    sentence, second, question = rest.partition("_")
+    kind, brace, tag = head.partition("{")
+    if (
+        not first
+        or not second
+        or not brace
+        or not tag.endswith("}")
+        or kind not in (ANSWER_PREFIX, SPAN_PREFIX)
+    ):
+        raise ValueError(f"not a key of the form bertqa{{tag}}_<article>:{{tag}}:<idx>_<question>: {key!r}")
+    tag = tag[:-1]
+    article, middle, idx = sentence.partition(f":{{{tag}}}:")
+    if not article or not middle or not idx or ":" in idx:
+        raise ValueError(f"the sentence key {sentence!r} is not of the form <article>:{{{tag}}}:<idx>")
+    return AnswerKey(kind, tag, check_article(article), idx, question)

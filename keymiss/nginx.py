@@ -1,0 +1,29 @@
+"""nginx's configuration, from nginx/nginx.conf.template (its placeholders are listed at its top)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from keymiss.settings import PROJECT, Settings
+
+
+def render_nginx(settings: Settings) -> Path:
+    """Writes var/run/nginx.conf and returns its path; the two logs are linked into var/log."""
+    folder = settings.var / "nginx"
+    folder.mkdir(parents=True, exist_ok=True)
+    text = (PROJECT / "nginx" / "nginx.conf.template").read_text()
+    for name, value in {
+        "HTTPS_PORT": settings.https_port,
+        "API_PORT": settings.api_port,
+        "TLS_CERT": settings.var / "tls" / "cert.pem",
+        "TLS_KEY": settings.var / "tls" / "key.pem",
+        "VAR": folder,
+    }.items():
+        text = text.replace(f"${{{name}}}", str(value))
+    path = settings.run / "nginx.conf"
+    path.write_text(text)
+    for log in ("nginx-error.log", "nginx-access.log"):
+        link = settings.log / log
+        if not link.is_symlink():
+            link.symlink_to(folder / log)
+    return path

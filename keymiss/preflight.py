@@ -1,0 +1,95 @@
+"""What must be so before anything is started: free ports, memory, disk, programs, short paths.
+
+Each finding is one sentence that says what to do.
+"""
+
+from __future__ import annotations
+
+import shutil
+import socket
+from pathlib import Path
+
+from keymiss.settings import BUS_PORT_OFFSET, PROJECT, SERVER_BINARIES, Settings
+
+MIN_MEMORY_BYTES = 2 << 30
+"""Eight nodes with the embedded reader (90 MB of model each), the worker and the API take 1.5 GiB."""
+MIN_DISK_BYTES = 2 << 30
+MAX_SOCKET_PATH_BYTES = 107
+"""sun_path of a Unix socket (sys/un.h), less the closing NUL."""
+
+
+def port_in_use(host: str, port: int) -> bool:
+    """True when something listens on host:port (or the address cannot be bound)."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+            probe.listen(1)
+        except OSError:
+            return True
+    return False
+
+
+def available_memory_bytes() -> int:
+    """What /proc/meminfo calls available, or what the control group (v2) still allows if that is less."""
+    available = 1 << 62
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            available = int(line.split()[1]) * 1024
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
+        inactive = next(
+            int(line.split()[1])
+            for line in Path("/sys/fs/cgroup/memory.stat").read_text().splitlines()
+            if line.startswith("inactive_file ")
+        )
+        if limit != "max":
+            available = min(available, int(limit) - used + inactive)
+    except (OSError, ValueError, StopIteration):
+        pass
+    return available
+
+
+def free_disk_bytes(folder: Path) -> int:
+    """Free bytes on the file system that folder is, or will be, on."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def problems(settings: Settings) -> list[str]:
+    """Sentences on what stands in the way of a start; empty when nothing does."""
+    found = []
+    for port in settings.ports:
+        for number, what in ((port, "a Redis node"), (port + BUS_PORT_OFFSET, "its cluster bus")):
+            if port_in_use(settings.host, number):
+                found.append(
+                    f"Port {number} (for {what}) is in use: free it, or set KEYMISS_BASE_PORT "
+                    "to another first port."
+                )
+    for name, number, what, host in (
+        ("KEYMISS_API_PORT", settings.api_port, "the API", settings.host),
+        ("KEYMISS_HTTPS_PORT", settings.https_port, "nginx", "0.0.0.0"),
+    ):
+        if port_in_use(host, number):
+            found.append(f"Port {number} (for {what}) is in use: free it, or set {name} to another one.")
+    for program in (SERVER_BINARIES[settings.server], "nginx", "openssl"):
+        if not shutil.which(program):
+            found.append(f"{program} is not installed: install it with your package manager, or run as root.")
+    if not (PROJECT / "module" / "keymiss.so").exists():
+        found.append("module/keymiss.so is not built: run make -C module.")
+    memory, disk = available_memory_bytes(), free_disk_bytes(settings.var)
+    if memory < MIN_MEMORY_BYTES:
+        found.append(
+            f"Only {memory / 2**30:.1f} GiB of memory are available and {MIN_MEMORY_BYTES >> 30} are needed: "
+            "stop other programs or use a larger machine."
+        )
+    if disk < MIN_DISK_BYTES:
+        found.append(
+            f"Only {disk / 2**30:.1f} GiB of disk are free at {settings.var} and {MIN_DISK_BYTES >> 30} are "
+            "needed: free some, or set KEYMISS_VAR to a folder on another disk."
+        )
+    if len(bytes(settings.run / "supervisor.sock")) > MAX_SOCKET_PATH_BYTES - 24:
+        found.append(f"The path {settings.var} is too long for a socket: set KEYMISS_VAR to a shorter one.")
+    return found

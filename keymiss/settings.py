@@ -1,0 +1,118 @@
+"""The settings of the local cluster, all from the environment; a bad value is one clear sentence.
+
+================== ================ =================================================================
+setting            default          what
+================== ================ =================================================================
+KEYMISS_HOST       127.0.0.1        address the Redis nodes and the API are bound to
+KEYMISS_BASE_PORT  30001            first Redis port; the nodes take the ports from here on
+KEYMISS_MASTERS    4                master shards, 1..64
+KEYMISS_REPLICAS   1                replicas of each master, 0..3
+KEYMISS_API_PORT   8081             the API, behind nginx
+KEYMISS_HTTPS_PORT 8080             nginx with TLS
+KEYMISS_VAR        <project>/var    data, logs, certificate, generated configuration
+KEYMISS_SERVER     redis            redis or valkey
+KEYMISS_MODEL      models/reader    reader: a folder, or the name of a Hugging Face QA model
+KEYMISS_NODES      from the above   host:port,host:port,...: where clients find the cluster
+================== ================ =================================================================
+
+The API's own settings (KEYMISS_API_*) are in keymiss/api/settings.py.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parent.parent
+BUS_PORT_OFFSET = 10000
+"""A node's cluster bus listens on its port plus this (Redis Cluster specification)."""
+SERVER_BINARIES = {"redis": "redis-server", "valkey": "valkey-server"}
+
+
+class BadSetting(ValueError):
+    """A setting that cannot be used; the text names it and says what it may be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The local cluster's settings; see the table above."""
+
+    host: str = "127.0.0.1"
+    base_port: int = 30001
+    masters: int = 4
+    replicas: int = 1
+    api_port: int = 8081
+    https_port: int = 8080
+    var: Path = PROJECT / "var"
+    server: str = "redis"
+    model: str = "models/reader"
+    nodes_text: str = ""
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
+        """Settings from ``env`` (default: the process's). Raises BadSetting."""
+        env = os.environ if env is None else env
+
+        def number(name: str, default: int, low: int, high: int) -> int:
+            text = env.get(name) or str(default)
+            if not (text.isascii() and text.isdigit() and low <= int(text) <= high):
+                raise BadSetting(f"{name} must be a whole number from {low} to {high}, not {text!r}")
+            return int(text)
+
+        server = env.get("KEYMISS_SERVER") or "redis"
+        if server not in SERVER_BINARIES:
+            raise BadSetting(f"KEYMISS_SERVER must be redis or valkey, not {server!r}")
+        settings = cls(
+            host=env.get("KEYMISS_HOST") or "127.0.0.1",
+            base_port=number("KEYMISS_BASE_PORT", 30001, 1024, 55279),
+            masters=number("KEYMISS_MASTERS", 4, 1, 64),
+            replicas=number("KEYMISS_REPLICAS", 1, 0, 3),
+            api_port=number("KEYMISS_API_PORT", 8081, 1, 65535),
+            https_port=number("KEYMISS_HTTPS_PORT", 8080, 1, 65535),
+            var=Path(env.get("KEYMISS_VAR") or PROJECT / "var").absolute(),
+            server=server,
+            model=env.get("KEYMISS_MODEL") or "models/reader",
+            nodes_text=env.get("KEYMISS_NODES") or "",
+        )
+        parse_nodes(settings.nodes)
+        return settings
+
+    @property
+    def ports(self) -> range:
+        """The ports of the Redis nodes, masters first (as the cluster is created)."""
+        return range(self.base_port, self.base_port + self.masters * (1 + self.replicas))
+
+    @property
+    def nodes(self) -> str:
+        """host:port,...: KEYMISS_NODES, else all nodes of the local cluster."""
+        return self.nodes_text or ",".join(f"{self.host}:{port}" for port in self.ports)
+
+    @property
+    def run(self) -> Path:
+        """Generated configuration, sockets and process ids."""
+        return self.var / "run"
+
+    @property
+    def log(self) -> Path:
+        """Logs of all processes."""
+        return self.var / "log"
+
+    @property
+    def data(self) -> Path:
+        """One folder of data for each node, named by its port."""
+        return self.var / "data"
+
+
+def parse_nodes(text: str) -> list[tuple[str, int]]:
+    """``"host:port,host:port"`` to pairs. Raises BadSetting."""
+    nodes = []
+    for part in filter(None, (p.strip() for p in text.split(","))):
+        host, colon, port = part.rpartition(":")
+        if not (colon and host and port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+            raise BadSetting(f"KEYMISS_NODES must be host:port,host:port,...; {part!r} is not host:port")
+        nodes.append((host.strip("[]"), int(port)))
+    if not nodes:
+        raise BadSetting("KEYMISS_NODES names no node")
+    return nodes

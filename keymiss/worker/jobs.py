@@ -1,0 +1,143 @@
+"""A job as it comes from ``KM.PULL``, every way it can end, and how often each happened."""
+
+from __future__ import annotations
+
+import enum
+import itertools
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from keymiss.worker.pull import Puller
+    from keymiss.worker.shards import Shard
+
+
+class JobKind(enum.StrEnum):
+    """What a job asks for."""
+
+    MISS = "miss"
+    """Clients wait for a key that does not exist."""
+    EVENT = "event"
+    """Something happened to a key that a registration watches."""
+    SCRIPT = "script"
+    """RG.PYEXECUTE; payload: source, "0"/"1" (UNBLOCKING), requirements."""
+    UNREGISTER = "unregister"
+    """RG.UNREGISTER on every shard; payload: registration id."""
+    MODEL = "model"
+    """AI.MODELEXECUTE; payload: model key, n, inputs, n, outputs."""
+
+
+class JobStatus(enum.StrEnum):
+    """How a job ended. Every job that was pulled ends in exactly one of these."""
+
+    DONE = "done"
+    """It ran, and the shard took the reply."""
+    FAILED = "failed"
+    """It raised; the shard took the error's text."""
+    LATE = "late"
+    """It ran, but the shard had timed it out (or dropped it) by then."""
+    ABANDONED = "abandoned"
+    """Nobody waited for it any more: not started."""
+    GIVEN_BACK = "given_back"
+    """Handed back to the shard at shutdown."""
+    LOST = "lost"
+    """The connection it came by broke; the shard has it again, or the shard is gone."""
+
+
+_LOCAL_IDS = itertools.count()
+
+
+@dataclass(eq=False)
+class Job:
+    """One job. `remaining_ms` counts from the pull, 0 means without limit."""
+
+    shard: Shard
+    id: int
+    kind: JobKind
+    registration_id: str
+    event: str
+    key: bytes
+    attempts: int
+    remaining_ms: int
+    cache: bool
+    payload: list[bytes]
+    puller: Puller | None = None
+    generation: int = 0
+    """Number of the puller's connection that the job came by."""
+    pulled_at_s: float = field(default_factory=time.monotonic)
+    local_id: int = field(default_factory=lambda: next(_LOCAL_IDS))
+
+    @property
+    def waited_s(self) -> float:
+        """Seconds since the pull."""
+        return time.monotonic() - self.pulled_at_s
+
+    @property
+    def overdue(self) -> bool:
+        """True when the shard has timed the job out by now."""
+        return self.remaining_ms > 0 and self.waited_s * 1000 > self.remaining_ms
+
+
+def parse_job(shard: Shard, row: Sequence[object]) -> Job:
+    """A job from its flat array. ValueError if the array is not one (a module of another version)."""
+    if len(row) != 9:
+        raise ValueError(f"a job has 9 fields, got {len(row)}")
+    number, kind, registration, event, key, attempts, remaining_ms, cache, payload = row
+    if not isinstance(payload, list):
+        raise ValueError("a job's payload must be an array")
+    return Job(
+        shard=shard,
+        id=_int(number),
+        kind=JobKind(_bytes(kind).decode()),
+        registration_id=_bytes(registration).decode("utf-8", "surrogateescape"),
+        event=_bytes(event).decode("utf-8", "surrogateescape"),
+        key=_bytes(key),
+        attempts=_int(attempts),
+        remaining_ms=_int(remaining_ms),
+        cache=bool(_int(cache)),
+        payload=[_bytes(part) for part in payload],
+    )
+
+
+def _int(value: object) -> int:
+    if isinstance(value, (int, bytes)):
+        return int(value)
+    raise ValueError(f"expected an integer, got {value!r}")
+
+
+def _bytes(value: object) -> bytes:
+    if value is None:
+        return b""
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, int):
+        return b"%d" % value
+    raise ValueError(f"expected a string, got {value!r}")
+
+
+class JobCounts:
+    """How many jobs were pulled and how they ended. Safe to use from every thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pulled = 0
+        self._ended: Counter[JobStatus] = Counter()
+
+    def pulled(self, count: int) -> None:
+        """Adds `count` jobs that came in."""
+        with self._lock:
+            self._pulled += count
+
+    def ended(self, status: JobStatus, count: int = 1) -> None:
+        """Adds `count` jobs that ended so."""
+        with self._lock:
+            self._ended[status] += count
+
+    def snapshot(self) -> dict[str, int]:
+        """``pulled`` and one number for every `JobStatus`."""
+        with self._lock:
+            return {"pulled": self._pulled, **{status.value: self._ended[status] for status in JobStatus}}

@@ -1,0 +1,48 @@
+"""Every thread that runs gears functions has an event loop of its own for coroutine steps."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+from typing import Any
+
+_LOCAL = threading.local()
+
+
+def thread_loop() -> asyncio.AbstractEventLoop:
+    """The calling thread's loop, made on first use."""
+    loop: asyncio.AbstractEventLoop | None = getattr(_LOCAL, "loop", None)
+    if loop is None:
+        loop = _LOCAL.loop = asyncio.new_event_loop()
+    return loop
+
+
+def resolve(value: Any) -> Any:
+    """`value`, or what it comes to if it is awaitable."""
+    if not inspect.isawaitable(value):
+        return value
+
+    async def wait() -> Any:
+        return await value
+
+    return thread_loop().run_until_complete(wait())
+
+
+def cancel_leftovers() -> int:
+    """Cancels the tasks a finished function left behind in this thread's loop; how many."""
+    loop: asyncio.AbstractEventLoop | None = getattr(_LOCAL, "loop", None)
+    tasks = asyncio.all_tasks(loop) if loop is not None else set()
+    if loop is not None and tasks:
+        for task in tasks:
+            task.cancel()
+        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+    return len(tasks)
+
+
+def close_thread_loop() -> None:
+    """Closes the calling thread's loop; for threads that end before the process."""
+    loop: asyncio.AbstractEventLoop | None = getattr(_LOCAL, "loop", None)
+    if loop is not None:
+        loop.close()
+        _LOCAL.loop = None

@@ -1,0 +1,276 @@
+"""The worker's life: find the shards, pull, run, stop.
+
+Exit codes
+    0  stopped by SIGTERM or SIGINT, every job that had started was answered
+    1  a fault of the worker itself (a dead thread); a supervisor should start it again
+    2  bad arguments
+    3  no node of the cluster answered within --startup-s
+    4  stopped by a signal, but jobs were still running after --grace-s: they were handed back
+
+Environment: KEYMISS_NODES, KEYMISS_REDIS_USERNAME, KEYMISS_REDIS_PASSWORD (never on the command
+line, where others could read it).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+
+from keymiss.worker import gears_api
+from keymiss.worker.jobs import Job, JobCounts, JobStatus
+from keymiss.worker.logs import log_event, one_line
+from keymiss.worker.model_backend import backend_table
+from keymiss.worker.model_runner import ModelPool, ModelRunner, ModelStore
+from keymiss.worker.pool import JobPool
+from keymiss.worker.pull import Puller, give_back
+from keymiss.worker.runner import JobRunner
+from keymiss.worker.scripts import ScriptStore
+from keymiss.worker.services import Services
+from keymiss.worker.shards import Credentials, NoNodeError, Shard, ThreadConnections, Topology
+
+EXIT_OK, EXIT_FAULT, EXIT_USAGE, EXIT_NO_NODE, EXIT_UNFINISHED = 0, 1, 2, 3, 4
+"""See the module's text."""
+
+REFRESH_S = 1.0
+"""How often the cluster is asked who its masters are; at once after a pull failed."""
+
+REPORT_S = 60.0
+"""How often the counts are logged, if they changed."""
+
+DEFAULT_NODES = "127.0.0.1:30001"
+
+
+def parse_nodes(text: str) -> list[tuple[str, int]]:
+    """``host:port,host:port``. ValueError naming what is wrong."""
+    nodes = []
+    for part in filter(None, (piece.strip() for piece in text.split(","))):
+        host, colon, port = part.rpartition(":")
+        if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:
+            raise ValueError(f"{part!r} is not host:port")
+        nodes.append((host.strip("[]"), int(port)))
+    if not nodes:
+        raise ValueError("no nodes given")
+    return nodes
+
+
+def _nodes(text: str) -> list[tuple[str, int]]:
+    try:
+        return parse_nodes(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _number(kind: type[int] | type[float], low: float, high: float) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        value = kind(text)
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"must be in {low}..{high}")
+        return value
+
+    parse.__name__ = kind.__name__
+    return parse
+
+
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line; exits with code 2 and a usage line if it is wrong."""
+    cores = len(os.sched_getaffinity(0))
+    parser = argparse.ArgumentParser(
+        prog="python -m keymiss.worker", description="Runs the jobs of a Keymiss cluster."
+    )
+    add = parser.add_argument
+    add(
+        "--nodes",
+        type=_nodes,
+        default=os.environ.get("KEYMISS_NODES", DEFAULT_NODES),
+        help="host:port,... to start from",
+    )
+    add("--job-threads", type=_number(int, 1, 512), default=max(4, 4 * cores), help="jobs that run at once")
+    add("--model-threads", type=_number(int, 1, 512), default=cores, help="model runs at once, one core each")
+    add("--execute-timeout-s", type=_number(float, 0.1, 3600), default=60.0, help="limit of one command")
+    add("--grace-s", type=_number(float, 0, 3600), default=10.0, help="time to finish at SIGTERM")
+    add("--startup-s", type=_number(float, 0, 86400), default=60.0, help="wait for a first node so long")
+    add("--nice", type=_number(int, 0, 19), default=10, help="priority, so that the shards come first")
+    add("--backend", choices=("torch", "dummy"), default="torch", help="dummy needs no weights, for tests")
+    add("--name", default=f"{socket.gethostname()}-{os.getpid()}", help="this worker's name in the shards")
+    return parser.parse_args(argv)
+
+
+class Worker:
+    """Everything that lives as long as the process."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self._args = args
+        self._credentials = Credentials(
+            os.environ.get("KEYMISS_REDIS_USERNAME") or None, os.environ.get("KEYMISS_REDIS_PASSWORD") or None
+        )
+        self._wake = threading.Event()
+        self._stopping = False
+        self._fault: str | None = None
+        self._counts = JobCounts()
+        self._topology = Topology(args.nodes, self._credentials)
+        self._pool = JobPool(args.job_threads, self._handle, self._dead)
+        backends = backend_table(args.backend)
+        self._model_store = ModelStore(backends)
+        self._model_pool = ModelPool(args.model_threads, list(backends.values()), self._dead)
+        self._services = Services(
+            connections=ThreadConnections(args.execute_timeout_s, self._credentials),
+            masters=self._topology.masters,
+            models=ModelRunner(self._model_store, self._model_pool),
+            scripts=ScriptStore(),
+            waiting=self._pool.waiting,
+        )
+        self._runner = JobRunner(self._services)
+        self._pullers: dict[str, Puller] = {}
+        self._leaving: list[Puller] = []
+
+    def run(self) -> int:
+        """Works until a signal or a fault; returns the exit code."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        gears_api.install_modules()
+        self._model_pool.start()
+        if not self._find_cluster():
+            return EXIT_OK if self._stopping else EXIT_NO_NODE
+        reported = self._counts.snapshot()
+        report_at_s = time.monotonic() + REPORT_S
+        while not self._stopping and self._fault is None:
+            self._refresh()
+            self._wake.wait(REFRESH_S)
+            if self._wake.is_set() and not self._stopping and self._fault is None:
+                self._wake.clear()
+                time.sleep(0.05)  # several pullers of one lost shard wake this once, not many times
+            if time.monotonic() > report_at_s and self._counts.snapshot() != reported:
+                reported = self._counts.snapshot()
+                report_at_s = time.monotonic() + REPORT_S
+                log_event("counts", jobs=reported)
+        if self._fault is not None:
+            log_event("fault", "error", error=self._fault, jobs=self._counts.snapshot())
+            return EXIT_FAULT
+        return self._shut_down()
+
+    def _on_signal(self, number: int, _frame: object) -> None:
+        if self._stopping:
+            os._exit(EXIT_UNFINISHED)  # asked twice: the shards take the jobs back by themselves
+        self._stopping = True
+        self._wake.set()
+
+    def _dead(self, text: str) -> None:
+        self._fault = self._fault or text
+        self._wake.set()
+
+    def _handle(self, job: Job) -> None:
+        if job.puller is not None and job.generation != job.puller.generation:
+            self._counts.ended(JobStatus.LOST)
+            return
+        self._counts.ended(self._runner.run(job))
+
+    def _find_cluster(self) -> bool:
+        deadline_s = time.monotonic() + self._args.startup_s
+        said = ""
+        while not self._stopping:
+            try:
+                if self._topology.refresh():
+                    return True
+                problem = "no master serves slots yet"
+            except NoNodeError as error:
+                problem = str(error)
+            if problem != said:
+                said = problem
+                log_event("waiting_for_cluster", "warning", error=problem)
+            if time.monotonic() > deadline_s:
+                log_event("no_node", "error", error=problem)
+                return False
+            self._wake.wait(0.5)
+        return False
+
+    def _refresh(self) -> None:
+        """Attaches to new masters, leaves those that are none any more."""
+        try:
+            shards = {shard.identity: shard for shard in self._topology.refresh()}
+        except NoNodeError as error:
+            log_event("cluster_out_of_reach", "warning", error=str(error))
+            return
+        for identity in [identity for identity in self._pullers if identity not in shards]:
+            puller = self._pullers.pop(identity)
+            puller.stop()
+            self._leaving.append(puller)
+            log_event("shard_left", shard=puller.shard.address)
+        for identity, shard in shards.items():
+            known = self._pullers.get(identity)
+            if known is None:
+                self._attach(identity, shard)
+            elif known.shard != shard:
+                known.shard = shard
+        busy = {id(job.puller) for job in self._pool.running()}
+        for puller in [puller for puller in self._leaving if puller.stopped and id(puller) not in busy]:
+            puller.close()
+            self._leaving.remove(puller)
+        if shards:
+            alive = {*shards, *(puller.shard.identity for puller in self._leaving)}
+            self._services.scripts.forget_shards(alive)
+            self._model_store.forget_shards(alive)
+
+    def _attach(self, identity: str, shard: Shard) -> None:
+        puller = Puller(
+            self._args.name, shard, self._credentials, self._pool, self._counts, self._wake.set, self._dead
+        )
+        self._pullers[identity] = puller
+        puller.start()
+        log_event("shard_attached", shard=shard.address, node_id=shard.node_id, hashtag=shard.hashtag)
+
+    def _shut_down(self) -> int:
+        """Stops taking, gives back what has not started, finishes the rest or gives that back too."""
+        deadline_s = time.monotonic() + self._args.grace_s
+        pullers = [*self._pullers.values(), *self._leaving]
+        log_event("stopping", grace_s=self._args.grace_s, running=len(self._pool.running()))
+        for puller in pullers:
+            puller.stop()
+        self._give_back(self._pool.take_queued(lambda _: True))
+        for puller in pullers:
+            puller.join(max(0.0, min(2.0, deadline_s - time.monotonic())))
+        self._give_back(self._pool.take_queued(lambda _: True))
+        self._pool.wait_idle(max(0.0, deadline_s - time.monotonic()))
+        left = self._pool.running()
+        self._give_back(left)
+        for puller in pullers:
+            if puller.stopped:
+                puller.close()
+        log_event("stopped", unfinished=len(left), jobs=self._counts.snapshot())
+        return EXIT_UNFINISHED if left else EXIT_OK
+
+    def _give_back(self, jobs: list[Job]) -> None:
+        by_shard: dict[Shard, list[Job]] = defaultdict(list)
+        for job in jobs:
+            by_shard[job.shard].append(job)
+        for shard, mine in by_shard.items():
+            give_back(shard, self._credentials, mine)
+            self._counts.ended(JobStatus.GIVEN_BACK, len(mine))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a worker. Returns the exit code, or ends the process when threads are still busy."""
+    args = parse_arguments(argv)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.nice(args.nice)
+    log_event(
+        "started",
+        pid=os.getpid(),
+        name=args.name,
+        job_threads=args.job_threads,
+        model_threads=args.model_threads,
+    )
+    try:
+        code = Worker(args).run()
+    except Exception as error:
+        log_event("fault", "error", error=one_line(error))
+        code = EXIT_FAULT
+    sys.stderr.flush()
+    sys.stdout.flush()
+    os._exit(code)  # jobs and models run in threads that may never end; nothing is left to clean up

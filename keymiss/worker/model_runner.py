@@ -1,0 +1,273 @@
+"""Fetches models from the shards once a process, and runs them in a pool of threads.
+
+A model is named by the sha256 of its blob: the same model on four shards is loaded once. It is
+dropped when no shard's key refers to it any more. Bad models and bad inputs end in a ModelError for
+the request they came with; an error that is none of a request's own ends the process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+from keymiss.worker.logs import log_event, one_line
+from keymiss.worker.model_backend import Backend, Model, ModelError
+from keymiss.worker.shards import Shard, ShardConnection
+from keymiss.worker.tensors import Tensor
+
+CHUNK_BYTES = 4 << 20
+"""Read at a time; small enough that the shard's main thread copies it in a millisecond or so."""
+
+
+@dataclass(frozen=True)
+class ModelResult:
+    """Outputs of a run and how long the model itself took."""
+
+    outputs: list[Tensor]
+    duration_us: int
+
+
+@dataclass
+class _Request:
+    model: Model
+    inputs: Sequence[Tensor]
+    future: Future[ModelResult]
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    version: int
+    sha256: str
+
+
+class ModelStore:
+    """Loaded models by digest, and which shard's key holds which."""
+
+    def __init__(self, backends: dict[str, Backend]) -> None:
+        self._backends = backends
+        self._lock = threading.Lock()
+        self._at: dict[tuple[str, str], _Loaded] = {}
+        self._models: dict[str, Model] = {}
+        self._bad: dict[tuple[str, str], tuple[int, str]] = {}
+        self._fetching: dict[str, threading.Lock] = {}
+        self._load_lock = threading.Lock()
+
+    def get(self, shard: Shard, connection: ShardConnection, key: str) -> tuple[Model, str]:
+        """The model at `key` as it is now, and its sha256. ModelError if there is none or it is bad."""
+        info = _info(connection, key)
+        place = (shard.identity, key)
+        with self._lock:
+            known = self._at.get(place)
+            if known is not None and known.version == info.version and known.sha256 in self._models:
+                return self._models[known.sha256], known.sha256
+            bad = self._bad.get(place)
+            if bad is not None and bad[0] == info.version:
+                raise ModelError(bad[1])
+            guard = self._fetching.setdefault(info.sha256 or f"{place}", threading.Lock())
+        with guard:
+            return self._fetch(place, info, connection, key)
+
+    def _fetch(
+        self, place: tuple[str, str], info: _Info, connection: ShardConnection, key: str
+    ) -> tuple[Model, str]:
+        with self._lock:
+            model = self._models.get(info.sha256) if info.sha256 else None
+        digest = info.sha256
+        if model is None:
+            blob = _download(connection, key, info)
+            digest = hashlib.sha256(blob).hexdigest()
+            model = self._load(place, info, digest, key, blob)
+            if digest != info.sha256:
+                connection.command("KM.MODELDIGEST", key, info.version, digest)
+        with self._lock:
+            model = self._models.setdefault(digest, model)
+            self._at[place] = _Loaded(info.version, digest)
+            self._bad.pop(place, None)
+            self._drop_unused()
+        return model, digest
+
+    def _load(self, place: tuple[str, str], info: _Info, digest: str, key: str, blob: bytes) -> Model:
+        """One model at a time: the blob, its copy in the backend and the graph are large, and the
+        second of two shards that hold the same model finds it loaded."""
+        with self._load_lock:
+            with self._lock:
+                model = self._models.get(digest)
+            if model is not None:
+                return model
+            started_s = time.monotonic()
+            try:
+                backend = self._backends.get(info.backend.upper())
+                if backend is None:
+                    raise ModelError(f"this worker has no backend {info.backend}")
+                model = backend.load(blob)
+            except ModelError as error:
+                text = f"model {key}: {error}"
+                with self._lock:
+                    self._bad[place] = (info.version, text)
+                log_event("model_bad", "warning", key=key, sha256=digest, error=text)
+                raise ModelError(text) from error
+            with self._lock:
+                self._models[digest] = model
+            took_ms = int((time.monotonic() - started_s) * 1000)
+            log_event("model_loaded", key=key, sha256=digest, size_bytes=len(blob), took_ms=took_ms)
+            return model
+
+    def _drop_unused(self) -> None:
+        used = {loaded.sha256 for loaded in self._at.values()}
+        for unused in [sha for sha in self._models if sha not in used]:
+            del self._models[unused]
+            log_event("model_dropped", sha256=unused)
+
+    def forget_shards(self, alive: set[str]) -> None:
+        """Forgets what shards that are gone held; models used by others stay."""
+        with self._lock:
+            for place in [place for place in self._at if place[0] not in alive]:
+                del self._at[place]
+            for place in [place for place in self._bad if place[0] not in alive]:
+                del self._bad[place]
+
+
+@dataclass(frozen=True)
+class _Info:
+    version: int
+    backend: str
+    size_bytes: int
+    sha256: str
+
+
+def _info(connection: ShardConnection, key: str) -> _Info:
+    reply = connection.command("KM.MODELINFO", key)
+    if reply is None:
+        raise ModelError(f"there is no model at {key}")
+    fields: dict[bytes, Any] = dict(zip(reply[::2], reply[1::2], strict=True))
+    return _Info(
+        version=int(fields[b"version"]),
+        backend=fields[b"backend"].decode(),
+        size_bytes=int(fields[b"size_bytes"]),
+        sha256=(fields[b"sha256"] or b"").decode(),
+    )
+
+
+def _download(connection: ShardConnection, key: str, info: _Info) -> bytes:
+    blob = bytearray()
+    while len(blob) < info.size_bytes:
+        length = min(CHUNK_BYTES, info.size_bytes - len(blob))
+        chunk = connection.command("KM.MODELCHUNK", key, info.version, len(blob), length)
+        if not chunk:
+            raise ModelError(f"model {key}: the shard sent {len(blob)} of {info.size_bytes} bytes")
+        blob += chunk
+    return bytes(blob)
+
+
+class ModelPool:
+    """A queue and `threads` threads that run models, each on one core."""
+
+    def __init__(self, threads: int, backends: Sequence[Backend], on_dead: Callable[[str], None]) -> None:
+        self._queue: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
+        self._backends = list({id(backend): backend for backend in backends}.values())
+        self._on_dead = on_dead
+        self._threads = [
+            threading.Thread(target=self._body, name=f"model-{number}", daemon=True)
+            for number in range(threads)
+        ]
+
+    def start(self) -> None:
+        """Starts the threads."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Lets every thread end after the requests before this call."""
+        for _ in self._threads:
+            self._queue.put(None)
+
+    def submit(self, model: Model, inputs: Sequence[Tensor]) -> Future[ModelResult]:
+        """The future ends with a result or a ModelError."""
+        request = _Request(model, inputs, Future())
+        self._queue.put(request)
+        return request.future
+
+    def _body(self) -> None:
+        request: _Request | None = None
+        try:
+            for backend in self._backends:
+                backend.prepare_thread()
+            while (request := self._queue.get()) is not None:
+                self._run(request)
+        except BaseException as error:
+            if request is not None and not request.future.done():
+                request.future.set_exception(ModelError("the worker's model thread died"))
+            self._on_dead(f"model thread: {one_line(error)}")
+
+    def _run(self, request: _Request) -> None:
+        if not request.future.set_running_or_notify_cancel():
+            return
+        started_ns = time.perf_counter_ns()
+        try:
+            outputs = request.model.run(request.inputs)
+        except Exception as error:
+            failure = error if isinstance(error, ModelError) else ModelError(one_line(error))
+            request.future.set_exception(failure)
+            return
+        request.future.set_result(ModelResult(outputs, (time.perf_counter_ns() - started_ns) // 1000))
+
+
+class ModelRunner:
+    """Runs the model at a shard's key and tells the shard about it (AI.INFO) before answering."""
+
+    def __init__(self, store: ModelStore, pool: ModelPool) -> None:
+        self.store = store
+        self._pool = pool
+
+    def start(
+        self, shard: Shard, connection: ShardConnection, key: str, inputs: Sequence[Tensor]
+    ) -> Future[ModelResult]:
+        """Fetches the model if need be (blocking) and queues the run."""
+        try:
+            model, _ = self.store.get(shard, connection, key)
+        except ModelError:
+            self._report(connection, key, 0, 0, errors=1)
+            raise
+        return self._pool.submit(model, inputs)
+
+    def finish(
+        self,
+        connection: ShardConnection,
+        key: str,
+        inputs: Sequence[Tensor],
+        outcome: Future[ModelResult],
+        outputs: int,
+    ) -> list[Tensor]:
+        """The outputs of a run that ended. ModelError if it failed or gave too few outputs;
+        `outputs` is how many are wanted, 0 for all."""
+        samples = inputs[0].dims[0] if inputs and inputs[0].dims else 1
+        try:
+            result = outcome.result()
+            if outputs and len(result.outputs) != outputs:
+                raise ModelError(f"the model has {len(result.outputs)} outputs, {outputs} were asked for")
+        except ModelError as error:
+            self._report(connection, key, 0, 0, errors=1)
+            raise ModelError(f"model {key}: {error}") from error
+        self._report(connection, key, samples, result.duration_us, errors=0)
+        return result.outputs
+
+    def run(
+        self, shard: Shard, connection: ShardConnection, key: str, inputs: Sequence[Tensor], outputs: int
+    ) -> list[Tensor]:
+        """`start`, wait, `finish`."""
+        future = self.start(shard, connection, key, inputs)
+        return self.finish(connection, key, inputs, future, outputs)
+
+    def _report(
+        self, connection: ShardConnection, key: str, samples: int, duration_us: int, errors: int
+    ) -> None:
+        try:
+            connection.command("KM.MODELRAN", key, 1, samples, duration_us, errors)
+        except Exception as error:  # statistics must not fail the answer
+            log_event("model_statistics_lost", "warning", key=key, error=one_line(error))

@@ -1,0 +1,151 @@
+"""Runs one job, whatever its kind, and answers the shard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from redis.exceptions import RedisError, ResponseError
+
+from keymiss.worker import loops, resp, tensors
+from keymiss.worker.builder import Run
+from keymiss.worker.context import CURRENT, GearsError, JobContext, ReplySlot
+from keymiss.worker.execution import run_flow, run_reader
+from keymiss.worker.jobs import Job, JobKind, JobStatus
+from keymiss.worker.logs import log_event, one_line
+from keymiss.worker.records import decode, read_records
+from keymiss.worker.scripts import all_shards, check_requirements
+from keymiss.worker.services import Services
+
+ASK_ALIVE_AFTER_S = 0.5
+"""A job that waited longer in this process is not started before the shard says somebody waits."""
+
+OK = resp.Status("OK")
+
+
+class JobRunner:
+    """`run` never raises for what a job did; only for a fault of the worker itself."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def run(self, job: Job) -> JobStatus:
+        """Runs and answers. Returns how it ended."""
+        context = JobContext(self._services, job.shard, job, job.cache)
+        try:
+            if job.overdue or (job.waited_s > ASK_ALIVE_AFTER_S and not _alive(context, job)):
+                return JobStatus.ABANDONED
+            reply = self._perform(context, job)
+        except Exception as error:
+            return _fail(context, job, error)
+        except SystemExit as error:
+            return _fail(context, job, GearsError(f"the function called exit({error.code})"))
+        finally:
+            loops.cancel_leftovers()
+        return _answer(context, job, ("KM.DONE", job.id, reply), JobStatus.DONE)
+
+    def _perform(self, context: JobContext, job: Job) -> bytes:
+        token = CURRENT.set(context)
+        try:
+            if job.kind in (JobKind.MISS, JobKind.EVENT):
+                return resp.encode(_registered(context, job))
+            if job.kind is JobKind.SCRIPT:
+                return resp.encode(_script(context, job))
+            if job.kind is JobKind.UNREGISTER:
+                return resp.encode(_unregister(context, job))
+            return resp.encode(_model(context, job))
+        finally:
+            CURRENT.reset(token)
+
+
+def _alive(context: JobContext, job: Job) -> bool:
+    return bool(context.connection.command("KM.ALIVE", job.id))
+
+
+def _fail(context: JobContext, job: Job, error: Exception) -> JobStatus:
+    text = one_line(error)
+    log_event(
+        "job_failed", "warning", kind=job.kind, key=decode(job.key), shard=job.shard.address, error=text
+    )
+    return _answer(context, job, ("KM.FAIL", job.id, text), JobStatus.FAILED)
+
+
+def _answer(context: JobContext, job: Job, command: tuple[object, ...], status: JobStatus) -> JobStatus:
+    try:
+        return status if context.connection.command(*command) == 1 else JobStatus.LATE
+    except ResponseError as error:
+        if status is JobStatus.FAILED:
+            log_event("answer_refused", "warning", job=job.id, shard=job.shard.address, error=one_line(error))
+            return JobStatus.LOST
+        return _fail(context, job, error)
+    except (RedisError, OSError) as error:
+        log_event("answer_lost", "warning", job=job.id, shard=job.shard.address, error=one_line(error))
+        return JobStatus.LOST
+
+
+def _raise(error: Exception) -> None:
+    raise error
+
+
+def _registered(context: JobContext, job: Job) -> Any:
+    """A miss or an event: the first error ends it, and its text is the answer."""
+    registration = context.services.scripts.registration(context, job.registration_id)
+    slot = ReplySlot()
+    here = JobContext(context.services, context.shard, job, job.cache, reply=slot)
+
+    def reader(at: JobContext) -> Iterator[Any]:
+        if job.kind is JobKind.MISS:
+            return iter([{"key": decode(job.key), "value": None, "type": "empty", "event": job.event}])
+        return iter(read_records(at.connection, [job.key], job.event, registration.read_value))
+
+    run_flow(here, [context.shard], reader, registration.steps, _raise)
+    return resp.from_override(slot.value)
+
+
+def _script(context: JobContext, job: Job) -> Any:
+    """RG.PYEXECUTE: OK, or ``[[results], [errors]]`` if the script runs something. With UNBLOCKING the
+    module has answered the client already."""
+    source, _unblocking, *requirements = job.payload
+    check_requirements([requirement.decode("utf-8", "replace") for requirement in requirements])
+    run = context.services.scripts.deploy(context, source)
+    if run is None:
+        return OK
+    results, errors = _run(context, run)
+    return [results, errors]
+
+
+def _run(context: JobContext, run: Run) -> tuple[list[Any], list[str]]:
+    errors: list[str] = []
+    here = JobContext(context.services, context.shard, context.job, context.cache)
+    shards = all_shards(context, run.local)
+    results = run_flow(here, shards, run_reader(run), run.steps, lambda error: errors.append(one_line(error)))
+    return [r if isinstance(r, (str, bytes, bytearray, int)) else str(r) for r in results], errors
+
+
+def _unregister(context: JobContext, job: Job) -> Any:
+    """On every master; an error only if none of them knew the registration or one is out of reach."""
+    (registration_id,) = job.payload
+    refused: list[str] = []
+    masters = context.services.masters()
+    for shard in masters:
+        try:
+            context.on(shard).connection.command("KM.UNREGISTER", registration_id)
+        except ResponseError as error:
+            refused.append(str(error))
+    if masters and len(refused) == len(masters):
+        raise GearsError(refused[0])
+    return OK
+
+
+def _model(context: JobContext, job: Job) -> Any:
+    """AI.MODELEXECUTE: reads the inputs, runs, stores the outputs."""
+    fields = iter(job.payload)
+    key = next(fields)
+    inputs = [next(fields) for _ in range(int(next(fields)))]
+    outputs = [next(fields) for _ in range(int(next(fields)))]
+    connection = context.connection
+    given = tensors.get_tensors(connection, inputs)
+    name = key.decode("utf-8", "surrogateescape")
+    results = context.services.models.run(context.shard, connection, name, given, len(outputs))
+    tensors.set_tensors(connection, list(zip(outputs, results, strict=True)))
+    return OK

@@ -1,0 +1,25 @@
+"""What a job needs of the worker, in one object."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from keymiss.worker.model_runner import ModelRunner
+    from keymiss.worker.scripts import ScriptStore
+    from keymiss.worker.shards import Shard, ThreadConnections
+
+
+@dataclass
+class Services:
+    """`masters` gives the shards of the cluster; `waiting` is entered around a command that may wait
+    for another job, so that the pool lets another thread work meanwhile."""
+
+    connections: ThreadConnections
+    masters: Callable[[], list[Shard]]
+    models: ModelRunner
+    scripts: ScriptStore
+    waiting: Callable[[], AbstractContextManager[None]]

@@ -1,0 +1,1 @@
+"""The QA models: export to TorchScript, load into the cluster; reader/ holds the embedded one."""

@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# Everything: sets up what is missing, builds, checks, runs all tests.
+# Usage: ./run_tests.sh [--server redis|valkey] [--asan] [pytest arguments...]
+#   --server valkey  test with valkey-server instead of redis-server
+#   --asan           test with the module built with AddressSanitizer
+set -euo pipefail
+
+asan=no
+while [ $# -gt 0 ]; do
+    case $1 in
+        --server)
+            [ "${2:-}" = redis ] || [ "${2:-}" = valkey ] || { sed -n '3,5s/^# //p' "$0" >&2; exit 2; }
+            export KEYMISS_SERVER=$2
+            shift 2
+            ;;
+        --asan) asan=yes; shift ;;
+        -h | --help) sed -n '2,5s/^# //p' "$0"; exit 0 ;;
+        *) break ;;
+    esac
+done
+
+cd "$(dirname "$0")"
+# shellcheck source=scripts/setup.sh
+source scripts/setup.sh
+set_up dev
+export KEYMISS_TEST_SERVER=$KEYMISS_SERVER
+if [ $asan = yes ]; then
+    make -s -C module asan
+    export KEYMISS_MODULE=$KEYMISS_HOME/module/keymiss-asan.so
+    KEYMISS_SERVER_PRELOAD=$(gcc -print-file-name=libasan.so)
+    export KEYMISS_SERVER_PRELOAD
+fi
+
+echo "== ruff"
+"$VENV/bin/ruff" check .
+echo "== mypy"
+"$VENV/bin/mypy"
+echo "== module's own tests"
+make -s -C module test
+echo "== tests"
+"$VENV/bin/python" -m pytest -q "${@:-tests}"

@@ -1,0 +1,206 @@
+"""A short benchmark of the running system, as a table.
+
+    python scripts/benchmark.py --url https://localhost:8080 --question "..." --model models/reader
+
+The question's answers are deleted before each uncached run; nothing else is changed. The baseline is
+scripts/plain_bert_qa.py over the sentences of the answer. Times of one machine: for comparison, not for fame.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import redis
+from redis.cluster import ClusterNode, RedisCluster
+from rich.console import Console
+from rich.table import Table
+
+from keymiss import keys
+from keymiss.settings import Settings, parse_nodes
+
+UNCACHED_RUNS = 5
+CACHED_RUNS = 20
+GETS = 100_000
+CLIENTS = 50
+BASELINE_TIMEOUT_S = 600
+
+SENTENCE_KEY = re.compile(r"^(?P<article>.+):\{(?P<tag>[^}]*)\}:(?P<idx>\d+)$")
+
+
+def ask(http: httpx.Client, question: str) -> tuple[float, dict[str, Any]]:
+    """Milliseconds and the answer of POST /qasearch."""
+    began = time.perf_counter()
+    answer = http.post("/qasearch", json={"search": question})
+    took_ms = (time.perf_counter() - began) * 1000
+    answer.raise_for_status()
+    return took_ms, answer.json()
+
+
+def forget(client: RedisCluster, question: str) -> None:
+    """Deletes the cached answers to this question on every master."""
+    ending = re.sub(r"([*?\[\]\\])", r"\\\1", question)
+    for node in client.get_primaries():
+        shard = client.get_redis_connection(node)
+        for prefix in (keys.ANSWER_PREFIX, keys.SPAN_PREFIX):
+            for key in shard.scan_iter(f"{prefix}{{*}}_*_{ending}", count=10_000):
+                shard.delete(key)
+
+
+def redis_benchmark(port: int, host: str, key: str, requests: int, pipeline: int) -> tuple[float, float]:
+    """Requests per second and the median latency in ms of `GET key` with 50 clients."""
+    done = subprocess.run(
+        [
+            "redis-benchmark",
+            "-h",
+            host,
+            "-p",
+            str(port),
+            "-c",
+            str(CLIENTS),
+            "-n",
+            str(requests),
+            "-P",
+            str(pipeline),
+            "--csv",
+            "get",
+            key,
+        ],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    last = done.stdout.strip().splitlines()[-1] if done.stdout.strip() else ""
+    numbers = [field.strip('"') for field in re.findall(r'"[^"]*"(?=,|$)', last)][-7:]
+    if done.returncode or len(numbers) < 7:
+        raise SystemExit(f"redis-benchmark: {done.stderr.strip() or done.stdout.strip() or done.returncode}")
+    return float(numbers[0]), float(numbers[3])
+
+
+def model_calls(shard: redis.Redis, tag: str) -> int:
+    """How often this shard's model was called (AI.INFO)."""
+    flat = [
+        v.decode() if isinstance(v, bytes) else v
+        for v in shard.execute_command("AI.INFO", keys.model_key(tag))
+    ]
+    return int(dict(zip(map(str.lower, flat[::2]), flat[1::2], strict=True))["calls"])
+
+
+def baseline(model: str, question: str, sentences: list[str]) -> dict[str, Any]:
+    """What scripts/plain_bert_qa.py measures over these sentences."""
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as candidates:
+        json.dump(sentences, candidates)
+        candidates.flush()
+        done = subprocess.run(
+            [
+                sys.executable,
+                str(Path(__file__).with_name("plain_bert_qa.py")),
+                "--model",
+                model,
+                "--question",
+                question,
+                "--candidates",
+                candidates.name,
+            ],
+            capture_output=True,
+            text=True,
+            timeout=BASELINE_TIMEOUT_S,
+        )
+    if done.returncode:
+        raise SystemExit(f"plain_bert_qa.py failed: {done.stderr.strip()[-500:]}")
+    result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return result
+
+
+def main() -> int:
+    """Runs all measurements and prints the table."""
+    settings = Settings.from_env()
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--url", default=f"https://localhost:{settings.https_port}")
+    parser.add_argument("--question", default="Who performs viral transmission among adults")
+    parser.add_argument("--model", default=settings.model)
+    parser.add_argument("--nodes", default=settings.nodes)
+    given = parser.parse_args()
+
+    table = Table("what", "result", "")
+    startup = [ClusterNode(*pair) for pair in parse_nodes(given.nodes)]
+    with (
+        httpx.Client(base_url=given.url, verify=False, timeout=60) as http,
+        RedisCluster(startup_nodes=startup, protocol=2) as client,
+    ):
+        uncached = []
+        for _ in range(UNCACHED_RUNS):
+            forget(client, given.question)
+            uncached.append(ask(http, given.question)[0])
+        cached = [ask(http, given.question)[0] for _ in range(CACHED_RUNS)]
+        answer = ask(http, given.question)[1]
+        results = answer["results"]
+        if not results:
+            raise SystemExit("The question has no answer; load articles first.")
+        sentences = [result["sentence"] for result in results]
+        table.add_row(
+            "question, not cached",
+            f"{statistics.median(uncached):.1f} ms",
+            f"median of {UNCACHED_RUNS}, API with TLS",
+        )
+        table.add_row(
+            "question, cached",
+            f"{statistics.median(cached):.1f} ms",
+            f"median of {CACHED_RUNS}, API with TLS",
+        )
+
+        found = SENTENCE_KEY.match(results[0]["sentencekey"].removeprefix("sentence:"))
+        if found is None:
+            raise SystemExit(f"not a sentence key: {results[0]['sentencekey']}")
+        article, tag, idx = found["article"], found["tag"], found["idx"]
+        key = keys.answer_key(article, tag, idx, given.question)
+        node = client.get_node_from_key(key)
+        assert node is not None
+        shard = client.get_redis_connection(node)
+        shard.get(key)
+        rate, median_ms = redis_benchmark(int(node.port), node.host, key, GETS, 1)
+        table.add_row("GET of a cached key", f"{rate:,.0f} /s", f"{CLIENTS} clients, p50 {median_ms:.2f} ms")
+        rate, median_ms = redis_benchmark(int(node.port), node.host, key, 5 * GETS, 16)
+        table.add_row(
+            "GET of a cached key, -P 16", f"{rate:,.0f} /s", f"{CLIENTS} clients, p50 {median_ms:.2f} ms"
+        )
+
+        new = f"{given.question} ({time.time_ns()})"
+        before = model_calls(shard, tag)
+        _, median_ms = redis_benchmark(
+            int(node.port), node.host, keys.answer_key(article, tag, idx, new), CLIENTS, 1
+        )
+        calls = model_calls(shard, tag) - before
+        forget(client, new)
+        table.add_row(
+            "GET of one missing key",
+            f"{median_ms:.1f} ms",
+            f"{CLIENTS} clients at once: {calls} model call(s)",
+        )
+
+    plain = baseline(given.model, given.question, sentences)
+    table.add_row(
+        "plain transformers, cold",
+        f"{plain['cold_s'] * 1000:,.0f} ms",
+        "process start to answer, one sentence",
+    )
+    table.add_row(
+        "plain transformers, warm",
+        f"{plain['warm_ms_per_sentence'] * len(sentences):.1f} ms",
+        f"the same {len(sentences)} sentences, one by one",
+    )
+    Console(highlight=False).print(table)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

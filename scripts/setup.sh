@@ -1,0 +1,149 @@
+# shellcheck shell=bash
+# Sets up what is missing: Debian packages, .venv, the module. Sourced by bootstrap_benchmark.sh,
+# run_tests.sh and scripts/start.sh; call `set_up` (all) or `set_up dev` (with the tests' tools).
+# Quick when there is nothing to do. Exit code 2 and one sentence when something cannot be had.
+#
+# Settings:
+#   KEYMISS_SERVER    redis or valkey
+#   KEYMISS_PIP_ARGS  more arguments for pip, as --extra-index-url ... (words are split at blanks)
+#   KEYMISS_TORCH_INDEX  where the CPU build of torch is looked for when pip does not find it by itself
+
+KEYMISS_SERVER=${KEYMISS_SERVER:-redis}
+KEYMISS_PIP_ARGS=${KEYMISS_PIP_ARGS:-}
+KEYMISS_TORCH_INDEX=${KEYMISS_TORCH_INDEX:-https://download.pytorch.org/whl/cpu}
+KEYMISS_HOME=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+VENV=$KEYMISS_HOME/.venv
+PATH=$PATH:/usr/sbin:/sbin # nginx, for users who are not root
+export KEYMISS_SERVER PATH
+
+give_up() {
+    echo "$*" >&2
+    exit 2
+}
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi
+}
+
+# The python3.11 that can make environments, or nothing.
+find_python() {
+    local candidate
+    for candidate in python3.11 python3; do
+        if "$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null; then
+            command -v "$candidate"
+            return
+        fi
+    done
+}
+
+# Debian packages for what is missing, one a line.
+missing_packages() {
+    command -v "$KEYMISS_SERVER-server" >/dev/null || echo "$KEYMISS_SERVER-server"
+    command -v redis-cli >/dev/null && command -v redis-benchmark >/dev/null || echo redis-tools
+    command -v nginx >/dev/null || echo nginx-light
+    command -v gcc >/dev/null || echo gcc
+    command -v make >/dev/null || echo make
+    command -v openssl >/dev/null || echo openssl
+    command -v curl >/dev/null || echo curl
+    [ -e /usr/include/stdio.h ] || echo libc6-dev
+    [ -n "$(find_python)" ] || [ -x "$VENV/bin/python" ] || printf '%s\n' python3 python3-venv
+}
+
+# Installs Debian packages without letting their services start. In a subshell: its traps clean up.
+apt_install() (
+    set -e
+    policy=/usr/sbin/policy-rc.d
+    backports=/etc/apt/sources.list.d/keymiss-backports.list
+    made=()
+    trap '[ ${#made[@]} = 0 ] || as_root rm -f "${made[@]}"' EXIT
+    if [ ! -e "$policy" ]; then
+        made+=("$policy")
+        printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
+        as_root chmod 755 "$policy"
+    fi
+    from=()
+    if [ "$KEYMISS_SERVER" = valkey ] && grep -q 'VERSION_CODENAME=bookworm' /etc/os-release; then
+        from=(-t bookworm-backports)
+        if ! grep -rqs '^[^#]*bookworm-backports' /etc/apt/sources.list /etc/apt/sources.list.d; then
+            made+=("$backports")
+            echo 'deb http://deb.debian.org/debian bookworm-backports main' | as_root tee "$backports" >/dev/null
+        fi
+    fi
+    as_root apt-get -qq update
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends "${from[@]}" install "$@"
+)
+
+set_up_packages() {
+    local missing log
+    mapfile -t missing < <(missing_packages)
+    [ ${#missing[@]} -gt 0 ] || return 0
+    command -v apt-get >/dev/null ||
+        give_up "Please install with your package manager: ${missing[*]} (there is no apt-get here to do it)."
+    if [ "$(id -u)" != 0 ] && ! sudo -n true 2>/dev/null; then
+        give_up "Please run as root: apt-get install ${missing[*]} (neither root nor sudo without a password here)."
+    fi
+    echo "installing Debian packages: ${missing[*]}"
+    log=$(mktemp)
+    apt_install "${missing[@]}" >"$log" 2>&1 || {
+        tail -5 "$log" >&2
+        give_up "apt-get could not install ${missing[*]}: see its words above, install them by hand, and start again."
+    }
+    rm -f "$log"
+    mapfile -t missing < <(missing_packages)
+    [ ${#missing[@]} = 0 ] || give_up "Still missing after apt-get: ${missing[*]}. Please install them by hand."
+}
+
+pip_install() {
+    # shellcheck disable=SC2086
+    "$VENV/bin/python" -m pip install -q --disable-pip-version-check --no-input $KEYMISS_PIP_ARGS "$@"
+}
+
+# $1: a lock file, the rest: more arguments. Skipped when this very lock was installed last time.
+install_lock() {
+    local lock=$1 stamp sum
+    shift
+    stamp=$VENV/.installed-$lock
+    sum=$(sha256sum <"$KEYMISS_HOME/$lock")
+    [ "$(cat "$stamp" 2>/dev/null)" = "$sum" ] && return 0
+    echo "installing Python packages: $lock"
+    pip_install --require-hashes "$@" -r "$KEYMISS_HOME/$lock" 2>"$VENV/pip.log" ||
+        { grep -q 'torch==' "$VENV/pip.log" &&
+            pip_install --require-hashes "$@" --extra-index-url "$KEYMISS_TORCH_INDEX" -r "$KEYMISS_HOME/$lock" \
+                2>"$VENV/pip.log"; } || {
+        tail -5 "$VENV/pip.log" >&2
+        give_up "pip could not install $lock: see its words above; KEYMISS_PIP_ARGS can name another index."
+    }
+    echo "$sum" >"$stamp"
+}
+
+set_up_python() {
+    local python
+    if ! "$VENV/bin/python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null; then
+        python=$(find_python)
+        [ -n "$python" ] || give_up "Python 3.11 with its venv module is needed: install python3.11 and start again."
+        rm -rf "$VENV"
+        "$python" -m venv "$VENV" || give_up "$python could not make $VENV: see its words above."
+    fi
+    install_lock requirements.lock
+    install_lock requirements-nodeps.lock --no-deps
+    if [ "${1:-}" = dev ]; then install_lock requirements-dev.lock; fi
+}
+
+set_up_module() {
+    make -s -C "$KEYMISS_HOME/module" || give_up "The module did not build: see make's words above."
+}
+
+set_up() {
+    case $KEYMISS_SERVER in
+        redis | valkey) ;;
+        *) give_up "KEYMISS_SERVER must be redis or valkey, not '$KEYMISS_SERVER'." ;;
+    esac
+    set_up_packages
+    set_up_python "${1:-}"
+    set_up_module
+}
+
+# Runs python -m keymiss.cli with these arguments.
+keymiss() {
+    PYTHONPATH=$KEYMISS_HOME "$VENV/bin/python" -m keymiss.cli "$@"
+}

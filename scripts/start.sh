@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Starts the cluster, the worker, the API and nginx; sets up what is missing first. Data is kept.
+# Usage: scripts/start.sh [--masters N] [--replicas N] [--server redis|valkey]
+# Settings (ports, folders): keymiss/settings.py
+set -euo pipefail
+
+usage() {
+    echo "usage: $0 [--masters N] [--replicas N (of each master)] [--server redis|valkey]" >&2
+    exit 2
+}
+
+while [ $# -gt 0 ]; do
+    [ $# -ge 2 ] || usage
+    case $1 in
+        --masters) export KEYMISS_MASTERS=$2 ;;
+        --replicas) export KEYMISS_REPLICAS=$2 ;;
+        --server) export KEYMISS_SERVER=$2 ;;
+        *) usage ;;
+    esac
+    shift 2
+done
+
+cd "$(dirname "$0")/.."
+# shellcheck source=scripts/setup.sh
+source scripts/setup.sh
+set_up
+keymiss start

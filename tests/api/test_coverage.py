@@ -1,0 +1,146 @@
+"""A shard that does not answer: the others' answers come in time, and the coverage says so."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+
+from tests.api.processes import QUESTION, ApiProcess, fill, pause, resume, shard_tags
+from tests.servers import RedisClusterServers, free_port, wait_until
+
+LIMIT_S = 1.0
+
+
+@pytest.fixture(scope="module")
+def quorum() -> Iterator[RedisClusterServers]:
+    """Three masters that answer for their own slots when another is away."""
+    servers = RedisClusterServers("--cluster-require-full-coverage", "no", masters=3, module=False)
+    with servers:
+        fill(servers)
+        yield servers
+
+
+@pytest.fixture(scope="module")
+def quick_api(quorum: RedisClusterServers) -> Iterator[ApiProcess]:
+    env = {"KEYMISS_API_TIME_LIMIT_S": str(LIMIT_S), "KEYMISS_API_READY_TIME_LIMIT_S": "1"}
+    with ApiProcess(quorum.addresses, wait_indexed=3, env=env) as running:
+        yield running
+
+
+def test_every_shard_answers(quick_api: ApiProcess) -> None:
+    reply = quick_api.ask()
+    assert reply.status_code == 200
+    body = reply.json()
+    tags = shard_tags(3)
+    assert set(body) == {"links", "results", "score", "coverage", "took_ms"}
+    assert body["links"] == []
+    assert sorted(body["coverage"]["shards"]["answered"]) == sorted(tags)
+    sentences = body["coverage"]["sentences"]
+    assert sentences["asked"] == sentences["answered"] == 6
+    first = body["results"][0]
+    assert first["answer"] == f"answer 0 of {tags[0]}"
+    assert first["sentence"].startswith("Viral transmission among adults")
+    article, tag, idx = first["sentencekey"].split(":")
+    assert (tag, idx, first["shard"]) == (f"{{{tags[0]}}}", "0", tags[0])
+    assert first["title"] == f"Title of {article}"
+    assert body["score"] == first["score"] == 0.9
+    assert [r["score"] for r in body["results"]] == sorted(
+        (r["score"] for r in body["results"]), reverse=True
+    )
+    assert body["took_ms"] > 0
+
+
+def test_a_stopped_shard_is_late_and_the_others_answer(
+    quick_api: ApiProcess, quorum: RedisClusterServers
+) -> None:
+    tags = shard_tags(3)
+    pause(quorum.masters[1])
+    try:
+        start = time.monotonic()
+        reply = quick_api.ask()
+        took_s = time.monotonic() - start
+    finally:
+        resume(quorum.masters[1])
+    assert reply.status_code == 200
+    covered = reply.json()["coverage"]
+    assert covered["sentences"] == {"asked": 6, "answered": 4, "late": 2, "failed": 0}
+    assert covered["shards"]["late"] == [tags[1]]
+    assert sorted(covered["shards"]["answered"]) == sorted([tags[0], tags[2]])
+    assert {r["shard"] for r in reply.json()["results"]} == {tags[0], tags[2]}
+    assert LIMIT_S <= took_s < LIMIT_S + 1.5
+    quorum.wait_ok()
+    wait_until(
+        lambda: quick_api.ask().json()["coverage"]["sentences"]["answered"] == 6, 15, "all answer again"
+    )
+
+
+def test_all_shards_stopped_is_504(quick_api: ApiProcess, quorum: RedisClusterServers) -> None:
+    for master in quorum.masters:
+        pause(master)
+    try:
+        reply = quick_api.ask()
+    finally:
+        for master in quorum.masters:
+            resume(master)
+    assert reply.status_code == 504, reply.text
+    assert reply.headers["content-type"] == "application/problem+json"
+    assert reply.json()["coverage"]["sentences"] == {"asked": 6, "answered": 0, "late": 6, "failed": 0}
+    quorum.wait_ok()
+    wait_until(lambda: quick_api.ask().status_code == 200, 15, "answers again")
+
+
+def test_nothing_registered_is_503_and_not_ready(quick_api: ApiProcess) -> None:
+    reply = quick_api.ask("What is the viral load of children")
+    assert reply.status_code == 503
+    assert (
+        reply.json()["coverage"]["sentences"]["failed"] == reply.json()["coverage"]["sentences"]["asked"] > 0
+    )
+    for path in ("/readyz", "/healthz"):
+        ready = httpx.get(quick_api.url + path)
+        assert ready.status_code == 503
+        assert ready.headers["content-type"] == "application/problem+json"
+        assert all(f"shard {{{tag}}}" in ready.json()["detail"] for tag in shard_tags(3))
+
+
+def test_too_many_questions_is_429(quorum: RedisClusterServers) -> None:
+    env = {"KEYMISS_API_MAX_QUESTIONS": "1", "KEYMISS_API_TIME_LIMIT_S": "3"}
+    with ApiProcess(quorum.addresses, wait_indexed=3, env=env) as api:
+        assert api.ask().status_code == 200
+        pause(quorum.masters[0])
+        try:
+            with ThreadPoolExecutor(2) as pool:
+                replies = list(pool.map(lambda _: api.ask(), range(2)))
+        finally:
+            resume(quorum.masters[0])
+        quorum.wait_ok()
+    assert sorted(reply.status_code for reply in replies) == [200, 429]
+    refused = next(reply for reply in replies if reply.status_code == 429)
+    assert refused.headers["retry-after"] == "1"
+    assert refused.json()["status"] == 429
+
+
+def test_a_dead_shard_fails_at_once(quorum: RedisClusterServers, quick_api: ApiProcess) -> None:
+    """Last: it ends a server."""
+    quorum.masters[2].kill()
+    reply = wait_until(
+        lambda: (r := quick_api.ask()).json()["coverage"]["shards"]["failed"] and r,
+        10,
+        "the shard counts as failed",
+    )
+    assert reply.status_code == 200
+    assert reply.json()["coverage"]["shards"]["failed"] == [shard_tags(3)[2]]
+    assert reply.json()["coverage"]["sentences"]["answered"] == 4
+
+
+def test_without_a_cluster_it_lives_but_is_not_ready() -> None:
+    with ApiProcess(f"127.0.0.1:{free_port()}") as api:
+        assert httpx.get(f"{api.url}/livez").json() == {"status": "live"}
+        assert httpx.get(f"{api.url}/readyz").status_code == 503
+        reply = api.ask(QUESTION)
+        assert reply.status_code == 503
+        assert reply.headers["content-type"] == "application/problem+json"
+        assert api.terminate() == 0

@@ -1,0 +1,163 @@
+"""The worker's life: SIGTERM, SIGKILL, exit codes, a shard that fails over."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from redis.exceptions import RedisError, ResponseError
+
+from keymiss import keys
+from keymiss.worker.main import EXIT_NO_NODE, EXIT_OK, EXIT_UNFINISHED, EXIT_USAGE, parse_nodes
+from tests.servers import RedisClusterServers, RedisServer, WorkerProcess, free_port, keymiss_info, wait_until
+
+SCRIPT = """
+import time
+def answer(record):
+    time.sleep(float(record['key'].split(':')[1]))
+    override_reply('done')
+GB().map(answer).register('wait:', eventTypes=['keymiss'], commands=['get'], mode='async_local')
+GB().map(answer).register('tag', eventTypes=['keymiss'], commands=['get'], mode='async_local')
+"""
+
+
+class Asker(threading.Thread):
+    """A client that GETs one key; `answer` is the reply or the error."""
+
+    def __init__(self, server: RedisServer, key: str) -> None:
+        super().__init__(daemon=True)
+        self.server, self.key = server, key
+        self.answer: Any = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            with self.server.client() as client:
+                self.answer = client.get(self.key)
+        except RedisError as error:
+            self.answer = error
+
+
+def answers(askers: list[Asker]) -> list[Any]:
+    for asker in askers:
+        asker.join(30)
+        assert not asker.is_alive()
+    return [asker.answer for asker in askers]
+
+
+def upload(server: RedisServer) -> None:
+    with server.client() as client:
+        assert client.execute_command("RG.PYEXECUTE", SCRIPT) == b"OK"
+
+
+def running(server: RedisServer, count: int) -> Callable[[], bool]:
+    def condition() -> bool:
+        with server.client() as client:
+            return bool(keymiss_info(client)["jobs_running"] == count)
+
+    return condition
+
+
+def test_sigterm_finishes_what_runs_and_gives_back_the_rest(server: RedisServer) -> None:
+    first = WorkerProcess(server, "--job-threads", "1").start()
+    upload(server)
+    askers = [Asker(server, "wait:1:0")]
+    wait_until(running(server, 1), what="the job runs")
+    askers += [Asker(server, f"wait:0:{number}") for number in range(5)]
+    assert first.terminate() == EXIT_OK
+    assert askers[0].answer == b"done"
+    with WorkerProcess(server):
+        assert answers(askers) == [b"done"] * 6
+    first.discard()
+
+
+def test_sigterm_with_a_job_that_takes_too_long(server: RedisServer) -> None:
+    first = WorkerProcess(server, "--grace-s", "0.2").start()
+    upload(server)
+    asker = Asker(server, "wait:3:0")
+    wait_until(running(server, 1), what="the job runs")
+    assert first.terminate() == EXIT_UNFINISHED
+    with WorkerProcess(server):
+        assert answers([asker]) == [b"done"]
+    assert '"unfinished": 1' in first.log_text()
+    first.discard()
+
+
+def test_a_killed_worker_costs_a_second_try_only(server: RedisServer) -> None:
+    first = WorkerProcess(server, "--job-threads", "8").start()
+    upload(server)
+    askers = [Asker(server, f"wait:1:{number}") for number in range(20)]
+    wait_until(running(server, 8), what="jobs run")
+    first.kill()
+    with WorkerProcess(server):
+        assert answers(askers) == [b"done"] * 20
+    first.discard()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_idle_worker_stops_clean(server: RedisServer, number: signal.Signals) -> None:
+    worker = WorkerProcess(server).start()
+    worker.signal(number)
+    assert worker.process is not None
+    assert worker.process.wait(10) == EXIT_OK
+    worker.discard()
+
+
+@pytest.mark.parametrize(
+    "args", [["--nodes", "x"], ["--nodes", ""], ["--job-threads", "0"], ["--backend", "magic"]]
+)
+def test_bad_arguments(args: list[str]) -> None:
+    worker = WorkerProcess([], *args).start(wait=False)
+    assert worker.process is not None
+    assert worker.process.wait(20) == EXIT_USAGE
+    assert "usage:" in worker.log_text()
+    worker.discard()
+
+
+def test_no_node_answers() -> None:
+    worker = WorkerProcess([], "--nodes", f"127.0.0.1:{free_port()}", "--startup-s", "0.5").start(wait=False)
+    assert worker.process is not None
+    assert worker.process.wait(20) == EXIT_NO_NODE
+    worker.discard()
+
+
+def test_a_promoted_replica_is_attached_and_answers() -> None:
+    with RedisClusterServers(masters=3, replicas=1) as cluster, WorkerProcess(cluster):
+        upload(cluster.masters[0])
+        tag = keys.tag_for_slot(0)
+        key = f"tag{{{tag}}}:0"
+        with cluster.client() as client:
+            assert client.get(key) == b"done"
+        victim, heir = cluster.masters[0], cluster.replicas[0]
+        victim.kill()
+
+        def promoted() -> bool:
+            with heir.client() as client:
+                return bool(
+                    client.info("replication")["role"] == "master" and keymiss_info(client)["workers"]
+                )
+
+        wait_until(promoted, 30, "the replica is master and has a worker")
+
+        def answered() -> bool:
+            with heir.client() as client:
+                return bool(client.get(key) == b"done")
+
+        wait_until(answered, 20, "the promoted replica answers a miss")
+
+
+def test_nodes_as_text() -> None:
+    assert parse_nodes("a:1, [::1]:2,") == [("a", 1), ("::1", 2)]
+    for wrong in ("", "a", "a:b", "a:0", ":1", "a:70000"):
+        with pytest.raises(ValueError, match=r"host:port|no nodes"):
+            parse_nodes(wrong)
+
+
+def test_without_a_worker_the_client_hears_so(server: RedisServer) -> None:
+    with WorkerProcess(server):
+        upload(server)
+    with server.client() as client, pytest.raises(ResponseError, match="NOWORKER"):
+        client.get("wait:0:0")

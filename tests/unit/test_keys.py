@@ -1,0 +1,90 @@
+"""Key names, tags and slots."""
+
+from __future__ import annotations
+
+import pytest
+
+from keymiss import keys
+
+
+@pytest.mark.parametrize(
+    ("key", "slot"),
+    [("", 0), ("123456789", 12739), ("foo", 12182), (b"\xff", keys.slot_of("\udcff")), ("06S", 0)],
+)
+def test_slot_of_known_keys(key: str | bytes, slot: int) -> None:
+    assert keys.slot_of(key) == slot
+
+
+def test_only_the_first_non_empty_brace_pair_is_the_hash_tag() -> None:
+    assert keys.slot_of("a{foo}b{bar}") == keys.slot_of("foo")
+    assert keys.slot_of("a{}foo") != keys.slot_of("foo")
+    assert keys.slot_of("{foo") != keys.slot_of("foo")
+
+
+def test_tag_for_every_slot() -> None:
+    for slot in range(keys.SLOTS):
+        assert keys.slot_of(keys.tag_for_slot(slot)) == slot
+    assert len({keys.tag_for_slot(slot) for slot in range(keys.SLOTS)}) == keys.SLOTS
+
+
+def test_tags_are_part_of_the_data_format() -> None:
+    assert [keys.tag_for_slot(slot) for slot in (0, 4096, 8192, 12288)] == ["1bz", "17p", "fjl", "356"]
+
+
+@pytest.mark.parametrize("slot", [-1, 16384])
+def test_tag_for_a_slot_that_does_not_exist(slot: int) -> None:
+    with pytest.raises(ValueError, match="is not in 0"):
+        keys.tag_for_slot(slot)
+
+
+def test_keys_used_together_share_a_slot() -> None:
+    tag = keys.tag_for_slot(8192)
+    together = [
+        keys.sentence_key("PMC1.xml", tag),
+        keys.tokenized_key("PMC1.xml", tag, 7),
+        keys.model_key(tag),
+        keys.answer_key("PMC1.xml", tag, 7, "Who {is} it"),
+        keys.span_key("PMC1.xml", tag, 7, "Who {is} it"),
+    ]
+    assert {keys.slot_of(key) for key in together} == {8192}
+
+
+def test_answer_key_as_the_design_writes_it() -> None:
+    key = keys.answer_key("PMC169038.xml", "6fd", 33, "Who performs viral transmission")
+    assert key == "bertqa{6fd}_PMC169038.xml:{6fd}:33_Who performs viral transmission"
+
+
+@pytest.mark.parametrize("question", ["Who", "snake_case_question", "a{b}c", "", "_", "späte Frage?"])
+def test_answer_keys_come_apart_again(question: str) -> None:
+    for make, kind in ((keys.answer_key, "bertqa"), (keys.span_key, "bertspan")):
+        parts = keys.parse_answer_key(make("A:1", "x", 3, question))
+        assert parts == keys.AnswerKey(kind, "x", "A:1", "3", question)
+    assert parts.answer_key == keys.answer_key("A:1", "x", 3, question)
+    assert parts.span_key == keys.span_key("A:1", "x", 3, question)
+    assert parts.sentence_key == "sentence:A:1:{x}"
+    assert parts.tokenized_key == "tokenized:bert:qa:A:1:{x}:3"
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "",
+        "bertqa",
+        "bertqa{x}",
+        "bertqa{x}_a:{x}:1",
+        "bertqa{x}_a:{y}:1_q",
+        "bertqa{x}_:{x}:1_q",
+        "other{x}_a:{x}:1_q",
+        "bertqa{x}_a:{x}:_q",
+        "bertqax_a:{x}:1_q",
+    ],
+)
+def test_what_is_no_answer_key(key: str) -> None:
+    with pytest.raises(ValueError, match="key"):
+        keys.parse_answer_key(key)
+
+
+@pytest.mark.parametrize("article", ["", "a_b", "a{b", "a}b", "a\0b"])
+def test_article_names_that_would_break_keys(article: str) -> None:
+    with pytest.raises(ValueError, match="name must not"):
+        keys.sentence_key(article, "x")

@@ -1,0 +1,129 @@
+"""The job threads: as many at once as allowed, more while some wait for other jobs."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from keymiss.worker.jobs import Job, JobCounts, JobStatus, parse_job
+from keymiss.worker.pool import JobPool
+from keymiss.worker.shards import Shard, parse_cluster_slots
+
+SHARD = Shard("127.0.0.1", 1, "id")
+
+
+def job(number: int = 1) -> Job:
+    return parse_job(SHARD, [number, b"miss", b"sha-0", b"keymiss", b"key", 1, 30000, 1, []])
+
+
+def test_runs_only_as_many_as_allowed() -> None:
+    release, started = threading.Event(), threading.Semaphore(0)
+
+    def handle(_job: Job) -> None:
+        started.release()
+        assert release.wait(10)
+
+    pool = JobPool(2, handle, lambda _: None)
+    pool.submit([job(number) for number in range(5)])
+    assert started.acquire(timeout=10)
+    assert started.acquire(timeout=10)
+    assert len(pool.running()) == 2
+    assert pool.free() == 0
+    assert pool.wait_free(0.01) == 0
+    release.set()
+    assert pool.wait_idle(10)
+    assert pool.free() == 2
+
+
+def test_jobs_that_wait_for_jobs_do_not_fill_the_pool() -> None:
+    inner_done = threading.Event()
+    pool: JobPool
+
+    def handle(running: Job) -> None:
+        if running.id == 1:
+            with pool.waiting():
+                pool.submit([job(2)])
+                assert inner_done.wait(10)
+        else:
+            inner_done.set()
+
+    pool = JobPool(1, handle, lambda _: None)
+    pool.submit([job(1)])
+    assert pool.wait_idle(10)
+    assert inner_done.is_set()
+
+
+def test_queued_jobs_can_be_taken_back() -> None:
+    release, started = threading.Event(), threading.Event()
+
+    def handle(_job: Job) -> None:
+        started.set()
+        assert release.wait(10)
+
+    pool = JobPool(1, handle, lambda _: None)
+    pool.submit([job(1), job(2), job(3)])
+    assert started.wait(10)
+    assert [taken.id for taken in pool.take_queued(lambda queued: queued.id == 3)] == [3]
+    assert [taken.id for taken in pool.take_queued(lambda _: True)] == [2]
+    release.set()
+    assert pool.wait_idle(10)
+
+
+def test_a_dead_thread_is_told() -> None:
+    told: list[str] = []
+    heard = threading.Event()
+
+    def handle(_job: Job) -> None:
+        raise ValueError("bug")
+
+    def on_dead(text: str) -> None:
+        told.append(text)
+        heard.set()
+
+    JobPool(1, handle, on_dead).submit([job()])
+    assert heard.wait(10)
+    assert told == ["job thread: ValueError: bug"]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        [],
+        [1, b"miss"],
+        [1, b"other", b"", b"", b"", 1, 0, 1, []],
+        [1, b"miss", b"", b"", b"", 1, 0, 1, b"x"],
+        [None, b"miss", b"", b"", b"", 1, 0, 1, []],
+    ],
+)
+def test_what_is_no_job(row: list[object]) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        parse_job(SHARD, row)
+
+
+def test_overdue() -> None:
+    late = job()
+    late.pulled_at_s -= 31
+    assert late.overdue
+    late.remaining_ms = 0
+    assert not late.overdue
+
+
+def test_counts_name_every_status() -> None:
+    counts = JobCounts()
+    counts.pulled(2)
+    counts.ended(JobStatus.DONE)
+    assert counts.snapshot() == {
+        "pulled": 2,
+        **{status.value: int(status is JobStatus.DONE) for status in JobStatus},
+    }
+
+
+def test_masters_out_of_cluster_slots() -> None:
+    node_a, node_b = [b"10.0.0.1", 7000, b"a", []], [b"", 7001, b"b", []]
+    reply = [[5000, 16383, node_b, node_a], [0, 99, node_a], [200, 4999, node_a]]
+    shards = {shard.node_id: shard for shard in parse_cluster_slots(reply, "asked")}
+    assert shards["a"] == Shard("10.0.0.1", 7000, "a", ((0, 99), (200, 4999)))
+    assert shards["b"].address == "asked:7001"
+    assert shards["a"].serves(99)
+    assert not shards["a"].serves(100)
