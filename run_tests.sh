@@ -23,6 +23,7 @@ cd "$(dirname "$0")"
 # shellcheck source=scripts/setup.sh
 source scripts/setup.sh
 set_up dev
+(set_up_old_clients) || echo 'the tests of redis-py-cluster will fail: see above' >&2
 export KEYMISS_TEST_SERVER=$KEYMISS_SERVER
 if [ $asan = yes ]; then
     make -s -C module asan
@@ -31,11 +32,19 @@ if [ $asan = yes ]; then
     export KEYMISS_SERVER_PRELOAD
 fi
 
-echo "== ruff"
-"$VENV/bin/ruff" check .
-echo "== mypy"
-"$VENV/bin/mypy"
-echo "== module's own tests"
-make -s -C module test
-echo "== tests"
-"$VENV/bin/python" -m pytest -q "${@:-tests}"
+failed=()
+# $1: what it is; the rest: the command. All are run, whatever fails.
+check() {
+    echo "== $1"
+    "${@:2}" || failed+=("$1")
+}
+
+check ruff "$VENV/bin/ruff" check -q --output-format concise .
+check mypy "$VENV/bin/mypy"
+check "the module's own tests" make -s -C module test
+check tests "$VENV/bin/python" -m pytest -q "${@:-tests}"
+
+[ ${#failed[@]} = 0 ] || {
+    printf 'failed: %s\n' "${failed[@]}" >&2
+    exit 1
+}

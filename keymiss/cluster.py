@@ -187,18 +187,34 @@ def _check_layout(settings: Settings) -> None:
     if old and old != layout:
         raise StartError(
             f"The data in {settings.data} is of a cluster with {old['masters']} masters, {old['replicas']} "
-            f"replicas each, from port {old['base_port']}: start it so, remove that folder, or set KEYMISS_VAR "
-            "to another one."
+            f"replicas each, from port {old['base_port']}: start it so, remove that folder, or set "
+            "KEYMISS_VAR to another one."
         )
     settings.data.mkdir(parents=True, exist_ok=True)
     (settings.data / "layout.json").write_text(json.dumps(layout) + "\n")
 
 
 def start(settings: Settings, say: Say = print) -> bool:
-    """Starts everything; False when it is up already. Raises StartError and leaves nothing running."""
+    """Starts everything that does not run; False when all is up already.
+
+    Raises StartError; what this call started is stopped again then.
+    """
     supervisor = Supervisor(settings)
-    if supervisor.running():
+    running = supervisor.running()
+    if running and all(state == "RUNNING" for state, _ in supervisor.states().values()):
         return False
+    try:
+        if not running:
+            _launch(settings, supervisor)
+        _bring_up(settings, supervisor, say)
+    except BaseException:
+        if not running:
+            supervisor.stop()
+        raise
+    return True
+
+
+def _launch(settings: Settings, supervisor: Supervisor) -> None:
     supervisor.stop()  # what a killed supervisor has left
     found = problems(settings)
     if found:
@@ -207,35 +223,23 @@ def start(settings: Settings, say: Say = print) -> bool:
     make_certificate(settings)
     write_configuration(settings)
     render_nginx(settings)
-    try:
-        supervisor.launch()
-        for port in settings.ports:
-            _wait(partial(_node_answers, settings, supervisor, port), LOAD_WAIT_S, f"the node on port {port}")
-        created = create_cluster(settings)
-        _wait(lambda: cluster_is_ok(settings), WAIT_S, "cluster_state:ok on every node")
-        how = "created" if created else "up"
-        say(f"{settings.masters} masters, {settings.replicas} replica(s) each: cluster {how}")
-        supervisor.start("worker")
-        _wait(
-            lambda: _workers_attached(settings),
-            WAIT_S,
-            f"a worker at every master; log: {settings.log}/worker.log",
-        )
-        say("worker attached to every master")
-        supervisor.start("api")
-        _wait(
-            lambda: http_ok(f"http://{settings.host}:{settings.api_port}/livez"),
-            WAIT_S,
-            f"the API answers; log: {settings.log}/api.log",
-        )
-        supervisor.start("nginx")
-        _wait(
-            lambda: http_ok(f"https://localhost:{settings.https_port}/livez"),
-            WAIT_S,
-            f"nginx answers; log: {settings.log}/nginx.log",
-        )
-        say(f"API at https://localhost:{settings.https_port}/")
-    except BaseException:
-        supervisor.stop()
-        raise
-    return True
+    supervisor.launch()
+
+
+def _bring_up(settings: Settings, supervisor: Supervisor, say: Say) -> None:
+    for port in settings.ports:
+        _wait(partial(_node_answers, settings, supervisor, port), LOAD_WAIT_S, f"the node on port {port}")
+    how = "created" if create_cluster(settings) else "up"
+    _wait(lambda: cluster_is_ok(settings), WAIT_S, "cluster_state:ok on every node")
+    say(f"{settings.masters} masters, {settings.replicas} replica(s) each: cluster {how}")
+    logs = settings.log
+    supervisor.start("worker")
+    _wait(lambda: _workers_attached(settings), WAIT_S, f"a worker at every master; see {logs}/worker.log")
+    say("worker attached to every master")
+    supervisor.start("api")
+    api = f"http://{settings.host}:{settings.api_port}/livez"
+    _wait(lambda: http_ok(api), WAIT_S, f"the API answers; see {logs}/api.log")
+    supervisor.start("nginx")
+    front = f"https://localhost:{settings.https_port}/livez"
+    _wait(lambda: http_ok(front), WAIT_S, f"nginx answers; see {logs}/nginx.log")
+    say(f"API at https://localhost:{settings.https_port}/")

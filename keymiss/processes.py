@@ -2,8 +2,8 @@
 
 supervisord (in the foreground of nothing: it daemonizes itself) keeps the Redis nodes, the worker, the
 API and nginx running and starts each again when it ends by itself. All of it, and only it, carries
-the environment variable KEYMISS_STARTED_IN=<var folder>; that is how stop() finds what a killed
-supervisor left behind, without touching any other process of the machine.
+the environment variable KEYMISS_STARTED_IN=<var folder>, or works in a folder of it; that is how stop()
+finds what a killed supervisor left behind, without touching any other process of the machine.
 """
 
 from __future__ import annotations
@@ -88,6 +88,7 @@ stdout_logfile_backups=2
 PROGRAM = """\
 [program:{name}]
 command={command}
+directory={folder}
 priority={priority}
 autostart=false
 autorestart=true
@@ -154,6 +155,7 @@ def write_configuration(settings: Settings) -> None:
                     name=name,
                     signal="QUIT" if name == "nginx" else "TERM",
                     command=_escaped(command),
+                    folder=_escaped(settings.var / "nginx" if name == "nginx" else PROJECT),
                     priority=priority,
                     stop_s=stop_s,
                     log=_escaped(settings.log),
@@ -284,18 +286,30 @@ class Supervisor:
 
 
 def processes_of(var: Path) -> list[int]:
-    """Ids of processes started in this var folder (by the mark in their environment), but our own."""
+    """Ids of the processes that were started in this var folder.
+
+    Known by the mark in their environment; redis-server and nginx write their titles over theirs, and are
+    known by their name and the folder they work in, which no other process of that name has.
+    """
     mark = f"{MARK}={var}".encode()
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
         try:
-            if mark in (entry / "environ").read_bytes().split(b"\0"):
+            if mark in (entry / "environ").read_bytes().split(b"\0") or _works_in(entry, var):
                 found.append(int(entry.name))
         except OSError:
             continue
     return found
+
+
+def _works_in(process: Path, var: Path) -> bool:
+    name = (process / "comm").read_text().strip()
+    folder = (process / "cwd").readlink()
+    if name == "nginx":
+        return folder == var / "nginx"
+    return name in SERVER_BINARIES.values() and folder.parent == var / "data"
 
 
 def _wait_gone(var: Path, timeout_s: float) -> None:

@@ -71,7 +71,7 @@ class Settings:
             replicas=number("KEYMISS_REPLICAS", 1, 0, 3),
             api_port=number("KEYMISS_API_PORT", 8081, 1, 65535),
             https_port=number("KEYMISS_HTTPS_PORT", 8080, 1, 65535),
-            var=Path(env.get("KEYMISS_VAR") or PROJECT / "var").absolute(),
+            var=Path(env.get("KEYMISS_VAR") or PROJECT / "var").resolve(),
             server=server,
             model=env.get("KEYMISS_MODEL") or "models/reader",
             nodes_text=env.get("KEYMISS_NODES") or "",

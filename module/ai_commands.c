@@ -1,10 +1,13 @@
 /* AI.TENSORSET, AI.MODELSTORE and the rest: glue between arguments and the two data types. */
 #include <ctype.h>
+#include <limits.h>
 #include <strings.h>
 
 #include "ai.h"
 
 #define MAX_CHUNK_REPLY (16 * 1024 * 1024)
+/* VALUES is for people: 4 Mi of them are 120 MB of reply at most and 0.1 s of the main thread. */
+#define MAX_VALUES_REPLY (1LL << 22)
 
 static long long memory_bytes;
 
@@ -81,7 +84,7 @@ static int tensorset_command(RedisModuleCtx *ctx, RedisModuleString **argv, int 
     const char *blob = has_blob ? RedisModule_StringPtrLen(argv[i], &len) : NULL;
     long long n_given = has_values ? argc - i : 0, n = 1;
     /* Counted before anything is allocated: huge dimensions with a small blob cost nothing. */
-    for (int k = 0; k < n_dims; k++) n = dims[k] > 0 && n <= KM_TENSOR_MAX_BYTES / dims[k] ? n * dims[k] : -1;
+    for (int k = 0; k < n_dims; k++) n = dims[k] > 0 && n > 0 && n <= KM_TENSOR_MAX_BYTES / dims[k] ? n * dims[k] : -1;
     if (n > 0 && has_blob && len != (size_t)n * dtype->size)
         return RedisModule_ReplyWithError(ctx, "ERR the length of BLOB is not the dimensions' product times the type's size");
     if (n > 0 && has_values && n_given != n)
@@ -129,6 +132,8 @@ static int tensorget_command(RedisModuleCtx *ctx, RedisModuleString **argv, int 
     if (argc == 2) meta = blob = 1;
     const km_tensor *t = open_tensor(ctx, argv[1]);
     if (!t) return REDISMODULE_OK;
+    if (values && t->n_elements > MAX_VALUES_REPLY)
+        return RedisModule_ReplyWithError(ctx, "ERR the tensor has more than 4194304 values: ask for its BLOB");
     if (!meta) {
         if (values)
             reply_values(ctx, t);
@@ -170,12 +175,17 @@ static int read_count(RedisModuleString *arg, long long max, long long *out) {
     return RedisModule_StringToLongLong(arg, out) == REDISMODULE_OK && *out >= 0 && *out <= max ? 0 : -1;
 }
 
-/* The arguments themselves, held: a blob of hundreds of megabytes is not copied. */
-static km_strings hold(RedisModuleString **argv, int n) {
+/* The arguments themselves, held: a blob of hundreds of megabytes is not copied. But not inside MULTI or a
+ * script: there the server keeps its own references until the end, and a FLUSHALL ASYNC before that would
+ * have its lazy-free thread count references (they are not atomic) at the same time as the main thread. */
+static km_strings hold(RedisModuleCtx *ctx, RedisModuleString **argv, int n) {
+    int copy = km_cannot_block(ctx);
     km_strings held = {n, km_calloc((size_t)n, sizeof *held.items)};
     for (int i = 0; i < n; i++) {
-        RedisModule_RetainString(NULL, argv[i]);
-        held.items[i] = argv[i];
+        size_t len;
+        const char *bytes = RedisModule_StringPtrLen(argv[i], &len);
+        if (!copy) RedisModule_RetainString(NULL, argv[i]);
+        held.items[i] = copy ? RedisModule_CreateString(NULL, bytes, len) : argv[i];
     }
     return held;
 }
@@ -231,7 +241,8 @@ static int modelstore_command(RedisModuleCtx *ctx, RedisModuleString **argv, int
     RedisModuleKey *key = open_for_write(ctx, argv[1], km_model_type);
     if (!key) return REDISMODULE_OK;
     km_model *model = km_model_new(upper_copy(RedisModule_StringPtrLen(argv[2], NULL)), upper_copy(device), km_memdup0(tag, strlen(tag)),
-                                   hold(argv + inputs_at, n_inputs), hold(argv + outputs_at, n_outputs), hold(argv + blob_at, argc - blob_at));
+                                   hold(ctx, argv + inputs_at, n_inputs), hold(ctx, argv + outputs_at, n_outputs),
+                                   hold(ctx, argv + blob_at, argc - blob_at));
     model->batch_size = batch[0];
     model->min_batch_size = batch[1];
     model->min_batch_timeout_ms = batch[2];
@@ -369,10 +380,8 @@ static int modelran_command(RedisModuleCtx *ctx, RedisModuleString **argv, int a
         if (read_count(argv[2 + i], 1LL << 40, &n[i])) return RedisModule_ReplyWithError(ctx, "ERR the figures are whole numbers, 0 or more");
     km_model *m = open_model(ctx, argv[1]);
     if (!m) return REDISMODULE_OK;
-    m->calls += n[0];
-    m->samples += n[1];
-    m->duration_us += n[2];
-    m->errors += n[3];
+    long long *sums[] = {&m->calls, &m->samples, &m->duration_us, &m->errors};
+    for (int i = 0; i < 4; i++) *sums[i] = *sums[i] > LLONG_MAX - n[i] ? LLONG_MAX : *sums[i] + n[i];
     return RedisModule_ReplyWithSimpleString(ctx, "OK");
 }
 
@@ -438,8 +447,10 @@ static int modeldigest_command(RedisModuleCtx *ctx, RedisModuleString **argv, in
         return RedisModule_ReplyWithError(ctx, "ERR the digest must be 64 lower-case hex digits");
     km_model *m = open_version(ctx, argv[1], argv[2]);
     if (!m) return REDISMODULE_OK;
+    if (strcmp(m->sha256, hex) == 0) return RedisModule_ReplyWithLongLong(ctx, 1); /* another worker was first */
     memcpy(m->sha256, hex, 65);
     km_models_changed();
+    RedisModule_SignalModifiedKey(ctx, argv[1]);
     /* A replica's version is its own: it applies to whatever came before in the stream. */
     RedisModule_Replicate(ctx, "KM.MODELDIGEST", "scs", argv[1], "*", argv[3]);
     return RedisModule_ReplyWithLongLong(ctx, 1);

@@ -13,6 +13,16 @@ void km_strings_free(km_strings *strings) {
     *strings = (km_strings){0};
 }
 
+static size_t strings_bytes(const km_strings *strings) {
+    size_t sum = 0;
+    for (int i = 0; i < strings->n; i++) {
+        size_t len;
+        RedisModule_StringPtrLen(strings->items[i], &len);
+        sum += len;
+    }
+    return sum;
+}
+
 km_model *km_model_new(char *backend, char *device, char *tag, km_strings inputs, km_strings outputs, km_strings chunks) {
     static unsigned long long last_version;
     if (last_version == 0) last_version = (unsigned long long)RedisModule_Milliseconds() << 16;
@@ -24,11 +34,7 @@ km_model *km_model_new(char *backend, char *device, char *tag, km_strings inputs
     m->outputs = outputs;
     m->chunks = chunks;
     m->version = ++last_version;
-    for (int i = 0; i < chunks.n; i++) {
-        size_t len;
-        RedisModule_StringPtrLen(chunks.items[i], &len);
-        m->n_bytes += len;
-    }
+    m->n_bytes = strings_bytes(&chunks);
     km_ai_memory_add((long long)(sizeof *m + m->n_bytes));
     return m;
 }
@@ -106,7 +112,8 @@ static void *rdb_load(RedisModuleIO *rdb, int encver) {
     }
     if (!bad && (load_strings(rdb, &inputs, KM_MODEL_MAX_NAMES) || load_strings(rdb, &outputs, KM_MODEL_MAX_NAMES)))
         bad = "its inputs and outputs";
-    if (!bad && (load_strings(rdb, &chunks, KM_MODEL_MAX_CHUNKS) || chunks.n == 0)) bad = "its blob";
+    if (!bad && (load_strings(rdb, &chunks, KM_MODEL_MAX_CHUNKS) || strings_bytes(&chunks) == 0)) bad = "its blob";
+    if (!bad && sha256[0] && strspn(sha256, "0123456789abcdef") != 64) bad = "its digest";
     if (!bad) {
         km_model *m = km_model_new(backend, device, tag, inputs, outputs, chunks);
         m->batch_size = (long long)batch[0];
@@ -164,13 +171,62 @@ static size_t mem_usage(const void *value) {
 
 static void digest(RedisModuleDigest *md, void *value) {
     const km_model *m = value;
-    RedisModule_DigestAddStringBuffer(md, m->backend, strlen(m->backend));
-    for (int i = 0; i < m->chunks.n; i++) {
-        size_t len;
-        const char *bytes = RedisModule_StringPtrLen(m->chunks.items[i], &len);
-        RedisModule_DigestAddStringBuffer(md, bytes, len);
+    const char *texts[] = {m->backend, m->device, m->tag, m->sha256};
+    const long long batch[] = {m->batch_size, m->min_batch_size, m->min_batch_timeout_ms};
+    const km_strings *groups[] = {&m->inputs, &m->outputs, &m->chunks};
+    for (int i = 0; i < 4; i++) RedisModule_DigestAddStringBuffer(md, texts[i], strlen(texts[i]));
+    for (int i = 0; i < 3; i++) RedisModule_DigestAddLongLong(md, batch[i]);
+    for (int g = 0; g < 3; g++) {
+        RedisModule_DigestAddLongLong(md, groups[g]->n);
+        for (int i = 0; i < groups[g]->n; i++) {
+            size_t len;
+            const char *bytes = RedisModule_StringPtrLen(groups[g]->items[i], &len);
+            RedisModule_DigestAddStringBuffer(md, bytes, len);
+        }
     }
     RedisModule_DigestEndSequence(md);
+}
+
+static km_strings copy_strings(const km_strings *from) {
+    km_strings twin = {from->n, km_calloc((size_t)from->n, sizeof *twin.items)};
+    for (int i = 0; i < from->n; i++) {
+        size_t len;
+        const char *bytes = RedisModule_StringPtrLen(from->items[i], &len);
+        twin.items[i] = RedisModule_CreateString(NULL, bytes, len);
+    }
+    return twin;
+}
+
+/* COPY: the bytes too, since either of the two may be freed by the lazy-free thread. */
+static void *copy(RedisModuleString *from, RedisModuleString *to, const void *value) {
+    (void)from;
+    (void)to;
+    const km_model *m = value;
+    km_model *twin = km_model_new(km_memdup0(m->backend, strlen(m->backend)), km_memdup0(m->device, strlen(m->device)),
+                                  km_memdup0(m->tag, strlen(m->tag)), copy_strings(&m->inputs), copy_strings(&m->outputs),
+                                  copy_strings(&m->chunks));
+    twin->batch_size = m->batch_size;
+    twin->min_batch_size = m->min_batch_size;
+    twin->min_batch_timeout_ms = m->min_batch_timeout_ms;
+    memcpy(twin->sha256, m->sha256, sizeof twin->sha256);
+    km_models_changed();
+    return twin;
+}
+
+/* DEL, SET over it, RENAME, expiry, eviction: on the main thread, unlike free. */
+static void unlinked(RedisModuleString *key, const void *value) {
+    (void)key;
+    (void)value;
+    km_models_changed();
+}
+
+/* FLUSHALL and FLUSHDB unlink nothing key by key. */
+static void flushed(RedisModuleCtx *ctx, RedisModuleEvent event, uint64_t subevent, void *data) {
+    (void)ctx;
+    (void)event;
+    (void)subevent;
+    (void)data;
+    km_models_changed();
 }
 
 static void type_free(void *value) { km_model_free(value); }
@@ -179,7 +235,10 @@ int km_model_type_register(RedisModuleCtx *ctx) {
     RedisModuleTypeMethods methods = {
         .version = REDISMODULE_TYPE_METHOD_VERSION, .rdb_load = rdb_load, .rdb_save = rdb_save,
         .aof_rewrite = aof_rewrite, .mem_usage = mem_usage, .digest = digest, .free = type_free,
+        .copy = copy, .unlink = unlinked,
     };
+    RedisModuleEvent flush = {REDISMODULE_EVENT_FLUSHDB, 1};
+    if (RedisModule_SubscribeToServerEvent(ctx, flush, flushed) != REDISMODULE_OK) return REDISMODULE_ERR;
     km_model_type = RedisModule_CreateDataType(ctx, "km-aimodl", RDB_VERSION, &methods);
     return km_model_type ? REDISMODULE_OK : REDISMODULE_ERR;
 }

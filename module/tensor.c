@@ -144,6 +144,11 @@ static void *rdb_load(RedisModuleIO *rdb, int encver) {
         RedisModule_Free(data);
         return load_failed(rdb, "its data's length");
     }
+    for (size_t i = 0; dtype->kind == 'b' && i < n_bytes; i++) {
+        if ((unsigned char)data[i] <= 1) continue;
+        RedisModule_Free(data);
+        return load_failed(rdb, "a BOOL that is neither 0 nor 1");
+    }
     km_tensor *t = km_calloc(1, sizeof *t);
     t->dtype = dtype;
     t->n_dims = (int)n_dims;

@@ -129,6 +129,18 @@ set_up_python() {
     if [ "${1:-}" = dev ]; then install_lock requirements-dev.lock; fi
 }
 
+# The environment of clients that need redis-py < 4, which the tests run: .venv-oldclients.
+set_up_old_clients() {
+    local VENV=$KEYMISS_HOME/.venv-oldclients python
+    if ! "$VENV/bin/python" -c 'import sys, pip; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null; then
+        python=$(find_python)
+        [ -n "$python" ] || python=$KEYMISS_HOME/.venv/bin/python
+        rm -rf "$VENV"
+        "$python" -m venv "$VENV" || give_up "$python could not make $VENV: see its words above."
+    fi
+    install_lock requirements-oldclients.lock
+}
+
 set_up_module() {
     make -s -C "$KEYMISS_HOME/module" || give_up "The module did not build: see make's words above."
 }

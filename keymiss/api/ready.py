@@ -13,8 +13,8 @@ import time
 import uuid
 from typing import Any
 
+from redis.exceptions import BusyLoadingError, ClusterDownError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
 
 from keymiss.api.fanout import Outcome, Status, status_of
 from keymiss.api.merge import parse_answer
@@ -28,6 +28,19 @@ log = logging.getLogger(__name__)
 
 PROBE_KEYS_EXPIRE_S = 60
 PROBE_TOKENS = 4
+
+# What the client is told; the first that fits, so the wider types stand last.
+KNOWN_ERRORS: dict[type[Exception], str] = {
+    ClusterDownError: "the cluster is down",
+    BusyLoadingError: "the server is loading its data",
+    RedisConnectionError: "it cannot be reached",
+    OSError: "it cannot be reached",
+}
+KNOWN_WORDS = {
+    "NOWORKER": "no worker is attached",
+    "BUSY": "its queue is full",
+    "FAILED": "the model or the answering function fails",
+}
 
 
 class Readiness:
@@ -117,14 +130,8 @@ def _in_words(error: Exception, limit_s: float) -> str:
     """For the client: a known error word, never the text a function or a server wrote."""
     if status_of(error) is Status.LATE:
         return f"the model did not answer within {limit_s:g} s"
+    for kind, words in KNOWN_ERRORS.items():
+        if isinstance(error, kind):
+            return words
     word = (str(error).split(maxsplit=1) or [""])[0]
-    known = {
-        "NOWORKER": "no worker is attached",
-        "BUSY": "its queue is full",
-        "FAILED": "the model or the answering function fails",
-        "CLUSTERDOWN": "the cluster is down",
-        "LOADING": "the server is loading its data",
-    }
-    if isinstance(error, RedisConnectionError | OSError):
-        return known.get(word, "it cannot be reached")
-    return known.get(word, "the model cannot be run")
+    return KNOWN_WORDS.get(word, "the model cannot be run")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -12,12 +14,23 @@ from redis.exceptions import RedisError, ResponseError
 
 from keymiss import keys
 from keymiss.worker.main import EXIT_NO_NODE, EXIT_OK, EXIT_UNFINISHED, EXIT_USAGE, parse_nodes
-from tests.servers import RedisClusterServers, RedisServer, WorkerProcess, free_port, keymiss_info, wait_until
+from tests.servers import (
+    REPO,
+    RedisClusterServers,
+    RedisServer,
+    WorkerProcess,
+    free_port,
+    keymiss_info,
+    wait_until,
+)
 
 SCRIPT = """
 import time
 def answer(record):
-    time.sleep(float(record['key'].split(':')[1]))
+    seconds = float(record['key'].split(':')[1])
+    if seconds:
+        execute('INCR', 'started')
+    time.sleep(seconds)
     override_reply('done')
 GB().map(answer).register('wait:', eventTypes=['keymiss'], commands=['get'], mode='async_local')
 GB().map(answer).register('tag', eventTypes=['keymiss'], commands=['get'], mode='async_local')
@@ -51,12 +64,15 @@ def answers(askers: list[Asker]) -> list[Any]:
 def upload(server: RedisServer) -> None:
     with server.client() as client:
         assert client.execute_command("RG.PYEXECUTE", SCRIPT) == b"OK"
+        client.config_set("keymiss.noworker-grace-ms", 20000)  # the second worker may take a while to start
 
 
-def running(server: RedisServer, count: int) -> Callable[[], bool]:
+def started(server: RedisServer, count: int) -> Callable[[], bool]:
+    """A condition: `count` functions that take their time have begun."""
+
     def condition() -> bool:
         with server.client() as client:
-            return bool(keymiss_info(client)["jobs_running"] == count)
+            return int(client.get("started") or 0) == count
 
     return condition
 
@@ -65,7 +81,7 @@ def test_sigterm_finishes_what_runs_and_gives_back_the_rest(server: RedisServer)
     first = WorkerProcess(server, "--job-threads", "1").start()
     upload(server)
     askers = [Asker(server, "wait:1:0")]
-    wait_until(running(server, 1), what="the job runs")
+    wait_until(started(server, 1), what="the job runs")
     askers += [Asker(server, f"wait:0:{number}") for number in range(5)]
     assert first.terminate() == EXIT_OK
     assert askers[0].answer == b"done"
@@ -78,7 +94,7 @@ def test_sigterm_with_a_job_that_takes_too_long(server: RedisServer) -> None:
     first = WorkerProcess(server, "--grace-s", "0.2").start()
     upload(server)
     asker = Asker(server, "wait:3:0")
-    wait_until(running(server, 1), what="the job runs")
+    wait_until(started(server, 1), what="the job runs")
     assert first.terminate() == EXIT_UNFINISHED
     with WorkerProcess(server):
         assert answers([asker]) == [b"done"]
@@ -90,7 +106,7 @@ def test_a_killed_worker_costs_a_second_try_only(server: RedisServer) -> None:
     first = WorkerProcess(server, "--job-threads", "8").start()
     upload(server)
     askers = [Asker(server, f"wait:1:{number}") for number in range(20)]
-    wait_until(running(server, 8), what="jobs run")
+    wait_until(started(server, 8), what="jobs run")
     first.kill()
     with WorkerProcess(server):
         assert answers(askers) == [b"done"] * 20
@@ -106,22 +122,32 @@ def test_an_idle_worker_stops_clean(server: RedisServer, number: signal.Signals)
     worker.discard()
 
 
+def exit_code(*args: str) -> tuple[int, str]:
+    """Of a worker that is started with these arguments and ends by itself; and what it logged."""
+    command = [sys.executable, "-m", "keymiss.worker", *args]
+    ended = subprocess.run(command, cwd=REPO, capture_output=True, text=True, timeout=30)
+    return ended.returncode, ended.stderr
+
+
 @pytest.mark.parametrize(
-    "args", [["--nodes", "x"], ["--nodes", ""], ["--job-threads", "0"], ["--backend", "magic"]]
+    ("args", "text"),
+    [
+        (["--nodes", "x"], "'x' is not host:port"),
+        (["--nodes", ""], "no nodes given"),
+        (["--job-threads", "0"], "must be in 1..512"),
+        (["--backend", "magic"], "invalid choice"),
+    ],
 )
-def test_bad_arguments(args: list[str]) -> None:
-    worker = WorkerProcess([], *args).start(wait=False)
-    assert worker.process is not None
-    assert worker.process.wait(20) == EXIT_USAGE
-    assert "usage:" in worker.log_text()
-    worker.discard()
+def test_bad_arguments(args: list[str], text: str) -> None:
+    code, log = exit_code(*args)
+    assert code == EXIT_USAGE
+    assert text in log
 
 
 def test_no_node_answers() -> None:
-    worker = WorkerProcess([], "--nodes", f"127.0.0.1:{free_port()}", "--startup-s", "0.5").start(wait=False)
-    assert worker.process is not None
-    assert worker.process.wait(20) == EXIT_NO_NODE
-    worker.discard()
+    code, log = exit_code("--nodes", f"127.0.0.1:{free_port()}", "--startup-s", "0.5")
+    assert code == EXIT_NO_NODE
+    assert '"no_node"' in log
 
 
 def test_a_promoted_replica_is_attached_and_answers() -> None:
@@ -159,5 +185,7 @@ def test_nodes_as_text() -> None:
 def test_without_a_worker_the_client_hears_so(server: RedisServer) -> None:
     with WorkerProcess(server):
         upload(server)
-    with server.client() as client, pytest.raises(ResponseError, match="NOWORKER"):
-        client.get("wait:0:0")
+    with server.client() as client:
+        client.config_set("keymiss.noworker-grace-ms", 100)
+        with pytest.raises(ResponseError, match="NOWORKER"):
+            client.get("wait:0:0")

@@ -1,0 +1,153 @@
+"""The API in front of real shards with the module, the functions, the embedded reader and a worker."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+from redis.cluster import RedisCluster
+
+from keymiss import keys
+from models import load
+from tests.api.processes import QUESTION, ApiProcess, fill, shard_tags
+from tests.servers import REPO, RedisClusterServers, WorkerProcess, wait_until
+
+
+@pytest.fixture(scope="module")
+def shards() -> Iterator[RedisClusterServers]:
+    """A cluster of this file's own: its last tests end the worker and a master.
+
+    Three masters, since two cannot agree on a failover."""
+    servers = RedisClusterServers("--cluster-require-full-coverage", "no", masters=3, replicas=1)
+    with servers:
+        yield servers
+
+
+@pytest.fixture(scope="module")
+def worker(shards: RedisClusterServers) -> Iterator[WorkerProcess]:
+    with WorkerProcess(shards) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def client(shards: RedisClusterServers, worker: WorkerProcess) -> Iterator[RedisCluster]:
+    """The reader is on every shard and the answering function is registered; no article yet."""
+    assert load.main(["--model", "models/reader", "--nodes", shards.addresses]) == 0
+    with shards.client() as made:
+        source = (REPO / "gears" / "qa.py").read_text()
+        assert made.execute_command("RG.PYEXECUTE", source, target_nodes=made.get_primaries()[0]) == b"OK"
+        yield made
+
+
+@pytest.fixture(scope="module")
+def service(shards: RedisClusterServers, client: RedisCluster) -> Iterator[ApiProcess]:
+    with ApiProcess(shards.addresses, wait_indexed=3, env={"KEYMISS_API_READY_CACHE_S": "0"}) as running:
+        yield running
+
+
+def ready(service: ApiProcess) -> httpx.Response:
+    return httpx.get(f"{service.url}/readyz", timeout=30)
+
+
+def probes_left(client: RedisCluster) -> list[bytes]:
+    return client.keys("bert*ready*", target_nodes=RedisCluster.PRIMARIES) + client.keys(
+        "keymiss:ready*", target_nodes=RedisCluster.PRIMARIES
+    )
+
+
+def model_calls(client: RedisCluster) -> list[int]:
+    calls = []
+    for tag in shard_tags(3):
+        flat = client.execute_command("AI.INFO", keys.model_key(tag))
+        calls.append(int(dict(zip(flat[::2], flat[1::2], strict=True))[b"calls"]))
+    return calls
+
+
+def test_1_without_sentences_the_models_run_but_it_is_not_ready(
+    service: ApiProcess, client: RedisCluster
+) -> None:
+    before = model_calls(client)
+    reply = ready(service)
+    assert reply.status_code == 503
+    assert reply.json()["missing"] == ["no sentences are loaded"]
+    assert sorted(reply.json()["shards"]) == sorted(shard_tags(3))
+    assert [now - then for now, then in zip(model_calls(client), before, strict=True)] == [1, 1, 1]
+    assert probes_left(client) == []
+
+
+def test_2_new_sentences_are_answered_from_within_five_seconds(
+    service: ApiProcess, shards: RedisClusterServers
+) -> None:
+    fill(shards, question=None)
+    start = time.monotonic()
+    reply = wait_until(
+        lambda: (
+            (r := service.ask()).json().get("coverage", {}).get("sentences", {}).get("answered") == 6 and r
+        ),
+        10,
+        "answers from every shard",
+    )
+    assert time.monotonic() - start < 5
+    body = reply.json()
+    assert body["coverage"]["sentences"]["answered"] == body["coverage"]["sentences"]["asked"] == 6
+    assert sorted(body["coverage"]["shards"]["answered"]) == sorted(shard_tags(3))
+    assert "children" in body["results"][0]["answer"]
+    assert body["results"][0]["answer"] in body["results"][0]["sentence"]
+    assert body["score"] == body["results"][0]["score"]
+
+
+def test_3_ready_runs_the_model_on_every_shard_every_time(service: ApiProcess, client: RedisCluster) -> None:
+    for _ in range(2):
+        before = model_calls(client)
+        reply = ready(service)
+        assert reply.status_code == 200, reply.text
+        assert sorted(reply.json()["shards"]) == sorted(shard_tags(3))
+        assert [now - then for now, then in zip(model_calls(client), before, strict=True)] == [1, 1, 1]
+    assert probes_left(client) == []
+
+
+def test_4_many_at_once_cost_one_model_call_a_sentence(service: ApiProcess, client: RedisCluster) -> None:
+    before = sum(model_calls(client))
+    with ThreadPoolExecutor(10) as pool:
+        replies = list(pool.map(lambda _: service.ask("How long until the viral load falls"), range(20)))
+    assert {reply.status_code for reply in replies} == {200}
+    answers = [[(r["answer"], r["score"]) for r in reply.json()["results"]] for reply in replies]
+    assert answers[0]
+    assert all(answer == answers[0] for answer in answers)
+    assert sum(model_calls(client)) - before == replies[0].json()["coverage"]["sentences"]["asked"]
+
+
+def test_5_a_question_may_hold_anything(service: ApiProcess) -> None:
+    for question in (
+        "viral_load _ {x} falls",
+        "viral }{ \u00fc\U0001f9a0",
+        "viral \x01",
+        "v" * 505 + " viral",
+    ):
+        reply = service.ask(question)
+        assert reply.status_code == 200, reply.text
+        assert reply.json()["coverage"]["sentences"]["failed"] == 0
+
+
+def test_6_a_failover_is_followed(
+    service: ApiProcess, shards: RedisClusterServers, client: RedisCluster
+) -> None:
+    shards.masters[0].kill()
+    wait_until(
+        lambda: service.ask().json().get("coverage", {}).get("sentences", {}).get("answered") == 6,
+        30,
+        "all answer",
+    )
+    wait_until(lambda: ready(service).status_code == 200, 30, "ready again")
+
+
+def test_7_without_a_worker_it_says_so(service: ApiProcess, worker: WorkerProcess) -> None:
+    worker.terminate()
+    reply = ready(service)
+    assert reply.status_code == 503
+    assert [f"shard {{{tag}}}: no worker is attached" for tag in shard_tags(3)] == reply.json()["missing"]
+    assert service.ask("Which viral load is never asked about").status_code == 503
+    assert service.ask(QUESTION).status_code == 200  # cached answers need no worker
