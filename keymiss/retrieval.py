@@ -27,7 +27,7 @@ from redis.asyncio.connection import Connection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
+from redis.exceptions import MovedError, RedisError
 
 from keymiss.keys import SENTENCE_PREFIX, sentence_id
 
@@ -334,9 +334,11 @@ class ShardFollower:
                 try:
                     flat = await reader.read_response(timeout=READ_TIMEOUT_S)
                 except RedisError as error:
-                    if isinstance(error, RedisConnectionError):
+                    # No hash any more, or another shard's: out with it. Anything else (CLUSTERDOWN, LOADING:
+                    # SCAN goes on then, HGETALL does not) says nothing about the sentences: try again later.
+                    if not (isinstance(error, MovedError) or str(error).startswith("WRONGTYPE")):
                         raise
-                    flat = []  # WRONGTYPE, MOVED
+                    flat = []
                 if flat is None:
                     raise RedisConnectionError(f"no answer within {READ_TIMEOUT_S} s")
                 self.index.put(key, dict(zip(flat[::2], flat[1::2], strict=True)))

@@ -323,9 +323,9 @@ static int modelexecute_command(RedisModuleCtx *ctx, RedisModuleString **argv, i
     long long n_in = 0, n_out = 0, timeout_ms = 0;
     const char *syntax = "ERR the syntax is AI.MODELEXECUTE key INPUTS n key ... OUTPUTS n key ... [TIMEOUT ms], n from 1 to 64";
     int ok = is_word(argv[2], "inputs") && read_count(argv[3], KM_MODEL_MAX_NAMES, &n_in) == 0 && n_in > 0 && n_in <= argc - 7;
-    int out_at = 4 + (int)n_in;
+    int out_at = ok ? 4 + (int)n_in : 0;
     ok = ok && is_word(argv[out_at], "outputs") && read_count(argv[out_at + 1], KM_MODEL_MAX_NAMES, &n_out) == 0 && n_out > 0;
-    int end = out_at + 2 + (int)n_out;
+    int end = ok ? out_at + 2 + (int)n_out : 0;
     ok = ok && (end == argc || (end + 2 == argc && is_word(argv[end], "timeout") && read_count(argv[end + 1], 86400000, &timeout_ms) == 0));
     if (asking_keys) {
         if (!ok) return REDISMODULE_OK;

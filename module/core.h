@@ -49,6 +49,7 @@ int km_info_register(RedisModuleCtx *ctx);
 /* ---- registrations and scripts (registry.c) ---- */
 typedef struct km_registration {
     struct km_registration *next; /* newest first */
+    struct km_registration *next_miss;
     char *id, *script, *reader, *desc, *mode, *prefix, *events, *keytypes, *commands;
     size_t prefix_len;
     long long ordinal;
@@ -79,6 +80,7 @@ typedef struct km_waiter { /* one blocked client */
     struct km_waiter *next;
     struct km_job *job;
     RedisModuleBlockedClient *bc;
+    mstime_t deadline_ms;
 } km_waiter;
 
 typedef struct km_job {
@@ -111,6 +113,7 @@ km_jobs_now km_jobs_snapshot(void);
 
 /* ---- the miss (miss.c), gears commands (gears.c), tensors and models (ai.h) ---- */
 int km_miss_register(RedisModuleCtx *ctx);
+void km_miss_watch_events(void); /* key events reach the registrations from here on */
 int km_gears_register(RedisModuleCtx *ctx);
 
 /* 1 if this context cannot be blocked: MULTI, Lua, a module's call. */

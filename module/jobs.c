@@ -79,6 +79,7 @@ typedef struct puller { /* a worker's connection that waits in KM.PULL */
     RedisModuleBlockedClient *bc;
     unsigned long long client;
     int max;
+    mstime_t deadline_ms;
 } puller;
 
 typedef struct { /* a worker's connection */
@@ -91,6 +92,9 @@ static km_map *by_id, *flights, *queued_events, *waiters, *workers;
 static puller *pullers;
 static uint64_t next_id;
 static long long n_waiting;
+static mstime_t first_deadline_ms; /* no waiter's time ends before it; 0 when nobody waits */
+static const char timeout_text[] =
+    "TIMEOUT no answer came in time: the worker may be busy (INFO keymiss), or raise keymiss.miss-timeout-ms";
 
 static const char *const kind_names[] = {"miss", "event", "script", "unregister", "model"};
 
@@ -236,12 +240,16 @@ static void client_leaves(RedisModuleBlockedClient *bc) {
     job_end(job);
 }
 
+/* CLIENT UNBLOCK. Time limits are kept by tick(), not by the server: 7.0 leaves a client without any reply
+ * when its time ends in the same turn of the loop in which it was unblocked. */
 static int client_timeout(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     (void)argv;
     (void)argc;
+    RedisModuleBlockedClient *bc = RedisModule_GetBlockedClientHandle(ctx);
     km_stats.clients_timed_out++;
-    client_leaves(RedisModule_GetBlockedClientHandle(ctx));
-    return RedisModule_ReplyWithError(ctx, "TIMEOUT no answer came in time: the worker may be busy (INFO keymiss), or raise keymiss.miss-timeout-ms");
+    client_leaves(bc);
+    RedisModule_UnblockClient(bc, NULL); /* the server frees the handle only then */
+    return RedisModule_ReplyWithError(ctx, timeout_text);
 }
 
 static void client_disconnected(RedisModuleCtx *ctx, RedisModuleBlockedClient *bc) {
@@ -267,7 +275,9 @@ static void block_on(RedisModuleCtx *ctx, km_job *job, long long timeout_ms) {
     w->next = job->waiters;
     job->waiters = w;
     n_waiting++;
-    w->bc = RedisModule_BlockClient(ctx, client_reply, client_timeout, client_free, timeout_ms);
+    w->deadline_ms = RedisModule_Milliseconds() + timeout_ms;
+    if (first_deadline_ms == 0 || w->deadline_ms < first_deadline_ms) first_deadline_ms = w->deadline_ms;
+    w->bc = RedisModule_BlockClient(ctx, client_reply, client_timeout, client_free, 0);
     RedisModule_SetDisconnectCallback(w->bc, client_disconnected);
     km_map_set(waiters, &w->bc, sizeof w->bc, w);
 }
@@ -438,7 +448,8 @@ static puller *puller_remove(RedisModuleBlockedClient *bc) {
 static int puller_timeout(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     (void)argv;
     (void)argc;
-    km_free(puller_remove(RedisModule_GetBlockedClientHandle(ctx)));
+    RedisModuleBlockedClient *bc = RedisModule_GetBlockedClientHandle(ctx); /* CLIENT UNBLOCK */
+    RedisModule_UnblockClient(bc, puller_remove(bc));
     return RedisModule_ReplyWithNullArray(ctx);
 }
 
@@ -474,7 +485,8 @@ static int pull_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc)
     puller *p = km_calloc(1, sizeof *p);
     p->client = client;
     p->max = (int)max;
-    p->bc = RedisModule_BlockClient(ctx, puller_reply, puller_timeout, puller_free, block_ms);
+    p->deadline_ms = RedisModule_Milliseconds() + block_ms;
+    p->bc = RedisModule_BlockClient(ctx, puller_reply, puller_timeout, puller_free, 0);
     RedisModule_SetDisconnectCallback(p->bc, puller_disconnected);
     p->next = pullers;
     pullers = p;
@@ -575,6 +587,15 @@ static void client_changed(RedisModuleCtx *ctx, RedisModuleEvent event, uint64_t
     RedisModule_Log(ctx, "notice", "keymiss: worker %s detached", w->name);
     km_free(w->name);
     km_free(w);
+    for (puller **link = &pullers; *link;) { /* else the jobs that go back now could be handed to it */
+        puller *p = *link;
+        if (p->client == client) {
+            *link = p->next;
+            RedisModule_UnblockClient(p->bc, p);
+        } else {
+            link = &p->next;
+        }
+    }
     for (km_job *job = running.tail, *prev; job; job = prev) {
         prev = job->prev;
         if (job->owner != client) continue;
@@ -600,14 +621,53 @@ static void refuse_without_worker(mstime_t now) {
     }
 }
 
+/* The clients whose time is over; the end of the others is noted in first_deadline_ms. */
+static void time_out_waiters(job_list *list, mstime_t now) {
+    for (km_job *job = list->head, *next_job; job; job = next_job) {
+        next_job = job->next;
+        for (km_waiter *w = job->waiters, *next; w; w = next) {
+            next = w->next;
+            if (now < w->deadline_ms) {
+                if (first_deadline_ms == 0 || w->deadline_ms < first_deadline_ms) first_deadline_ms = w->deadline_ms;
+                continue;
+            }
+            RedisModuleBlockedClient *bc = w->bc;
+            km_stats.clients_timed_out++;
+            client_leaves(bc); /* ends the job with its last waiter, unless it runs */
+            RedisModule_UnblockClient(bc, answer_error(timeout_text, "", 0));
+        }
+    }
+}
+
+static void time_out_pullers(mstime_t now) {
+    for (puller **link = &pullers; *link;) {
+        puller *p = *link;
+        if (now < p->deadline_ms) {
+            link = &p->next;
+            continue;
+        }
+        *link = p->next;
+        RedisModule_UnblockClient(p->bc, p); /* replies with null, or with what has just come */
+    }
+}
+
 static void tick(RedisModuleCtx *ctx, void *data) {
     (void)data;
     mstime_t now = RedisModule_Milliseconds();
     if (km_map_size(workers) == 0) refuse_without_worker(now);
-    /* A running job whose clients all timed out: once more its time, then it is forgotten. */
+    if (first_deadline_ms && now >= first_deadline_ms) {
+        first_deadline_ms = 0;
+        time_out_waiters(&questions, now);
+        time_out_waiters(&running, now);
+    }
+    time_out_pullers(now);
+    /* A running job that took its time twice is forgotten; who joined it meanwhile asks anew. */
     for (km_job *job = running.head, *next; job; job = next) {
         next = job->next;
-        if (!job->waiters && job->deadline_ms && now > job->deadline_ms + (job->deadline_ms - job->created_ms)) job_end(job);
+        if (job->deadline_ms && now > job->deadline_ms + (job->deadline_ms - job->created_ms)) {
+            for (km_waiter *w = job->waiters; w; w = w->next) km_stats.clients_timed_out++;
+            job_refuse(job, timeout_text);
+        }
     }
     RedisModule_CreateTimer(ctx, TICK_MS, tick, NULL);
 }

@@ -89,6 +89,18 @@ static int key_event(RedisModuleCtx *ctx, int type, const char *event, RedisModu
     return REDISMODULE_OK;
 }
 
+/* Once, and not before a registration needs it: a subscriber costs every SET of every client a context. */
+void km_miss_watch_events(void) {
+    static int watching;
+    if (watching) return;
+    watching = RedisModule_SubscribeToKeyspaceEvents(
+                   filter_ctx,
+                   REDISMODULE_NOTIFY_GENERIC | REDISMODULE_NOTIFY_STRING | REDISMODULE_NOTIFY_LIST | REDISMODULE_NOTIFY_SET |
+                       REDISMODULE_NOTIFY_HASH | REDISMODULE_NOTIFY_ZSET | REDISMODULE_NOTIFY_STREAM |
+                       REDISMODULE_NOTIFY_EXPIRED | REDISMODULE_NOTIFY_EVICTED | REDISMODULE_NOTIFY_MODULE,
+                   key_event) == REDISMODULE_OK;
+}
+
 int km_miss_register(RedisModuleCtx *ctx) {
     static const km_command commands[] = {{"km.miss", miss_command, "readonly fast", 1, 1, 1}};
     if (km_commands_register(ctx, commands, 1) != REDISMODULE_OK) return REDISMODULE_ERR;
@@ -102,11 +114,5 @@ int km_miss_register(RedisModuleCtx *ctx) {
         look_mode |= REDISMODULE_READ | REDISMODULE_OPEN_KEY_NOSTATS | REDISMODULE_OPEN_KEY_NONOTIFY;
     else
         look_mode |= REDISMODULE_READ | REDISMODULE_WRITE;
-    if (!RedisModule_RegisterCommandFilter(ctx, filter, REDISMODULE_CMDFILTER_NOSELF)) return REDISMODULE_ERR;
-    return RedisModule_SubscribeToKeyspaceEvents(
-        ctx,
-        REDISMODULE_NOTIFY_GENERIC | REDISMODULE_NOTIFY_STRING | REDISMODULE_NOTIFY_LIST | REDISMODULE_NOTIFY_SET |
-            REDISMODULE_NOTIFY_HASH | REDISMODULE_NOTIFY_ZSET | REDISMODULE_NOTIFY_STREAM |
-            REDISMODULE_NOTIFY_EXPIRED | REDISMODULE_NOTIFY_EVICTED | REDISMODULE_NOTIFY_MODULE,
-        key_event);
+    return RedisModule_RegisterCommandFilter(ctx, filter, REDISMODULE_CMDFILTER_NOSELF) ? REDISMODULE_OK : REDISMODULE_ERR;
 }

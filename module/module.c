@@ -8,11 +8,12 @@
  * Lifetimes.
  *  - A job (jobs.c) lives from the request until exactly one of: answered (KM.DONE), failed (KM.FAIL, or
  *    its worker's connection closed twice), refused (no worker), abandoned (every client left before it was
- *    taken), forgotten (all clients timed out while it ran, and as long again). It is in `by_id`, and in one
+ *    taken), forgotten (it ran its time limit and as long again). It is in `by_id`, and in one
  *    of the lists questions, events, running; a miss also in `flights` by key until it ends.
  *  - A waiter is one blocked client of a job. It leaves exactly once: answered (we call UnblockClient and
- *    drop it), timed out (the server calls the timeout callback and unblocks the client itself; we must
- *    not), or disconnected (the callback; we call UnblockClient to let the handle go). It is found by its
+ *    drop it), timed out (tick() unblocks it with an error; the server's own time limits are not used, see
+ *    client_timeout; that callback is for CLIENT UNBLOCK), or disconnected (the callback). In every case we
+ *    call UnblockClient exactly once: the server frees the handle (35 KB) only then. It is found by its
  *    handle in `waiters`; a handle that is not there has been answered, and a late callback for it is void.
  *  - An answer is shared by all clients of a job and counted; the server frees each one's share through
  *    the free callback, whether or not the reply could be delivered.

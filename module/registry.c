@@ -19,6 +19,7 @@ static script *scripts;
 static int n_scripts;
 static km_registration *registrations; /* newest first */
 static int n_registrations;
+static km_registration *misses; /* those of them that answer misses: longest prefix first, then newest */
 int km_miss_count, km_event_count;
 long long km_epoch = 1;
 
@@ -46,15 +47,17 @@ int km_list_has(const char *list, const char *word) {
 }
 
 km_registration *km_registry_for_miss(const char *key, size_t len) {
-    km_registration *best = NULL;
-    for (km_registration *reg = registrations; reg; reg = reg->next) {
-        if (!reg->is_miss || reg->prefix_len > len || memcmp(reg->prefix, key, reg->prefix_len) != 0) continue;
-        if (!best || reg->prefix_len > best->prefix_len) best = reg;
-    }
-    return best;
+    for (km_registration *reg = misses; reg; reg = reg->next_miss)
+        if (reg->prefix_len <= len && memcmp(reg->prefix, key, reg->prefix_len) == 0) return reg;
+    return NULL;
 }
 
 static void registration_free(km_registration *reg) {
+    for (km_registration **link = &misses; reg->is_miss && *link; link = &(*link)->next_miss) {
+        if (*link != reg) continue;
+        *link = reg->next_miss;
+        break;
+    }
     km_free(reg->id);
     km_free(reg->script);
     km_free(reg->reader);
@@ -77,6 +80,7 @@ static void recount(void) {
         else
             km_event_count++;
     }
+    if (km_event_count) km_miss_watch_events();
     km_epoch++;
 }
 
@@ -89,6 +93,9 @@ static int is_same(const km_registration *a, const km_registration *b) {
 }
 
 static void add_registration(km_registration *reg) {
+    size_t len = strlen(reg->prefix);
+    if (len && reg->prefix[len - 1] == '*') reg->prefix[--len] = '\0';
+    reg->prefix_len = len;
     for (km_registration **link = &registrations; *link;) {
         km_registration *old = *link;
         if (is_same(old, reg)) {
@@ -98,12 +105,15 @@ static void add_registration(km_registration *reg) {
             link = &old->next;
         }
     }
-    size_t len = strlen(reg->prefix);
-    if (len && reg->prefix[len - 1] == '*') reg->prefix[--len] = '\0';
-    reg->prefix_len = len;
     reg->is_miss = reg->events[0] && km_list_has(reg->events, "keymiss");
     reg->next = registrations;
     registrations = reg;
+    if (reg->is_miss) {
+        km_registration **link = &misses;
+        while (*link && (*link)->prefix_len > reg->prefix_len) link = &(*link)->next_miss;
+        reg->next_miss = *link;
+        *link = reg;
+    }
     recount();
 }
 
@@ -314,7 +324,7 @@ static int aux_load(RedisModuleIO *rdb, int encver, int when) {
     if (encver != RDB_VERSION) return load_failed(rdb, "a version this module does not know");
     clear_all();
     uint64_t n = RedisModule_LoadUnsigned(rdb);
-    if (RedisModule_IsIOError(rdb) || n > MAX_REGISTRATIONS) return load_failed(rdb, "the number of scripts");
+    if (RedisModule_IsIOError(rdb) || n > MAX_REGISTRATIONS + 1) return load_failed(rdb, "the number of scripts");
     for (uint64_t i = 0; i < n; i++) {
         size_t len = 0;
         char *sha1 = load_text(rdb, 40, NULL);

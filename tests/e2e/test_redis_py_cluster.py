@@ -35,7 +35,7 @@ GB(desc='refuse').foreach(refuse).register(
 
 @pytest.fixture(scope="session")
 def old_python() -> Path:
-    """The Python of .venv-oldclients, made when it is missing. Fails, and says why, when it cannot be made."""
+    """The Python of .venv-oldclients, made when it is missing; fails and says why when that cannot be."""
     made = subprocess.run(
         ["bash", "-c", "source scripts/setup.sh && set_up_old_clients"],
         cwd=REPO,
