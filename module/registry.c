@@ -5,6 +5,7 @@
 
 #define RDB_VERSION 1
 #define MAX_REGISTRATIONS 10000
+#define MAX_UNUSED_SCRIPTS 16
 #define MAX_FIELD_BYTES (64 * 1024)
 #define MAX_SCRIPT_BYTES (64 * 1024 * 1024)
 
@@ -135,11 +136,11 @@ static void script_free(script *s) {
     km_free(s);
 }
 
-/* Scripts that no registration needs any more go, except the one that was just set. */
-static void drop_unused_scripts(const char *keep) {
+/* Scripts that no registration needs go, except the newest few: they may wait for their KM.REGISTER. */
+static void drop_unused_scripts(int keep) {
     for (script **link = &scripts; *link;) {
         script *s = *link;
-        if (script_used(s->sha1) || (keep && strcmp(keep, s->sha1) == 0)) {
+        if (script_used(s->sha1) || keep-- > 0) {
             link = &s->next;
         } else {
             *link = s->next;
@@ -149,8 +150,28 @@ static void drop_unused_scripts(const char *keep) {
     }
 }
 
+static void drop_script_if_unused(const char *sha1) {
+    for (script **link = &scripts; *link; link = &(*link)->next) {
+        script *s = *link;
+        if (strcmp(s->sha1, sha1) != 0) continue;
+        if (script_used(sha1)) return;
+        *link = s->next;
+        script_free(s);
+        n_scripts--;
+        return;
+    }
+}
+
+/* To the front of the list, also if it is there already: the order is the same on a replica. */
 static void add_script(const char *sha1, const char *source, size_t len) {
-    if (find_script(sha1)) return;
+    for (script **link = &scripts; *link; link = &(*link)->next) {
+        script *s = *link;
+        if (strcmp(s->sha1, sha1) != 0) continue;
+        *link = s->next;
+        s->next = scripts;
+        scripts = s;
+        return;
+    }
     script *s = km_calloc(1, sizeof *s);
     s->sha1 = km_memdup0(sha1, strlen(sha1));
     s->source = km_memdup0(source, len);
@@ -166,7 +187,7 @@ static void clear_all(void) {
         registration_free(registrations);
         registrations = next;
     }
-    drop_unused_scripts(NULL);
+    drop_unused_scripts(0);
     recount();
 }
 
@@ -198,8 +219,8 @@ static int script_command(RedisModuleCtx *ctx, RedisModuleString **argv, int arg
     size_t len;
     const char *source = RedisModule_StringPtrLen(argv[3], &len);
     if (len > MAX_SCRIPT_BYTES) return RedisModule_ReplyWithError(ctx, "ERR the script is larger than 64 MiB");
-    drop_unused_scripts(sha1);
     add_script(sha1, source, len);
+    drop_unused_scripts(MAX_UNUSED_SCRIPTS);
     RedisModule_ReplicateVerbatim(ctx);
     return RedisModule_ReplyWithSimpleString(ctx, "OK");
 }
@@ -245,8 +266,10 @@ static int unregister_command(RedisModuleCtx *ctx, RedisModuleString **argv, int
         km_registration *reg = *link;
         if (strcmp(reg->id, id) != 0) continue;
         *link = reg->next;
+        char *sha1 = km_memdup0(reg->script, strlen(reg->script));
         registration_free(reg);
-        drop_unused_scripts(NULL);
+        drop_script_if_unused(sha1);
+        km_free(sha1);
         recount();
         RedisModule_ReplicateVerbatim(ctx);
         return RedisModule_ReplyWithSimpleString(ctx, "OK");
@@ -324,7 +347,7 @@ static int aux_load(RedisModuleIO *rdb, int encver, int when) {
     if (encver != RDB_VERSION) return load_failed(rdb, "a version this module does not know");
     clear_all();
     uint64_t n = RedisModule_LoadUnsigned(rdb);
-    if (RedisModule_IsIOError(rdb) || n > MAX_REGISTRATIONS + 1) return load_failed(rdb, "the number of scripts");
+    if (RedisModule_IsIOError(rdb) || n > MAX_REGISTRATIONS + MAX_UNUSED_SCRIPTS) return load_failed(rdb, "the number of scripts");
     for (uint64_t i = 0; i < n; i++) {
         size_t len = 0;
         char *sha1 = load_text(rdb, 40, NULL);
@@ -334,6 +357,14 @@ static int aux_load(RedisModuleIO *rdb, int encver, int when) {
         km_free(source);
         if (!source) return load_failed(rdb, "a script");
     }
+    script *in_order = NULL; /* each went to the front: turned round, it is the saved order */
+    while (scripts) {
+        script *next = scripts->next;
+        scripts->next = in_order;
+        in_order = scripts;
+        scripts = next;
+    }
+    scripts = in_order;
     n = RedisModule_LoadUnsigned(rdb);
     if (RedisModule_IsIOError(rdb) || n > MAX_REGISTRATIONS) return load_failed(rdb, "the number of registrations");
     km_registration *newest = NULL, **tail = &newest; /* saved newest first */

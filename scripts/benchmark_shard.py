@@ -1,6 +1,6 @@
 """What the module costs and what misses do to a shard: the figures behind the README's claims, in one run.
 
-    python scripts/benchmark_shard.py            # starts servers of its own; the reader's export is made if missing
+    python scripts/benchmark_shard.py            # starts servers of its own
     python scripts/benchmark_shard.py --pairs 9
 
 1. `redis-benchmark GET` of a cached, watched key: this server with the module against the same server
@@ -36,7 +36,7 @@ CLIENTS = 50
 REQUESTS = {1: 100_000, 16: 1_000_000}
 TAG = keys.tag_for_slot(0)
 SENTENCES = [
-    f"In outbreak number {i}, infected adults in ward {i % 7} carried the virus to their households within {i + 2} days."
+    f"In outbreak {i}, infected adults of ward {i % 7} carried the virus to their households in {i + 2} days."
     for i in range(CLIENTS)
 ]
 
@@ -44,9 +44,24 @@ SENTENCES = [
 def gets_per_s(port: int, key: str, pipeline: int) -> float:
     """GETs a second of redis-benchmark with 50 clients."""
     out = subprocess.run(
-        ["redis-benchmark", "-p", str(port), "-c", str(CLIENTS), "-n", str(REQUESTS[pipeline]), "-P", str(pipeline),
-         "--csv", "get", key],
-        capture_output=True, text=True, check=True, timeout=120,
+        [
+            "redis-benchmark",
+            "-p",
+            str(port),
+            "-c",
+            str(CLIENTS),
+            "-n",
+            str(REQUESTS[pipeline]),
+            "-P",
+            str(pipeline),
+            "--csv",
+            "get",
+            key,
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
     )
     return float(out.stdout.strip().splitlines()[-1].split(",")[1].strip('"'))
 
@@ -57,7 +72,17 @@ def register_nothing_much(client: redis.Redis) -> None:
     client.execute_command("KM.SCRIPT", "SET", sha1, "pass")
     for ordinal, prefix in enumerate((keys.ANSWER_PREFIX, keys.SPAN_PREFIX)):
         client.execute_command(
-            "KM.REGISTER", f"bench-{ordinal}", sha1, ordinal, "KeysReader", "", "async_local", prefix, "keymiss", "", "get"
+            "KM.REGISTER",
+            f"bench-{ordinal}",
+            sha1,
+            ordinal,
+            "KeysReader",
+            "",
+            "async_local",
+            prefix,
+            "keymiss",
+            "",
+            "get",
         )
 
 
@@ -70,11 +95,15 @@ def cached_gets(table: Table, kind: str, pairs: int) -> None:
         register_nothing_much(ours.client())
         for pipeline in REQUESTS:
             gets_per_s(plain.port, key, pipeline), gets_per_s(ours.port, key, pipeline)  # warm
-            rates = [(gets_per_s(plain.port, key, pipeline), gets_per_s(ours.port, key, pipeline)) for _ in range(pairs)]
+            rates = [
+                (gets_per_s(plain.port, key, pipeline), gets_per_s(ours.port, key, pipeline))
+                for _ in range(pairs)
+            ]
             ratios = [b / a for a, b in rates]
             table.add_row(
                 f"cached GET, -c 50 -P {pipeline}",
-                f"{statistics.median(a for a, _ in rates):,.0f}/s", f"{statistics.median(b for _, b in rates):,.0f}/s",
+                f"{statistics.median(a for a, _ in rates):,.0f}/s",
+                f"{statistics.median(b for _, b in rates):,.0f}/s",
                 f"{statistics.median(ratios):.3f} (of {pairs} pairs: {min(ratios):.3f} to {max(ratios):.3f})",
             )
 
@@ -106,7 +135,11 @@ def misses(table: Table, kind: str) -> None:
         (shard,) = cluster.nodes
         client = shard.client()
         subprocess.run(
-            [sys.executable, "-m", "models.load", "--nodes", shard.address], cwd=REPO, check=True, capture_output=True, timeout=300
+            [sys.executable, "-m", "models.load", "--nodes", shard.address],
+            cwd=REPO,
+            check=True,
+            capture_output=True,
+            timeout=300,
         )
         article = f"bench:{{{TAG}}}"
         client.hset(f"sentence:{article}", mapping={str(i): text for i, text in enumerate(SENTENCES)})
@@ -122,12 +155,28 @@ def misses(table: Table, kind: str) -> None:
         before = model_calls(client, model)
         began = time.perf_counter()
         subprocess.run(
-            ["redis-benchmark", "-p", str(shard.port), "-c", "50", "-n", "50", "get", key(1, "Who carried the virus?")],
-            check=True, capture_output=True, timeout=60,
+            [
+                "redis-benchmark",
+                "-p",
+                str(shard.port),
+                "-c",
+                "50",
+                "-n",
+                "50",
+                "get",
+                key(1, "Who carried the virus?"),
+            ],
+            check=True,
+            capture_output=True,
+            timeout=60,
         )
         took_ms = (time.perf_counter() - began) * 1000
-        table.add_row("50 clients, one missing key", "-", f"{model_calls(client, model) - before} model call(s)",
-                      f"{took_ms:.0f} ms in all, with redis-benchmark's start")
+        table.add_row(
+            "50 clients, one missing key",
+            "-",
+            f"{model_calls(client, model) - before} model call(s)",
+            f"{took_ms:.0f} ms in all, with redis-benchmark's start",
+        )
         client.config_set("keymiss.cache", "no")
         idle = threading.Event()
         threading.Timer(3, idle.set).start()
@@ -161,15 +210,22 @@ def misses(table: Table, kind: str) -> None:
         threading.Thread(target=join_all).start()
         # The pinger is a process of its own: this one's threads would measure each other.
         busy = subprocess.run(
-            [sys.executable, __file__, "--ping", str(shard.port), "--seconds", "8"], capture_output=True, text=True, check=True, timeout=60
+            [sys.executable, __file__, "--ping", str(shard.port), "--seconds", "8"],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
         )
         busy_p50, busy_p99, busy_max, n = (float(x) for x in busy.stdout.split())
         done.wait(60)
         if errors:
             raise SystemExit(f"a question failed: {errors[0]}")
-        table.add_row("PING p99 (p50, max)", f"idle: {p99(idle_times):.2f} ms ({statistics.median(idle_times):.2f}, {max(idle_times):.2f})",
-                      f"busy: {busy_p99:.2f} ms ({busy_p50:.2f}, {busy_max:.2f})",
-                      f"{n:.0f} pings while 50 clients had {sum(answered)} questions answered in 10 s")
+        table.add_row(
+            "PING p99 (p50, max)",
+            f"idle: {p99(idle_times):.2f} ms ({statistics.median(idle_times):.2f}, {max(idle_times):.2f})",
+            f"busy: {busy_p99:.2f} ms ({busy_p50:.2f}, {busy_max:.2f})",
+            f"{n:.0f} pings while 50 clients had {sum(answered)} questions answered in 10 s",
+        )
 
 
 def main() -> None:

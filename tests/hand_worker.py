@@ -41,11 +41,23 @@ def register_miss(client: redis.Redis, prefix: str = "bertqa", id_: str = "miss-
     )
 
 
-def register_events(client: redis.Redis, prefix: str, events: str = "", key_types: str = "", ordinal: int = 5) -> None:
+def register_events(
+    client: redis.Redis, prefix: str, events: str = "", key_types: str = "", ordinal: int = 5
+) -> None:
     """Registers a function for key events."""
     client.execute_command("KM.SCRIPT", "SET", SHA1, "the script's source")
     client.execute_command(
-        "KM.REGISTER", f"events-{ordinal}", SHA1, ordinal, "KeysReader", "", "async", prefix, events, key_types, ""
+        "KM.REGISTER",
+        f"events-{ordinal}",
+        SHA1,
+        ordinal,
+        "KeysReader",
+        "",
+        "async",
+        prefix,
+        events,
+        key_types,
+        "",
     )
 
 

@@ -62,7 +62,8 @@ class Result(BaseModel):
     sentence: str
     sentencekey: str = Field(description="<article>:{tag}:<idx>")
     title: str | None = Field(description="The article's title; null when it is not known.")
-    score: float = Field(description="The reader's score; higher is better.")
+    score: float = Field(description="What the answers are sorted by, 0 to 1: the reader's score and BM25.")
+    reader_score: float = Field(description="The reader's score of this sentence alone, 0 to 1.")
     shard: str = Field(description="The hash tag that names the shard.")
     bm25: float = Field(description="The score of retrieval, comparable within one shard only.")
     took_ms: float = Field(description="Milliseconds until this answer was there.")
@@ -102,13 +103,14 @@ EXAMPLE_REPLY: dict[str, Any] = {
             "sentence": "In most households the virus is passed to adults by infected children.",
             "sentencekey": "KM0001:{6fd}:33",
             "title": "How respiratory viruses move through a household",
-            "score": 0.83,
+            "score": 0.95,
+            "reader_score": 0.83,
             "shard": "6fd",
             "bm25": 4.2107,
             "took_ms": 18.4,
         }
     ],
-    "score": 0.83,
+    "score": 0.95,
     "coverage": {
         "sentences": {"asked": 20, "answered": 15, "late": 5, "failed": 0},
         "shards": {

@@ -91,7 +91,7 @@ class Asker:
         return {
             "links": [],
             "results": [_result(answer, titles.get(answer.candidate.article)) for answer in answers],
-            "score": answers[0].score if answers else None,
+            "score": round(answers[0].score, 6) if answers else None,
             "coverage": asdict(covered),
             "took_ms": round((time.perf_counter() - start) * 1000, 2),
         }
@@ -117,7 +117,8 @@ def _result(answer: Answer, title: str | None) -> dict[str, Any]:
         "sentence": answer.candidate.sentence,
         "sentencekey": answer.candidate.sentencekey,
         "title": title,
-        "score": answer.score,
+        "score": round(answer.score, 6),
+        "reader_score": answer.reader_score,
         "shard": answer.shard,
         "bm25": round(answer.candidate.bm25, 4),
         "took_ms": answer.took_ms,

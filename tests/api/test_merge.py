@@ -31,7 +31,7 @@ def not_answered(status: Status, shard: str) -> Outcome:
 
 
 def test_the_best_score_comes_first() -> None:
-    merged = merge([outcome("a", 0.1), outcome("b", 7, idx="1"), outcome("c", -3.5, idx="2")], 10)
+    merged = merge([outcome("a", 0.1), outcome("b", 0.7, idx="1"), outcome("c", 0.05, idx="2")], 10)
     assert [a.answer for a in merged] == ["b", "a", "c"]
 
 
@@ -46,7 +46,21 @@ def test_equal_scores_go_by_bm25_then_by_sentence_key() -> None:
 
 
 def test_the_limit_keeps_the_best() -> None:
-    assert [a.score for a in merge([outcome("a", i, idx=str(i)) for i in range(5)], 2)] == [4, 3]
+    several = [outcome("a", i / 10, idx=str(i)) for i in range(5)]
+    assert [a.reader_score for a in merge(several, 2)] == [0.4, 0.3]
+
+
+def test_a_sentence_far_from_the_question_loses_to_a_near_one() -> None:
+    near, far = outcome("right", 0.3, bm25=10.0), outcome("sure of itself", 0.97, idx="1", bm25=3.3)
+    best, second = merge([far, near], 10)
+    assert best.answer == "right"
+    assert best.score == pytest.approx(0.3**0.25)
+    assert second.score == pytest.approx(0.97**0.25 * 0.33)
+
+
+def test_scores_out_of_bounds_are_cut_and_no_bm25_counts_for_nothing() -> None:
+    merged = merge([outcome("a", 7, bm25=0.0), outcome("b", -3.5, idx="1", bm25=0.0)], 10)
+    assert [(a.answer, a.score) for a in merged] == [("a", 1.0), ("b", 0.0)]
 
 
 def test_the_same_sentence_in_two_articles_answers_once() -> None:

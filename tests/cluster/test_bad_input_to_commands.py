@@ -1,4 +1,4 @@
-"""Wrong input to the module's own commands: an error reply that says what is wrong, and the server goes on."""
+"""Wrong input to the module's own commands: an error reply that says what, and the server goes on."""
 
 from __future__ import annotations
 
@@ -11,26 +11,46 @@ from tests.hand_worker import SHA1
 from tests.servers import RedisServer
 
 BAD = [
-    (["KM.PULL"], "wrong number"), (["KM.PULL", "w", "0", "1"], "max must"), (["KM.PULL", "w", "x", "1"], "max must"),
-    (["KM.PULL", "w", "1", "-1"], "block_ms"), (["KM.DONE", "1"], "wrong number"), (["KM.DONE", "x", "+OK\r\n"], "whole number"),
-    (["KM.DONE", "1", "+OK"], "RESP2"), (["KM.DONE", "1", "*2\r\n+a\r\n"], "RESP2"), (["KM.FAIL", "-1", "t"], "whole number"),
-    (["KM.GIVEBACK"], "wrong number"), (["KM.ALIVE", "x"], "whole number"), (["KM.SCRIPT"], "wrong number"),
-    (["KM.SCRIPT", "GET", "xyz"], "40 lower-case"), (["KM.SCRIPT", "FLY"], "syntax"), (["KM.SCRIPT", "SET", "A" * 40, "x"], "40 lower"),
-    (["KM.REGISTER", "a"], "wrong number"), (["KM.REGISTER", "a", SHA1, "0", "r", "", "m", "p", "", "", ""], "unknown script"),
-    (["KM.UNREGISTER", "a"], "unknown registration"), (["KM.MISS"], "wrong number"), (["RG.PYEXECUTE"], "wrong number"),
-    (["RG.PYEXECUTE", "x", "FLY"], "unknown option"), (["RG.PYEXECUTE", "x", "ID"], "need a value"), (["RG.UNREGISTER"], "wrong number"),
-    (["RG.DUMPREGISTRATIONS", "x"], "wrong number"), (["KM.STATS", "x"], "wrong number"), (["KM.EPOCH", "x"], "wrong number"),
-    (["CONFIG", "SET", "keymiss.queue-limit", "0"], "queue-limit"), (["CONFIG", "SET", "keymiss.cache", "perhaps"], "cache"),
+    (["KM.PULL"], "wrong number"),
+    (["KM.PULL", "w", "0", "1"], "max must"),
+    (["KM.PULL", "w", "x", "1"], "max must"),
+    (["KM.PULL", "w", "1", "-1"], "block_ms"),
+    (["KM.DONE", "1"], "wrong number"),
+    (["KM.DONE", "x", "+OK\r\n"], "whole number"),
+    (["KM.DONE", "1", "+OK"], "RESP2"),
+    (["KM.DONE", "1", "*2\r\n+a\r\n"], "RESP2"),
+    (["KM.FAIL", "-1", "t"], "whole number"),
+    (["KM.GIVEBACK"], "wrong number"),
+    (["KM.ALIVE", "x"], "whole number"),
+    (["KM.SCRIPT"], "wrong number"),
+    (["KM.SCRIPT", "GET", "xyz"], "40 lower-case"),
+    (["KM.SCRIPT", "FLY"], "syntax"),
+    (["KM.SCRIPT", "SET", "A" * 40, "x"], "40 lower"),
+    (["KM.REGISTER", "a"], "wrong number"),
+    (["KM.REGISTER", "a", SHA1, "0", "r", "", "m", "p", "", "", ""], "unknown script"),
+    (["KM.UNREGISTER", "a"], "unknown registration"),
+    (["KM.MISS"], "wrong number"),
+    (["RG.PYEXECUTE"], "wrong number"),
+    (["RG.PYEXECUTE", "x", "FLY"], "unknown option"),
+    (["RG.PYEXECUTE", "x", "ID"], "need a value"),
+    (["RG.UNREGISTER"], "wrong number"),
+    (["RG.DUMPREGISTRATIONS", "x"], "wrong number"),
+    (["KM.STATS", "x"], "wrong number"),
+    (["KM.EPOCH", "x"], "wrong number"),
+    (["CONFIG", "SET", "keymiss.queue-limit", "0"], "queue-limit"),
+    (["CONFIG", "SET", "keymiss.cache", "perhaps"], "cache"),
 ]
 
 
 @pytest.fixture(scope="module")
-def one_server():  # noqa: ANN201
+def one_server():
     with RedisServer() as running:
         yield running
 
 
-@pytest.mark.parametrize(("command", "message"), BAD, ids=lambda v: " ".join(v)[:40] if isinstance(v, list) else None)
+@pytest.mark.parametrize(
+    ("command", "message"), BAD, ids=lambda v: " ".join(v)[:40] if isinstance(v, list) else None
+)
 def test_an_error_that_says_what(one_server: RedisServer, command: list[str], message: str) -> None:
     client = one_server.client()
     with pytest.raises(redis.exceptions.ResponseError, match=f"(?i){message}"):
@@ -41,10 +61,35 @@ def test_an_error_that_says_what(one_server: RedisServer, command: list[str], me
 def test_random_arguments_crash_nothing(one_server: RedisServer) -> None:
     rng = random.Random(7)
     client = one_server.client()
-    names = [n for n in client.execute_command("COMMAND LIST", "FILTERBY", "MODULE", "keymiss") if n != b"km.pull"]
+    names = [
+        n for n in client.execute_command("COMMAND LIST", "FILTERBY", "MODULE", "keymiss") if n != b"km.pull"
+    ]
     assert len(names) > 15
-    words = [b"", b"0", b"-1", b"9" * 25, b"x", b"\xff\x00", b"{x}", b"FLOAT", b"INT64", b"BLOB", b"VALUES", b"META",
-             b"TORCH", b"CPU", b"INPUTS", b"OUTPUTS", b"1", b"2", b"nan", b"a" * 5000, b"UNBLOCKING", b"SET", b"GET"]
+    words = [
+        b"",
+        b"0",
+        b"-1",
+        b"9" * 25,
+        b"x",
+        b"\xff\x00",
+        b"{x}",
+        b"FLOAT",
+        b"INT64",
+        b"BLOB",
+        b"VALUES",
+        b"META",
+        b"TORCH",
+        b"CPU",
+        b"INPUTS",
+        b"OUTPUTS",
+        b"1",
+        b"2",
+        b"nan",
+        b"a" * 5000,
+        b"UNBLOCKING",
+        b"SET",
+        b"GET",
+    ]
     client.config_set("keymiss.noworker-grace-ms", 0)
     errors = 0
     for _ in range(4000):

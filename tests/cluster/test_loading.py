@@ -64,11 +64,16 @@ def test_an_article_becomes_two_hashes_on_its_shard(
     assert "1 articles, 3 sentences: 3 written" in done.stdout
     with plain_cluster.client(decode_responses=True) as client:
         assert client.hgetall("article:PMC1.xml") == {
-            "title": "A title", "year": "2020", "month": "3", "source": "PMC1.xml.json",
+            "title": "A title",
+            "year": "2020",
+            "month": "3",
+            "source": "PMC1.xml.json",
         }
         tag = loading.ShardTags(client).tag_of("PMC1.xml")
         assert client.hgetall(keys.sentence_key("PMC1.xml", tag)) == {
-            "0": "Adults cough.", "1": "Dr. Smith et al. agree.", "2": "Masks help.",
+            "0": "Adults cough.",
+            "1": "Dr. Smith et al. agree.",
+            "2": "Masks help.",
         }
         owner = plain_cluster.server_of("PMC1.xml")
         assert plain_cluster.server_of(keys.sentence_key("PMC1.xml", tag)) is owner

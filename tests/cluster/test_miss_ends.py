@@ -1,4 +1,4 @@
-"""Every way a wait can end other than with an answer: time, disconnects, no worker, a dead worker, a full queue."""
+"""Every way a wait can end without an answer: time, disconnects, no worker, a dead worker, a full queue."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_a_worker_that_dies_gives_its_job_back_once(server: RedisServer) -> None
     register_miss(server.client())
     asker = Asker(server, "GET", KEY)
     first = HandWorker(server)
-    (job,) = [*first.pull(block_ms=500)] or [None]
+    assert len(first.pull()) == 1
     second = HandWorker(server)
     first.die()
     (again,) = second.pull()

@@ -24,8 +24,13 @@ def test_answer_reaches_the_client_as_get_would_give_it(server: RedisServer) -> 
 
 @pytest.mark.parametrize(
     ("raw", "reply"),
-    [(b"$-1\r\n", None), (b":7\r\n", 7), (b"+fine\r\n", b"fine"), (b"*2\r\n:1\r\n$1\r\nx\r\n", [1, b"x"]),
-     (bulk(bytes(range(256))), bytes(range(256)))],
+    [
+        (b"$-1\r\n", None),
+        (b":7\r\n", 7),
+        (b"+fine\r\n", b"fine"),
+        (b"*2\r\n:1\r\n$1\r\nx\r\n", [1, b"x"]),
+        (bulk(bytes(range(256))), bytes(range(256))),
+    ],
 )
 def test_every_kind_of_answer(server: RedisServer, raw: bytes, reply: object) -> None:
     register_miss(server.client())

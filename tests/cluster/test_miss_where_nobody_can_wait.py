@@ -35,7 +35,9 @@ def test_on_a_replica_and_after_its_promotion(server: RedisServer) -> None:
         assert len(client.execute_command("KM.REGISTRATIONS")) == 1
         assert client.get(KEY) is None
         register_miss(server.client(), "other", "second", 9)
-        wait_until(lambda: len(client.execute_command("KM.REGISTRATIONS")) == 2, 10, "the new registration arrives")
+        wait_until(
+            lambda: len(client.execute_command("KM.REGISTRATIONS")) == 2, 10, "the new registration arrives"
+        )
         server.client().execute_command("KM.UNREGISTER", "second")
         wait_until(lambda: len(client.execute_command("KM.REGISTRATIONS")) == 1, 10, "and goes")
         client.replicaof("NO", "ONE")

@@ -1,4 +1,4 @@
-"""AI.MODELSTORE, MODELGET, MODELDEL, INFO and what workers ask: KM.MODELINFO, MODELCHUNK, MODELDIGEST, MODELRAN."""
+"""AI.MODELSTORE, MODELGET, MODELDEL, INFO, and what workers ask: KM.MODELINFO, MODELCHUNK, MODELDIGEST."""
 
 from __future__ import annotations
 
@@ -18,15 +18,23 @@ def shard() -> Iterator[RedisServer]:
 
 
 BAD = [
-    (["m"], "wrong number"), (["m", "CAFFE", "CPU", "BLOB", "x", "y"], "unsupported backend"), (["m", "TORCH", "TPU", "BLOB", "x"], "invalid device"),
-    (["m", "TORCH", "CPU:x", "BLOB", "x"], "invalid device"), (["m", "TORCH", "CPU", "TAG", "BLOB"], "BLOB"), (["m", "TORCH", "CPU", "BLOB", ""], "empty"),
-    (["m", "TORCH", "CPU", "INPUTS", "4", "a", "BLOB", "x"], "INPUTS and OUTPUTS"), (["m", "TORCH", "CPU", "FLY", "1", "BLOB", "x"], "unknown option"),
-    (["m", "TORCH", "CPU", "BATCHSIZE", "-1", "BLOB", "x"], "batch setting"), (["m", "TORCH", "CPU", "MINBATCHSIZE", "2", "BLOB", "x"], "needs BATCHSIZE"),
+    (["m"], "wrong number"),
+    (["m", "CAFFE", "CPU", "BLOB", "x", "y"], "unsupported backend"),
+    (["m", "TORCH", "TPU", "BLOB", "x"], "invalid device"),
+    (["m", "TORCH", "CPU:x", "BLOB", "x"], "invalid device"),
+    (["m", "TORCH", "CPU", "TAG", "BLOB"], "BLOB"),
+    (["m", "TORCH", "CPU", "BLOB", ""], "empty"),
+    (["m", "TORCH", "CPU", "INPUTS", "4", "a", "BLOB", "x"], "INPUTS and OUTPUTS"),
+    (["m", "TORCH", "CPU", "FLY", "1", "BLOB", "x"], "unknown option"),
+    (["m", "TORCH", "CPU", "BATCHSIZE", "-1", "BLOB", "x"], "batch setting"),
+    (["m", "TORCH", "CPU", "MINBATCHSIZE", "2", "BLOB", "x"], "needs BATCHSIZE"),
     (["string", "TORCH", "CPU", "BLOB", "x"], "WRONGTYPE"),
 ]
 
 
-@pytest.mark.parametrize(("arguments", "message"), BAD, ids=lambda v: " ".join(v)[:40] if isinstance(v, list) else None)
+@pytest.mark.parametrize(
+    ("arguments", "message"), BAD, ids=lambda v: " ".join(v)[:40] if isinstance(v, list) else None
+)
 def test_bad_models(shard: RedisServer, arguments: list[str], message: str) -> None:
     client = shard.client()
     client.set("string", "x")
@@ -59,7 +67,17 @@ def test_info_counts_and_resets(shard: RedisServer) -> None:
     execute("AI.MODELSTORE", "i", "TORCH", "CPU", "TAG", "t", "BLOB", b"x")
     execute("KM.MODELRAN", "i", 2, 5, 1500, 1)
     reply = execute("AI.INFO", "i")
-    assert reply[0::2] == [b"key", b"type", b"backend", b"device", b"tag", b"duration", b"samples", b"calls", b"errors"]
+    assert reply[0::2] == [
+        b"key",
+        b"type",
+        b"backend",
+        b"device",
+        b"tag",
+        b"duration",
+        b"samples",
+        b"calls",
+        b"errors",
+    ]
     assert reply[1::2] == [b"i", b"MODEL", b"TORCH", b"CPU", b"t", 1500, 5, 2, 1]
     assert execute("AI.INFO", "i", "RESETSTAT") == b"OK"
     assert execute("AI.INFO", "i")[11::2] == [0, 0, 0, 0]
@@ -74,8 +92,10 @@ def test_execute_is_checked_then_a_job(shard: RedisServer) -> None:
     execute("AI.MODELSTORE", "m2", "TORCH", "CPU", "BLOB", b"x")
     execute("AI.TENSORSET", "in", "FLOAT", 1)
     for bad, message in (
-        (("m2", "INPUTS", 1, "in", "OUTPUTS", 0, "out"), "syntax"), (("m2", "INPUTS", 9, "in", "OUTPUTS", 1, "out"), "syntax"),
-        (("m2", "INPUTS", 1, "in", "OUTPUTS", 1, "out", "x"), "syntax"), (("no", "INPUTS", 1, "in", "OUTPUTS", 1, "out"), "model key"),
+        (("m2", "INPUTS", 1, "in", "OUTPUTS", 0, "out"), "syntax"),
+        (("m2", "INPUTS", 9, "in", "OUTPUTS", 1, "out"), "syntax"),
+        (("m2", "INPUTS", 1, "in", "OUTPUTS", 1, "out", "x"), "syntax"),
+        (("no", "INPUTS", 1, "in", "OUTPUTS", 1, "out"), "model key"),
         (("m2", "INPUTS", 1, "no", "OUTPUTS", 1, "out"), "tensor key"),
     ):
         with pytest.raises(redis.exceptions.ResponseError, match=message):

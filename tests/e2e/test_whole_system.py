@@ -31,7 +31,12 @@ class System(Local):
 
     def python(self, *args: str) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            [sys.executable, *args], cwd=REPO, env={**os.environ, **self.env}, capture_output=True, text=True, timeout=110
+            [sys.executable, *args],
+            cwd=REPO,
+            env={**os.environ, **self.env},
+            capture_output=True,
+            text=True,
+            timeout=110,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done
@@ -56,7 +61,9 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
         started = running.script("start")
         assert started.returncode == 0, started.stdout + started.stderr
         running.python("-m", "models.load", "--nodes", f"127.0.0.1:{running.settings.base_port}")
-        running.python("-m", "keymiss.cli", "gears", "upload", *map(str, sorted((REPO / "gears").glob("*.py"))))
+        running.python(
+            "-m", "keymiss.cli", "gears", "upload", *map(str, sorted((REPO / "gears").glob("*.py")))
+        )
         running.python("-m", "keymiss.cli", "load", *map(str, ARTICLES))
         running.python("-m", "keymiss.cli", "wait-tokenized")
         wait_until(lambda: running.ask(QUESTION).json().get("results"), 60, "an answer through nginx")
