@@ -2,9 +2,9 @@
 
     python scripts/evaluate_sample.py [--url https://localhost:8080]
 
-The same candidates, ranked in several ways: the reader's score alone, BM25 alone, and together as /qasearch does.
-Sentence: the sentence holds the expected answer and is of the right article. Answer: and one of the two
-texts holds the other. The questions were written beside the corpus: good for comparing rankings, not for a claim.
+The same candidates, ranked in several ways: the reader's score alone, BM25 alone, and together, as
+/qasearch does. Sentence: it holds the expected answer and is of the right article. Answer: and one of the
+two texts holds the other. The questions were written beside the corpus: they compare rankings, no more.
 """
 
 from __future__ import annotations

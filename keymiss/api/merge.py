@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from keymiss.api.fanout import Outcome, Status
 from keymiss.retrieval import Candidate
 
-
 # How much the reader's score counts beside retrieval's. The embedded reader was never shown a sentence
 # without an answer: alone, its score put the right sentence first for 9 of the sample corpus's 60 questions,
 # BM25 alone for 48, reader ** 0.25 * BM25 for 50 (scripts/evaluate_sample.py prints these).
