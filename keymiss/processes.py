@@ -37,6 +37,7 @@ save ""
 cluster-enabled yes
 cluster-config-file nodes.conf
 cluster-node-timeout 3000
+cluster-require-full-coverage no
 cluster-announce-ip {host}
 # A model is one value of up to 2 GB, sent in one command and on to the replicas.
 proto-max-bulk-len 2gb

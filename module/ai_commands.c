@@ -372,6 +372,14 @@ static int info_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc)
     return REDISMODULE_OK;
 }
 
+/* AI.CONFIG GET name: clients ask for MODEL_CHUNK_SIZE, in bytes, before they store a model. */
+static int config_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    if (argc != 3) return RedisModule_WrongArity(ctx);
+    if (!is_word(argv[1], "get")) return RedisModule_ReplyWithError(ctx, "ERR the syntax is AI.CONFIG GET name: settings are changed by CONFIG SET keymiss.<name>");
+    if (!is_word(argv[2], "model_chunk_size")) return RedisModule_ReplyWithNull(ctx);
+    return RedisModule_ReplyWithLongLong(ctx, 256 * 1024 * 1024); /* half of what one argument carries by default */
+}
+
 /* KM.MODELRAN key calls samples duration_us errors */
 static int modelran_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     if (argc != 6) return RedisModule_WrongArity(ctx);
@@ -465,6 +473,7 @@ int km_ai_register(RedisModuleCtx *ctx) {
         {"ai.modeldel", modeldel_command, "write", 1, 1, 1},
         {"ai.modelexecute", modelexecute_command, "write deny-oom getkeys-api", 1, 1, 1},
         {"ai.info", info_command, "readonly", 1, 1, 1},
+        {"ai.config", config_command, "readonly", 0, 0, 0},
         {"km.modelran", modelran_command, "write fast admin", 1, 1, 1},
         {"km.modelinfo", modelinfo_command, "readonly fast", 1, 1, 1},
         {"km.modelchunk", modelchunk_command, "readonly", 1, 1, 1},

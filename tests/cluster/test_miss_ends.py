@@ -71,8 +71,8 @@ def test_no_worker(server: RedisServer) -> None:
 
 def test_a_worker_that_dies_gives_its_job_back_once(server: RedisServer) -> None:
     register_miss(server.client())
+    first = HandWorker(server)  # before the question: its first pull would take the job
     asker = Asker(server, "GET", KEY)
-    first = HandWorker(server)
     assert len(first.pull()) == 1
     second = HandWorker(server)
     first.die()

@@ -108,3 +108,11 @@ def test_execute_is_checked_then_a_job(shard: RedisServer) -> None:
     assert (job.kind, job.payload) == ("model", [b"m2", b"1", b"in", b"1", b"out"])
     worker.done(job, b"+OK\r\n")
     assert asker.result() == b"OK"
+
+
+def test_config_says_how_large_a_chunk_is(shard: RedisServer) -> None:
+    execute = shard.client().execute_command
+    assert int(execute("AI.CONFIG", "GET", "MODEL_CHUNK_SIZE")) == 256 * 1024 * 1024
+    assert execute("AI.CONFIG", "GET", "OTHER") is None
+    with pytest.raises(redis.exceptions.ResponseError, match="the syntax is"):
+        execute("AI.CONFIG", "SET", "x")

@@ -139,17 +139,14 @@ def drain(server: RedisServer) -> None:
 def settled(server: RedisServer) -> int:
     """The server's memory once nobody waits, nothing is queued, and nothing runs."""
     client = server.client()
-    wait_until(
-        lambda: (
-            drain(server)
-            or all(
-                keymiss_info(client)[field] == 0
-                for field in ("clients_waiting", "jobs_queued", "events_queued", "jobs_running", "workers")
-            )
-        ),
-        15,
-        "all is quiet",
-    )
+
+    def quiet() -> bool:
+        drain(server)
+        info = keymiss_info(client)
+        fields = ("clients_waiting", "jobs_queued", "events_queued", "jobs_running", "workers")
+        return all(info[field] == 0 for field in fields)
+
+    wait_until(quiet, 15, "all is quiet")
     wait_until(lambda: client.info("clients")["connected_clients"] <= 4, 10, "the clients have gone")
     time.sleep(0.5)
     used = client.info("memory")["used_memory"]
