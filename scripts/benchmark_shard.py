@@ -95,10 +95,11 @@ def cached_gets(table: Table, kind: str, pairs: int) -> None:
         register_nothing_much(ours.client())
         for pipeline in REQUESTS:
             gets_per_s(plain.port, key, pipeline), gets_per_s(ours.port, key, pipeline)  # warm
-            rates = [
-                (gets_per_s(plain.port, key, pipeline), gets_per_s(ours.port, key, pipeline))
-                for _ in range(pairs)
-            ]
+            rates = []
+            for pair in range(pairs):  # each is first as often as the other
+                first, second = (plain, ours) if pair % 2 else (ours, plain)
+                rate = {s.port: gets_per_s(s.port, key, pipeline) for s in (first, second)}
+                rates.append((rate[plain.port], rate[ours.port]))
             ratios = [b / a for a, b in rates]
             table.add_row(
                 f"cached GET, -c 50 -P {pipeline}",
@@ -231,7 +232,7 @@ def misses(table: Table, kind: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--server", default="redis", help="redis or valkey")
-    parser.add_argument("--pairs", type=int, default=7, help="pairs of runs for each ratio")
+    parser.add_argument("--pairs", type=int, default=11, help="pairs of runs for each ratio")
     parser.add_argument("--ping", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--seconds", type=float, default=8, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
