@@ -19,7 +19,6 @@ typedef struct RedisModuleType RedisModuleType;
 typedef struct RedisModuleDigest RedisModuleDigest;
 typedef struct RedisModuleBlockedClient RedisModuleBlockedClient;
 typedef struct RedisModuleInfoCtx RedisModuleInfoCtx;
-typedef struct RedisModuleCallReply RedisModuleCallReply;
 typedef struct RedisModuleCommand RedisModuleCommand;
 typedef struct RedisModuleCommandFilterCtx RedisModuleCommandFilterCtx;
 typedef struct RedisModuleCommandFilter RedisModuleCommandFilter;
@@ -131,9 +130,7 @@ typedef struct RedisModuleTypeMethods {
 #define KM_API(X)                                                                                            \
     X(void *, Alloc, (size_t bytes))                                                                         \
     X(void *, Calloc, (size_t nmemb, size_t size))                                                           \
-    X(void *, Realloc, (void *ptr, size_t bytes))                                                            \
     X(void, Free, (void *ptr))                                                                               \
-    X(size_t, MallocSize, (void *ptr))                                                                       \
     X(int, CreateCommand, (RedisModuleCtx *ctx, const char *name, RedisModuleCmdFunc fn, const char *flags, int first, int last, int step)) \
     X(void, SetModuleAttribs, (RedisModuleCtx *ctx, const char *name, int ver, int apiver))                  \
     X(int, IsModuleNameBusy, (const char *name))                                                             \
@@ -153,7 +150,6 @@ typedef struct RedisModuleTypeMethods {
     X(RedisModuleString *, CreateString, (RedisModuleCtx *ctx, const char *ptr, size_t len))                 \
     X(RedisModuleString *, CreateStringPrintf, (RedisModuleCtx *ctx, const char *fmt, ...))                  \
     X(void, FreeString, (RedisModuleCtx *ctx, RedisModuleString *str))                                       \
-    X(RedisModuleString *, HoldString, (RedisModuleCtx *ctx, RedisModuleString *str))                        \
     X(void, RetainString, (RedisModuleCtx *ctx, RedisModuleString *str))                                     \
     X(const char *, StringPtrLen, (const RedisModuleString *str, size_t *len))                               \
     X(int, StringToLongLong, (const RedisModuleString *str, long long *ll))                                  \
@@ -161,7 +157,6 @@ typedef struct RedisModuleTypeMethods {
     X(RedisModuleKey *, OpenKey, (RedisModuleCtx *ctx, RedisModuleString *key, int mode))                              \
     X(void, CloseKey, (RedisModuleKey *key))                                                                 \
     X(int, KeyType, (RedisModuleKey *key))                                                                   \
-    X(int, KeyExists, (RedisModuleCtx *ctx, RedisModuleString *key))                                         \
     X(int, DeleteKey, (RedisModuleKey *key))                                                                 \
     X(char *, StringDMA, (RedisModuleKey *key, size_t *len, int mode))                                       \
     X(RedisModuleType *, ModuleTypeGetType, (RedisModuleKey *key))                                           \
@@ -172,8 +167,6 @@ typedef struct RedisModuleTypeMethods {
     X(int, NotifyKeyspaceEvent, (RedisModuleCtx *ctx, int type, const char *event, RedisModuleString *key))  \
     X(int, ReplicateVerbatim, (RedisModuleCtx *ctx))                                                         \
     X(int, Replicate, (RedisModuleCtx *ctx, const char *cmd, const char *fmt, ...))                          \
-    X(RedisModuleCallReply *, Call, (RedisModuleCtx *ctx, const char *cmd, const char *fmt, ...))            \
-    X(void, FreeCallReply, (RedisModuleCallReply *reply))                                                    \
     X(int, IsKeysPositionRequest, (RedisModuleCtx *ctx))                                                     \
     X(void, KeyAtPos, (RedisModuleCtx *ctx, int pos))                                                        \
     X(unsigned long long, GetClientId, (RedisModuleCtx *ctx))                                                \
@@ -193,16 +186,13 @@ typedef struct RedisModuleTypeMethods {
     X(long long, Milliseconds, (void))                                                                       \
     X(RedisModuleBlockedClient *, BlockClient, (RedisModuleCtx *ctx, RedisModuleCmdFunc reply, RedisModuleCmdFunc timeout, void (*free_privdata)(RedisModuleCtx *, void *), long long timeout_ms)) \
     X(int, UnblockClient, (RedisModuleBlockedClient *bc, void *privdata))                                    \
-    X(int, AbortBlock, (RedisModuleBlockedClient *bc))                                                       \
     X(void *, GetBlockedClientPrivateData, (RedisModuleCtx *ctx))                                            \
     X(RedisModuleBlockedClient *, GetBlockedClientHandle, (RedisModuleCtx *ctx))                             \
     X(void, SetDisconnectCallback, (RedisModuleBlockedClient *bc, RedisModuleDisconnectFunc fn))             \
     X(RedisModuleCtx *, GetDetachedThreadSafeContext, (RedisModuleCtx *ctx))                                 \
-    X(void, FreeThreadSafeContext, (RedisModuleCtx *ctx))                                                    \
     X(int, SubscribeToKeyspaceEvents, (RedisModuleCtx *ctx, int types, RedisModuleNotificationFunc cb))      \
     X(int, SubscribeToServerEvent, (RedisModuleCtx *ctx, RedisModuleEvent event, RedisModuleEventCallback cb)) \
     X(RedisModuleTimerID, CreateTimer, (RedisModuleCtx *ctx, mstime_t period, RedisModuleTimerProc cb, void *data)) \
-    X(int, StopTimer, (RedisModuleCtx *ctx, RedisModuleTimerID id, void **data))                             \
     X(RedisModuleCommandFilter *, RegisterCommandFilter, (RedisModuleCtx *ctx, RedisModuleCommandFilterFunc cb, int flags)) \
     X(int, CommandFilterArgsCount, (RedisModuleCommandFilterCtx *fctx))                                      \
     X(RedisModuleString *, CommandFilterArgGet, (RedisModuleCommandFilterCtx *fctx, int pos))                \
@@ -210,8 +200,6 @@ typedef struct RedisModuleTypeMethods {
     X(int, RegisterInfoFunc, (RedisModuleCtx *ctx, RedisModuleInfoFunc cb))                                  \
     X(int, InfoAddSection, (RedisModuleInfoCtx *ctx, const char *name))                                      \
     X(int, InfoAddFieldLongLong, (RedisModuleInfoCtx *ctx, const char *field, long long value))              \
-    X(int, InfoAddFieldDouble, (RedisModuleInfoCtx *ctx, const char *field, double value))                   \
-    X(int, InfoAddFieldCString, (RedisModuleInfoCtx *ctx, const char *field, const char *value))             \
     X(int, RegisterNumericConfig, (RedisModuleCtx *ctx, const char *name, long long default_val, unsigned int flags, long long min, long long max, RedisModuleConfigGetNumericFunc get, RedisModuleConfigSetNumericFunc set, RedisModuleConfigApplyFunc apply, void *privdata)) \
     X(int, RegisterBoolConfig, (RedisModuleCtx *ctx, const char *name, int default_val, unsigned int flags, RedisModuleConfigGetBoolFunc get, RedisModuleConfigSetBoolFunc set, RedisModuleConfigApplyFunc apply, void *privdata)) \
     X(int, LoadConfigs, (RedisModuleCtx *ctx))                                                               \

@@ -22,8 +22,8 @@
  *  - No key is kept open across a block; the reply comes from the worker's answer, and a key is opened anew
  *    by every command. Registrations are named by id in jobs and looked up again when one ends.
  *
- * Known races, none of them in memory: a worker may answer a job whose clients have gone (KM.DONE returns
- * 0); a key may appear between a miss and its answer (the clients get the worker's answer, later GETs the
+ * Known races, none of them in memory: a worker may answer a job whose clients have gone (KM.ALIVE told
+ * it; the answer reaches nobody and ends the job); a key may appear between a miss and its answer (the clients get the worker's answer, later GETs the
  * key); a replica promoted in between knows no jobs (the clients' connections are to the old master).
  *
  * Rejected: an interpreter or a model inside the server (its crash would take the data down); threads here

@@ -26,6 +26,7 @@ import redis
 REPO = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPO))
 
+from benchmark import model_calls, redis_benchmark  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
@@ -43,27 +44,7 @@ SENTENCES = [
 
 def gets_per_s(port: int, key: str, pipeline: int) -> float:
     """GETs a second of redis-benchmark with 50 clients."""
-    out = subprocess.run(
-        [
-            "redis-benchmark",
-            "-p",
-            str(port),
-            "-c",
-            str(CLIENTS),
-            "-n",
-            str(REQUESTS[pipeline]),
-            "-P",
-            str(pipeline),
-            "--csv",
-            "get",
-            key,
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=120,
-    )
-    return float(out.stdout.strip().splitlines()[-1].split(",")[1].strip('"'))
+    return redis_benchmark(port, "127.0.0.1", key, REQUESTS[pipeline], pipeline)[0]
 
 
 def register_nothing_much(client: redis.Redis) -> None:
@@ -124,14 +105,8 @@ def p99(times: list[float]) -> float:
     return sorted(times)[int(len(times) * 0.99)]
 
 
-def model_calls(client: redis.Redis, model: str) -> int:
-    reply = client.execute_command("AI.INFO", model)
-    return int(reply[reply.index(b"calls") + 1])
-
-
 def misses(table: Table, kind: str) -> None:
     """Rows 2 and 3: a real worker, the real functions and reader on one shard."""
-    model = keys.model_key(TAG)
     with RedisClusterServers(masters=1, kind=kind) as cluster, WorkerProcess(cluster):
         (shard,) = cluster.nodes
         client = shard.client()
@@ -153,7 +128,7 @@ def misses(table: Table, kind: str) -> None:
             return f"{keys.ANSWER_PREFIX}{{{TAG}}}_{article}:{idx}_{question}"
 
         client.get(key(0, "Warm?"))
-        before = model_calls(client, model)
+        before = model_calls(client, TAG)
         began = time.perf_counter()
         subprocess.run(
             [
@@ -175,7 +150,7 @@ def misses(table: Table, kind: str) -> None:
         table.add_row(
             "50 clients, one missing key",
             "-",
-            f"{model_calls(client, model) - before} model call(s)",
+            f"{model_calls(client, TAG) - before} model call(s)",
             f"{took_ms:.0f} ms in all, with redis-benchmark's start",
         )
         client.config_set("keymiss.cache", "no")

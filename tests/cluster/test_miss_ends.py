@@ -20,8 +20,11 @@ def test_time_limit(server: RedisServer) -> None:
     asker = Asker(server, "GET", KEY)
     (job,) = worker.pull()
     assert str(asker.result()).startswith("TIMEOUT ")
-    assert worker.done(job, bulk(b"late")) == 0 or keymiss_info(client)["clients_waiting"] == 0
-    assert keymiss_info(client)["clients_timed_out"] == 1
+    info = keymiss_info(client)
+    assert (info["clients_timed_out"], info["clients_waiting"], info["jobs_running"]) == (1, 0, 1)
+    assert client.execute_command("KM.ALIVE", job.id) == 0
+    assert worker.done(job, bulk(b"late")) == 1  # nobody's any more, but the job ends
+    assert worker.done(job, bulk(b"later")) == 0
 
 
 def test_client_unblock(server: RedisServer) -> None:
