@@ -195,7 +195,7 @@ static km_strings hold(RedisModuleCtx *ctx, RedisModuleString **argv, int n) {
 static int modelstore_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     if (argc < 6) return RedisModule_WrongArity(ctx);
     if (!is_word(argv[2], "torch") && !is_word(argv[2], "onnx") && !is_word(argv[2], "dummy"))
-        return RedisModule_ReplyWithError(ctx, "ERR unsupported backend: use TORCH");
+        return RedisModule_ReplyWithError(ctx, "ERR unsupported backend: use TORCH or ONNX");
     const char *device = RedisModule_StringPtrLen(argv[3], NULL);
     if (!is_device(device)) return RedisModule_ReplyWithError(ctx, "ERR invalid device: use CPU, GPU, CPU:<n> or GPU:<n>");
     long long batch[3] = {0}, n;

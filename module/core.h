@@ -37,7 +37,8 @@ int km_config_register(RedisModuleCtx *ctx);
     X(refused_noworker, "requests refused because no worker was attached")                                   \
     X(events_triggered, "key events queued for a registration")                                              \
     X(events_coalesced, "key events dropped because the same one was queued already")                        \
-    X(events_dropped, "key events dropped because the event queue was full")
+    X(events_dropped, "key events dropped because the event queue was full")                                 \
+    X(derived_removed, "derived keys removed because a source of theirs changed")
 typedef struct {
 #define X(name, help) long long name;
     KM_COUNTERS(X)
@@ -113,8 +114,18 @@ km_jobs_now km_jobs_snapshot(void);
 
 /* ---- the miss (miss.c), gears commands (gears.c), tensors and models (ai.h) ---- */
 int km_miss_register(RedisModuleCtx *ctx);
-void km_miss_watch_events(void); /* key events reach the registrations from here on */
+void km_miss_watch_events(void); /* key events reach registrations and derived keys from here on */
 int km_gears_register(RedisModuleCtx *ctx);
+
+/* ---- derived keys (derive.c) ---- */
+int km_derive_register(RedisModuleCtx *ctx); /* KM.DERIVE and the RDB part */
+extern size_t km_derived_keys, km_derived_stale; /* 0 lets hot paths leave at once */
+size_t km_derived_sources(void);
+int km_derive_is_stale(const char *key, size_t len);
+/* Removes the stale key, here and on the replicas; not on a replica and not while writes are paused. */
+void km_derive_remove_if_allowed(RedisModuleCtx *ctx, RedisModuleString *key);
+void km_derive_key_event(const char *event, const char *key, size_t len);
+void km_derive_flushed(const RedisModuleFlushInfo *info);
 
 /* 1 if this context cannot be blocked: MULTI, Lua, a module's call. */
 int km_cannot_block(RedisModuleCtx *ctx);

@@ -16,6 +16,9 @@ static void each_figure(void (*add)(void *arg, const char *name, long long value
     add(arg, "scripts", km_registry_scripts());
     add(arg, "epoch", km_epoch);
     add(arg, "tensors_and_models_bytes", km_ai_memory_bytes());
+    add(arg, "derived_keys", (long long)km_derived_keys);
+    add(arg, "derived_sources", (long long)km_derived_sources());
+    add(arg, "derived_stale", (long long)km_derived_stale);
 #define X(name, help) add(arg, #name, km_stats.name);
     KM_COUNTERS(X)
 #undef X

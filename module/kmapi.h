@@ -91,6 +91,11 @@ typedef struct RedisModuleClientInfo {
     uint16_t port, db;
 } RedisModuleClientInfo;
 
+typedef struct RedisModuleFlushInfo {
+    uint64_t version;
+    int32_t sync, dbnum; /* dbnum -1: all */
+} RedisModuleFlushInfo;
+
 typedef int (*RedisModuleCmdFunc)(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
 typedef void (*RedisModuleDisconnectFunc)(RedisModuleCtx *ctx, RedisModuleBlockedClient *bc);
 typedef int (*RedisModuleNotificationFunc)(RedisModuleCtx *ctx, int type, const char *event, RedisModuleString *key);
@@ -104,7 +109,7 @@ typedef int (*RedisModuleConfigGetBoolFunc)(const char *name, void *privdata);
 typedef int (*RedisModuleConfigSetBoolFunc)(const char *name, int val, void *privdata, RedisModuleString **err);
 typedef int (*RedisModuleConfigApplyFunc)(RedisModuleCtx *ctx, void *privdata, RedisModuleString **err);
 
-#define REDISMODULE_TYPE_METHOD_VERSION 4
+#define REDISMODULE_TYPE_METHOD_VERSION 5 /* an older server reads the part it knows */
 typedef struct RedisModuleTypeMethods {
     uint64_t version;
     void *(*rdb_load)(RedisModuleIO *rdb, int encver);
@@ -124,6 +129,7 @@ typedef struct RedisModuleTypeMethods {
     size_t (*free_effort2)(RedisModuleKeyOptCtx *ctx, const void *value);
     void (*unlink2)(RedisModuleKeyOptCtx *ctx, const void *value);
     void *(*copy2)(RedisModuleKeyOptCtx *ctx, const void *value);
+    void (*aux_save2)(RedisModuleIO *rdb, int when); /* 7.2+: may save nothing */
 } RedisModuleTypeMethods;
 
 /* X(return type, name, (arguments)): the functions Keymiss cannot run without. */
@@ -158,6 +164,7 @@ typedef struct RedisModuleTypeMethods {
     X(void, CloseKey, (RedisModuleKey *key))                                                                 \
     X(int, KeyType, (RedisModuleKey *key))                                                                   \
     X(int, DeleteKey, (RedisModuleKey *key))                                                                 \
+    X(int, UnlinkKey, (RedisModuleKey *key))                                                                 \
     X(char *, StringDMA, (RedisModuleKey *key, size_t *len, int mode))                                       \
     X(RedisModuleType *, ModuleTypeGetType, (RedisModuleKey *key))                                           \
     X(void *, ModuleTypeGetValue, (RedisModuleKey *key))                                                     \
@@ -167,6 +174,7 @@ typedef struct RedisModuleTypeMethods {
     X(int, NotifyKeyspaceEvent, (RedisModuleCtx *ctx, int type, const char *event, RedisModuleString *key))  \
     X(int, ReplicateVerbatim, (RedisModuleCtx *ctx))                                                         \
     X(int, Replicate, (RedisModuleCtx *ctx, const char *cmd, const char *fmt, ...))                          \
+    X(int, AvoidReplicaTraffic, (void))                                                                      \
     X(int, IsKeysPositionRequest, (RedisModuleCtx *ctx))                                                     \
     X(void, KeyAtPos, (RedisModuleCtx *ctx, int pos))                                                        \
     X(unsigned long long, GetClientId, (RedisModuleCtx *ctx))                                                \

@@ -1,4 +1,4 @@
-/* The miss: a filter that turns the GET of a watched key that is not there into KM.MISS, and KM.MISS,
+/* The miss: a filter that turns the GET of a watched key that is not there (or stale) into KM.MISS, and KM.MISS,
  * which waits for the answer. And the other way a registration is triggered: key events. */
 #include "core.h"
 
@@ -24,7 +24,7 @@ static void filter(RedisModuleCommandFilterCtx *fctx) {
     RedisModuleKey *found = RedisModule_OpenKey(filter_ctx, key, look_mode);
     int type = RedisModule_KeyType(found);
     RedisModule_CloseKey(found);
-    if (type != REDISMODULE_KEYTYPE_EMPTY) {
+    if (type != REDISMODULE_KEYTYPE_EMPTY && !(km_derived_stale && km_derive_is_stale(bytes, len))) {
         km_stats.filter_hits++;
         return;
     }
@@ -32,13 +32,16 @@ static void filter(RedisModuleCommandFilterCtx *fctx) {
     RedisModule_CommandFilterArgReplace(fctx, 0, miss_name);
 }
 
-/* KM.MISS key: GET, but a key that is not there is asked of a worker. */
+/* KM.MISS key: GET, but a key that is not there, or stale, is asked of a worker. */
 static int miss_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     if (argc != 2) return RedisModule_WrongArity(ctx);
-    RedisModuleKey *key = RedisModule_OpenKey(ctx, argv[1], REDISMODULE_READ);
+    size_t len;
+    const char *bytes = RedisModule_StringPtrLen(argv[1], &len);
+    int stale = km_derived_stale && RedisModule_GetSelectedDb(ctx) == 0 && km_derive_is_stale(bytes, len);
+    if (stale) km_derive_remove_if_allowed(ctx, argv[1]);
+    RedisModuleKey *key = stale ? NULL : RedisModule_OpenKey(ctx, argv[1], REDISMODULE_READ);
     int type = RedisModule_KeyType(key);
     if (type == REDISMODULE_KEYTYPE_STRING) {
-        size_t len;
         char *value = RedisModule_StringDMA(key, &len, REDISMODULE_READ);
         RedisModule_ReplyWithStringBuffer(ctx, value, len);
         RedisModule_CloseKey(key);
@@ -49,8 +52,6 @@ static int miss_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc)
     if (km_cannot_block(ctx) || (RedisModule_GetContextFlags(ctx) & REDISMODULE_CTX_FLAGS_SLAVE) ||
         RedisModule_GetSelectedDb(ctx) != 0)
         return RedisModule_ReplyWithNull(ctx);
-    size_t len;
-    const char *bytes = RedisModule_StringPtrLen(argv[1], &len);
     km_registration *reg = km_registry_for_miss(bytes, len);
     if (!reg) return RedisModule_ReplyWithNull(ctx);
     km_stats.filter_misses++;
@@ -68,12 +69,13 @@ static const char *type_name(RedisModuleCtx *ctx, RedisModuleString *key) {
 
 static int key_event(RedisModuleCtx *ctx, int type, const char *event, RedisModuleString *key) {
     (void)type;
-    if (km_event_count == 0) return REDISMODULE_OK;
-    if (RedisModule_GetSelectedDb(ctx) != 0 ||
-        (RedisModule_GetContextFlags(ctx) & (REDISMODULE_CTX_FLAGS_SLAVE | REDISMODULE_CTX_FLAGS_LOADING)))
-        return REDISMODULE_OK;
+    if ((km_event_count == 0 && km_derived_keys == 0) || RedisModule_GetSelectedDb(ctx) != 0) return REDISMODULE_OK;
     size_t len;
     const char *bytes = RedisModule_StringPtrLen(key, &len);
+    if (km_derived_keys) km_derive_key_event(event, bytes, len); /* on replicas and while an AOF loads, too */
+    if (km_event_count == 0 ||
+        (RedisModule_GetContextFlags(ctx) & (REDISMODULE_CTX_FLAGS_SLAVE | REDISMODULE_CTX_FLAGS_LOADING)))
+        return REDISMODULE_OK;
     const char *name = NULL; /* looked up once, and only if a registration asks */
     for (km_registration *reg = km_registry_first(); reg; reg = reg->next) {
         if (reg->is_miss || len < reg->prefix_len || memcmp(bytes, reg->prefix, reg->prefix_len) != 0) continue;
@@ -89,7 +91,7 @@ static int key_event(RedisModuleCtx *ctx, int type, const char *event, RedisModu
     return REDISMODULE_OK;
 }
 
-/* Once, and not before a registration needs it: a subscriber costs every SET of every client a context. */
+/* Once, and not before a registration or a derived key needs it: a subscriber costs every SET of every client a context. */
 void km_miss_watch_events(void) {
     static int watching;
     if (watching) return;

@@ -220,13 +220,13 @@ static void unlinked(RedisModuleString *key, const void *value) {
     km_models_changed();
 }
 
-/* FLUSHALL and FLUSHDB unlink nothing key by key. */
+/* FLUSHALL and FLUSHDB unlink nothing key by key. Called before and after; a module has one callback for it. */
 static void flushed(RedisModuleCtx *ctx, RedisModuleEvent event, uint64_t subevent, void *data) {
     (void)ctx;
     (void)event;
     (void)subevent;
-    (void)data;
     km_models_changed();
+    km_derive_flushed(data);
 }
 
 static void type_free(void *value) { km_model_free(value); }

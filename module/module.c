@@ -21,10 +21,17 @@
  *    takes its jobs in its reply callback; if it disconnects in between, it has taken none.
  *  - No key is kept open across a block; the reply comes from the worker's answer, and a key is opened anew
  *    by every command. Registrations are named by id in jobs and looked up again when one ends.
+ *  - A derived key's record (derive.c, deps.c) lives from KM.DERIVE until the next event that changes the key,
+ *    and is replaced by the next KM.DERIVE. A source's record lives as long as a key is derived from it. When
+ *    the source changes, its record leaves the table with all its keys: these are stale from then on, are not
+ *    served (filter, KM.MISS), and are removed by a timer on the master, slice by slice; a replica's records
+ *    follow the UNLINKs. The key events only mark: writing inside them is not safe. The records of a FLUSHALL
+ *    ASYNC are freed by the same timer.
  *
  * Known races, none of them in memory: a worker may answer a job whose clients have gone (KM.ALIVE told
  * it; the answer reaches nobody and ends the job); a key may appear between a miss and its answer (the clients get the worker's answer, later GETs the
- * key); a replica promoted in between knows no jobs (the clients' connections are to the old master).
+ * key); a replica promoted in between knows no jobs (the clients' connections are to the old master); a GET queued
+ * in MULTI is looked at when it is queued, so EXEC may give it a key that went stale after that.
  *
  * Rejected: an interpreter or a model inside the server (its crash would take the data down); threads here
  * (nothing to run on them); blocking on the key (BlockClientOnKeys) instead of a job (an answer that is not
@@ -61,7 +68,7 @@ int RedisModule_OnLoad(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) 
     if (km_config_register(ctx) != REDISMODULE_OK || km_registry_register(ctx) != REDISMODULE_OK ||
         km_jobs_register(ctx) != REDISMODULE_OK || km_gears_register(ctx) != REDISMODULE_OK ||
         km_ai_register(ctx) != REDISMODULE_OK || km_info_register(ctx) != REDISMODULE_OK ||
-        km_miss_register(ctx) != REDISMODULE_OK) {
+        km_miss_register(ctx) != REDISMODULE_OK || km_derive_register(ctx) != REDISMODULE_OK) {
         RedisModule_Log(ctx, "warning", "keymiss: could not register its commands, types or settings");
         return REDISMODULE_ERR;
     }

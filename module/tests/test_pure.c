@@ -1,7 +1,8 @@
-/* The structures that call no server: the map and the RESP2 reader, under AddressSanitizer. */
+/* The structures that call no server: map, derived keys, RESP2 reader, under AddressSanitizer. */
 #include <stdio.h>
 
 #include "../alloc.h"
+#include "../deps.h"
 #include "../map.h"
 #include "../resp.h"
 
@@ -44,6 +45,117 @@ static void test_map(void) {
     CHECK(km_map_get(map, "a\0c", 3) == NULL);
     CHECK(km_map_get(map, "a", 1) == NULL);
     km_map_free(map);
+}
+
+static km_name name(const char *text) { return (km_name){text, strlen(text)}; }
+
+static void record(km_deps *deps, const char *key, const char *a, const char *b) {
+    km_name sources[] = {name(a), name(b ? b : "")};
+    km_deps_record(deps, name(key), sources, b ? 2 : 1);
+}
+
+/* Counts of keys, sources and stale keys, as one number. */
+static size_t counts(const km_deps *deps) {
+    return km_deps_keys(deps) * 10000 + km_deps_sources(deps) * 100 + km_deps_stale(deps);
+}
+
+static void free_all(km_deps *deps) {
+    while (!km_deps_free_some(deps, 1000)) continue;
+}
+
+static void test_deps(void) {
+    km_deps *deps = km_deps_new(42);
+    km_name stale;
+    CHECK(!km_deps_any_stale(deps, &stale) && !km_deps_forget(deps, name("k")) && !km_deps_is_stale(deps, name("k")));
+    km_deps_changed(deps, name("s"));
+    CHECK(counts(deps) == 0);
+    record(deps, "k", "s", "s"); /* given twice: one link */
+    record(deps, "l", "s", "m");
+    record(deps, "n", "m", NULL);
+    CHECK(counts(deps) == 30200);
+    CHECK(km_deps_has(deps, name("k")) && km_deps_has(deps, name("m")) && !km_deps_has(deps, name("x")));
+    km_deps_changed(deps, name("s"));
+    CHECK(counts(deps) == 30102);
+    CHECK(km_deps_is_stale(deps, name("k")) && km_deps_is_stale(deps, name("l")) && !km_deps_is_stale(deps, name("n")));
+    km_deps_changed(deps, name("s")); /* nobody is derived from what it is now */
+    CHECK(counts(deps) == 30102);
+    record(deps, "k", "s", NULL); /* anew, while the old list is still there */
+    CHECK(counts(deps) == 30201 && !km_deps_is_stale(deps, name("k")));
+    km_deps_changed(deps, name("m")); /* l is stale twice now, n once */
+    CHECK(counts(deps) == 30103);
+    CHECK(km_deps_forget(deps, name("l")) && counts(deps) == 20101);
+    CHECK(km_deps_any_stale(deps, &stale) && stale.len == 1 && stale.bytes[0] == 'n');
+    CHECK(km_deps_forget(deps, name("n")) && !km_deps_any_stale(deps, &stale));
+    km_deps_changed(deps, name("k")); /* overwritten: forgotten, and its source with it */
+    CHECK(counts(deps) == 0);
+    record(deps, "k", "k", NULL); /* of itself: it and its source go at once */
+    km_deps_changed(deps, name("k"));
+    CHECK(counts(deps) == 0);
+    record(deps, "second", "first", NULL); /* a chain */
+    record(deps, "third", "second", NULL);
+    km_deps_changed(deps, name("second"));
+    CHECK(counts(deps) == 10001 && km_deps_is_stale(deps, name("third")));
+    km_deps_record(deps, name("third"), NULL, 0); /* without sources: stale */
+    km_deps_record(deps, name(""), NULL, 0);
+    CHECK(counts(deps) == 20002 && km_deps_is_stale(deps, name("third")) && km_deps_is_stale(deps, name("")));
+    free_all(deps);
+}
+
+typedef struct {
+    int sources, keys, stale;
+} visited;
+static void on_source(void *arg, km_name source) {
+    (void)source;
+    ((visited *)arg)->sources++;
+}
+static void on_key(void *arg, km_name key, const uint64_t *sources, int n) {
+    visited *v = arg;
+    (void)key;
+    v->keys++;
+    v->stale += n == 0;
+    for (int i = 0; i < n; i++) CHECK(sources[i] < (uint64_t)v->sources);
+}
+
+static void test_many_deps(void) {
+    enum { N = 100000 };
+    char key[16], source[16];
+    km_deps *deps = km_deps_new(7);
+    for (int i = 0; i < N; i++) {
+        snprintf(key, sizeof key, "k%d", i);
+        snprintf(source, sizeof source, "s%d", i % 1000);
+        record(deps, key, "model", source);
+    }
+    CHECK(km_deps_keys(deps) == N && km_deps_sources(deps) == 1001 && km_deps_stale(deps) == 0);
+    km_deps_changed(deps, name("s7"));
+    CHECK(km_deps_stale(deps) == N / 1000);
+    visited v = {0};
+    km_deps_each(deps, on_source, on_key, &v);
+    CHECK(v.sources == 1000 && v.keys == N && v.stale == N / 1000);
+    km_deps_changed(deps, name("model"));
+    CHECK(km_deps_sources(deps) == 999 && km_deps_stale(deps) == N + N / 1000);
+    for (int i = 0; i < N; i += 2) { /* half of them are made anew before they are removed */
+        snprintf(key, sizeof key, "k%d", i);
+        record(deps, key, "model", NULL);
+    }
+    km_name stale;
+    int removed = 0, wrong = 0;
+    for (; km_deps_any_stale(deps, &stale); removed++) {
+        wrong += (stale.bytes[stale.len - 1] - '0') % 2 == 0;
+        CHECK(km_deps_forget(deps, stale));
+    }
+    CHECK(removed == N / 2 && wrong == 0);
+    CHECK(km_deps_keys(deps) == N / 2 && km_deps_sources(deps) == 1 && km_deps_stale(deps) == 0);
+    for (int i = 0; i < N; i++) { /* found after the table has shrunk, too */
+        snprintf(key, sizeof key, "k%d", i);
+        CHECK(km_deps_forget(deps, name(key)) == (i % 2 == 0));
+    }
+    CHECK(counts(deps) == 0);
+    for (int i = 0; i < N; i++) {
+        snprintf(key, sizeof key, "k%d", i);
+        record(deps, key, key, "model");
+        if (i % 3 == 0) km_deps_changed(deps, name(key));
+    }
+    free_all(deps);
 }
 
 /* The bytes in a block of exactly their size, so that reading past the end is seen. */
@@ -100,6 +212,8 @@ static void test_resp(void) {
 
 int main(void) {
     test_map();
+    test_deps();
+    test_many_deps();
     test_resp();
     printf("%d passed, %d failed\n", passed, failed);
     return failed != 0;

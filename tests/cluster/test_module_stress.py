@@ -93,7 +93,7 @@ class Crowd:
             time.sleep(rng.uniform(0, 0.05))
 
     def annoy(self) -> None:
-        """CLIENT KILL, CLIENT UNBLOCK, time limits, queue limits, registrations, FLUSHALL, a reload.
+        """CLIENT KILL, CLIENT UNBLOCK, limits, registrations, derived keys, FLUSHALL, a reload.
 
         CLIENT UNBLOCK with ERROR only: redis 7.0 itself leaves a client without any reply when it is
         unblocked with TIMEOUT in the moment between its answer and the answer's delivery.
@@ -114,8 +114,12 @@ class Crowd:
                     client.config_set("keymiss.queue-limit", rng.choice((1, 5, 20, 1000)))
                 elif choice < 0.85:
                     client.config_set("keymiss.noworker-grace-ms", rng.choice((0, 50, 1000)))
-                elif choice < 0.9:
+                elif choice < 0.87:
                     register_miss(client, rng.choice(("bertqa", "bert*")), "miss-0")
+                elif choice < 0.9:  # there until one of these events comes
+                    key, source = rng.choice(KEYS), "event" + str(rng.randint(0, 50))
+                    client.set(key, key)
+                    client.execute_command("KM.DERIVE", 2, source, "event1", key)
                 elif choice < 0.96:
                     client.set("event" + str(rng.randint(0, 50)), "x")
                 elif choice < 0.98:
