@@ -49,17 +49,15 @@ def stored_answer(span_key, sentence_digest, model_digest):
     return known if same else None
 
 
-def sentence_of(name, idx):
-    """The sentence, with its tensor made or made again if that is not the sentence's."""
+def sentence_of(reader, name, idx):
+    """The tokenized sentence; its tensor is made again if it is of another sentence or tokenizer."""
     import numpy as np
     import redisAI
-
-    from keymiss import text
 
     stored = execute("HGET", "sentence:" + name, idx)
     if stored is None:
         raise ValueError(f"there is no sentence {name}:{idx}")
-    sentence = text.encode_sentence(decoded(stored, f"sentence {name}:{idx}"))
+    sentence = reader.sentence(decoded(stored, f"sentence {name}:{idx}"))
     key = f"tokenized:bert:qa:{name}:{idx}"
     try:
         ids = np.frombuffer(redisAI.tensorGetDataAsBlob(redisAI.getTensorFromKey(key)), np.int64)
@@ -71,13 +69,11 @@ def sentence_of(name, idx):
     return sentence
 
 
-async def find_answer(model_key, sentence, question):
+async def logits_of(model_key, inputs):
+    """Start and end logits of one run, FLOAT [windows, seq] each."""
     import numpy as np
     import redisAI
 
-    from keymiss import span, text
-
-    inputs = text.build_inputs(question, sentence)
     runner = redisAI.createModelRunner(model_key)
     for name in ("input_ids", "attention_mask", "token_type_ids"):
         array = getattr(inputs, name)
@@ -86,31 +82,61 @@ async def find_answer(model_key, sentence, question):
     redisAI.modelRunnerAddOutput(runner, "start_logits")
     redisAI.modelRunnerAddOutput(runner, "end_logits")
     outputs = await redisAI.modelRunnerRunAsync(runner)
-    start, end = (
+    return [
         np.frombuffer(redisAI.tensorGetDataAsBlob(out), np.float32).reshape(redisAI.tensorGetDims(out))
         for out in outputs
-    )
-    return span.best_of(
-        span.best_span(start[row], end[row], inputs.offsets[row], sentence.text) for row in range(len(start))
-    )
+    ]
+
+
+async def find_answer(reader, model_key, sentence, question):
+    import numpy as np
+
+    inputs = reader.inputs(question, sentence)
+    runs = [await logits_of(model_key, part) for part in inputs.runs()]
+    start, end = (np.concatenate(logits) for logits in zip(*runs))
+    return reader.answer(sentence, inputs, start, end)
+
+
+# Both keys, if model and sentence are still what the answer was made from; they go when either changes.
+KEEP = """
+local info = redis.call('KM.MODELINFO', KEYS[1])
+for i = 1, info and #info or 0, 2 do
+    if info[i] == 'version' and info[i + 1] == tonumber(ARGV[1]) then
+        if redis.call('HGET', KEYS[2], ARGV[2]) ~= ARGV[3] then return 0 end
+        redis.call('MSET', KEYS[3], ARGV[4], KEYS[4], ARGV[5])
+        redis.call('KM.DERIVE', 2, KEYS[1], KEYS[2], KEYS[3], KEYS[4])
+        return 1
+    end
+end
+return 0
+"""
 
 
 async def answer(record):
     import hashlib
     import json
 
+    from keymiss.worker.reading import reader_of
+
     key = decoded(record["key"], "the question")
     tag, name, idx, question = parts_of(key)
     keep = GearsConfigGet("cache", "yes") != "no"
     model_key = f"bert-qa{{{hashtag()}}}"
-    before = model_info(model_key)
-    sentence = sentence_of(name, idx)
-    digest = hashlib.sha256(sentence.text.encode()).hexdigest()
     about = f"{tag}_{name}:{idx}_{question}"
-    found = stored_answer("bertspan" + about, digest, before["sha256"]) if keep else None
-    if found is None:
-        best = await find_answer(model_key, sentence, question)
+    for _ in range(3):  # a model may be replaced while it runs; then the answer is another's
+        before = model_info(model_key)
+        sentence = sentence_of(reader_of(model_key), name, idx)
+        digest = hashlib.sha256(sentence.text.encode()).hexdigest()
+        found = stored_answer("bertspan" + about, digest, before["sha256"]) if keep else None
+        if found is not None:
+            break
+        best = await find_answer(reader_of(model_key), model_key, sentence, question)
         after = model_info(model_key)
+        if after["version"] == before["version"]:
+            break
+    else:
+        raise ValueError(f"the model {model_key} was replaced three times while it read the sentence")
+    if found is None:
         found = {
             "answer": best.text,
             "score": round(best.score, 6),
@@ -121,10 +147,11 @@ async def answer(record):
             "sentencekey": f"{name}:{idx}",
             "question": question,
         }
-        keep = keep and after["version"] == before["version"]  # not an answer of a model just replaced
     as_json = json.dumps(found, ensure_ascii=False)
-    if keep:
-        execute("MSET", "bertqa" + about, found["answer"], "bertspan" + about, as_json)
+    keys = [model_key, "sentence:" + name, "bertqa" + about, "bertspan" + about]
+    if keep and model_key.endswith(tag):  # else, after slots have moved, the four are not in one slot
+        made_from = [before["version"], idx, sentence.text]
+        execute("EVAL", KEEP, "4", *keys, *made_from, found["answer"], as_json)
     reply = as_json if key.startswith("bertspan") else found["answer"]
     override_reply(reply.encode())  # bytes: a text that begins with - or + would be an error or a status
 

@@ -8,7 +8,7 @@ For each field idx: an INT64 tensor [1, n] at tokenized:bert:qa:<article>:{tag}:
 def tokenize_article(record):
     import redisAI
 
-    from keymiss import text
+    from keymiss.worker.reading import reader_for_tokens
 
     if not isinstance(record["key"], str):
         return  # not UTF-8
@@ -16,11 +16,12 @@ def tokenize_article(record):
     sentences = record["value"]
     if not isinstance(sentences, dict):
         return
+    reader = reader_for_tokens(f"bert-qa{{{hashtag()}}}")
     tensors = {}
     for idx, sentence in sentences.items():
         if not isinstance(sentence, str):
             continue  # not UTF-8: asking about it says so
-        ids = text.sentence_ids(sentence)
+        ids = reader.sentence(sentence).ids
         tensor = redisAI.createTensorFromBlob("INT64", [1, len(ids)], ids.tobytes())
         tensors[f"tokenized:bert:qa:{name}:{idx}"] = tensor
     if tensors:

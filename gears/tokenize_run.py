@@ -8,16 +8,17 @@ The same work as tokenize.py does by registration: for an article that was loade
 def tokenize_article(record):
     import redisAI
 
-    from keymiss import text
+    from keymiss.worker.reading import reader_for_tokens
 
     if not isinstance(record["key"], str):
         return  # not UTF-8
     name = record["key"][len("sentence:") :]
+    reader = reader_for_tokens(f"bert-qa{{{hashtag()}}}")
     tensors = {}
     for idx, sentence in record["value"].items():
         if not isinstance(sentence, str):
             continue  # not UTF-8: asking about it says so
-        ids = text.sentence_ids(sentence)
+        ids = reader.sentence(sentence).ids
         tensor = redisAI.createTensorFromBlob("INT64", [1, len(ids)], ids.tobytes())
         tensors[f"tokenized:bert:qa:{name}:{idx}"] = tensor
     if tensors:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,13 +12,15 @@ MAX_ANSWER_TOKENS = 30  # HF's SQuAD recipe
 
 @dataclass(frozen=True)
 class Span:
-    """An answer: `text` is context[start:end] (characters), `score` in [0, 1], `logit` start + end."""
+    """An answer: `text` is context[start:end] (characters), `score` in [0, 1], `logit` start + end, `margin`
+    how much that is more than "no answer"'s."""
 
     text: str
     start: int
     end: int
     score: float
-    logit: float = float("-inf")
+    logit: float
+    margin: float
 
 
 def best_span(
@@ -54,7 +55,8 @@ def best_span(
     top = max(best, null) if np.isfinite(null) else best
     total = float(np.exp(joint - top).sum()) + (float(np.exp(null - top)) if np.isfinite(null) else 0.0)
     start, end = int(places[tokens[first], 0]), int(places[tokens[last], 1])
-    return Span(context[start:end], start, end, min(1.0, float(np.exp(best - top)) / total), best)
+    score = min(1.0, float(np.exp(best - top)) / total)
+    return Span(context[start:end], start, end, score, best, best - null if np.isfinite(null) else best)
 
 
 def _joint(
@@ -63,8 +65,3 @@ def _joint(
     """start + end for every pair [n, n], -inf where the pair is not a span."""
     length = tokens[None, :] - tokens[:, None] + 1
     return np.where((length >= 1) & (length <= longest), starts[:, None] + ends[None, :], -np.inf)
-
-
-def best_of(spans: Iterable[Span]) -> Span:
-    """Of the best spans of several windows of one sentence, the one with the greatest logits."""
-    return max(spans, key=lambda span: span.logit)

@@ -1,48 +1,69 @@
-"""Export a Hugging Face BERT-like question-answering model to TorchScript.
+"""Export a Hugging Face BERT-like question-answering model to a form that the worker runs (models/forms.py).
 
-    python -m models.export --model models/reader --out var/models/reader.pt
+    python -m models.export --model models/reader --form all --data squad.json
 
-The result takes (input_ids, attention_mask, token_type_ids), INT64 [batch, seq] of any size, and gives
-(start_logits, end_logits), FLOAT [batch, seq]. Beside it: <name>.tokenizer.json and <name>.json, which says
-what it was made from; a second run with the same source files and versions does nothing.
+Each file carries what it says of itself (`keymiss.reader.About`: its tokenizer, sizes and calibration).
+Beside it: <file>.json, which says what it was made from; a second run with the same source files and versions
+does nothing. <name>.tokenizer.json is for what has only the model's name (`keymiss.text.tokenizer_path`).
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
-import inspect
 import json
-import shutil
+import math
+import os
 import sys
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
 from keymiss import text
+from keymiss.reader import MAX_SEQUENCE_TOKENS, About, Calibration, Reader
+from keymiss.worker.model_backend import Model, ModelError, backend_table
+from keymiss.worker.tensors import Tensor
+from models.forms import DEFAULT_FORM, FORMS, ExportError, arguments_of, dummy_inputs, quiet
+
+__all__ = ["ExportError", "arguments_of"]  # which others take from here
 
 DEFAULT_MODEL = "models/reader"
 FULL_SIZE_MODEL = "bert-large-uncased-whole-word-masking-finetuned-squad"
-FORMAT = "1"  # change when what is exported changes, so that older exports are made again
-TOLERANCE = 1e-4  # between the traced and the eager model's logits
-SOURCE_FILES = ("*.safetensors", "*.safetensors.index.json", "config.json", "tokenizer*", "vocab.txt")
+FORMAT = "2"  # change when what is exported changes, so that older exports are made again
+TOLERANCE = 1e-4  # between the logits of a float32 form and the eager model's
+COMPARED = ((1, 8), (32, 8), (3, 61), (16, 45), (32, 96), (1, 384), (4, 384))  # batch, tokens, padded
+MIN_TOKENS = 256  # a question of 64, and windows of a text that overlap by 128 and still get on
+CALIBRATION_FILE = "reader.json"
+SOURCE_FILES = (
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "config.json",
+    "tokenizer*",
+    "vocab.txt",
+    CALIBRATION_FILE,
+)
 PICKLED_FILES = ("pytorch_model*.bin", "pytorch_model.bin.index.json")
 
-
-class ExportError(RuntimeError):
-    """A model that cannot be exported; the text says why and what to do."""
+Logits = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What an export is: its files, what it was made from, and what it takes."""
+    """What an export is: its files, what it was made from, what it takes, and what runs it. `difference`: the
+    greatest between its logits and the eager model's."""
 
     model: str
+    form: str
+    backend: str
     path: str
     tokenizer: str
     source_digest: str
@@ -50,14 +71,7 @@ class Exported:
     size_bytes: int
     vocab_size: int
     max_tokens: int
-
-
-@contextmanager
-def no_warnings() -> Iterator[None]:
-    """TorchScript is deprecated but is what the TORCH backend takes; transformers warns of its own code."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    difference: float
 
 
 def sha256_of(path: Path) -> str:
@@ -100,88 +114,184 @@ def _download(model: str) -> Path:
         ) from error
 
 
-def source_digest(folder: Path) -> str:
-    """A digest of the source files and of the versions that the export depends on."""
-    versions = f"{version('torch')} {version('transformers')}"  # not imported for it: that takes a second
-    digest = hashlib.sha256(f"{FORMAT} {versions}".encode())
+def source_digest(folder: Path, form: str = DEFAULT_FORM) -> str:
+    """A digest of the source files and of the versions that an export in this form depends on."""
+    versions = " ".join(_version(package) for package in FORMS[form].packages)
+    digest = hashlib.sha256(f"{FORMAT} {form} {versions}".encode())
     patterns = (*SOURCE_FILES, *PICKLED_FILES)
     for path in sorted({path for pattern in patterns for path in folder.glob(pattern)}):
         digest.update(f"\n{path.name} {sha256_of(path)}".encode())
     return digest.hexdigest()
 
 
-def default_out(model: str) -> Path:
-    """Where a model is exported to when no place is given: var/models/<name>.pt."""
-    return text.models_folder() / f"{text.model_slug(str(text.model_folder(model) or model))}.pt"
+def _version(package: str) -> str:
+    """Not of the imported package: importing torch and transformers takes a second."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        raise ExportError(f"this form needs the package {package}, which is not installed") from None
 
 
-def export(model: str = DEFAULT_MODEL, out: Path | None = None) -> tuple[Exported, bool]:
+def default_out(model: str, form: str = DEFAULT_FORM) -> Path:
+    """Where a model is exported to when no place is given: var/models/<name><suffix of the form>."""
+    return (
+        text.models_folder()
+        / f"{text.model_slug(str(text.model_folder(model) or model))}{FORMS[form].suffix}"
+    )
+
+
+def about_file(out: Path) -> Path:
+    """The JSON beside an export: no two forms share it."""
+    return out.with_name(f"{out.name}.json")
+
+
+def tokenizer_file(out: Path, form: str) -> Path:
+    """The tokenizer beside an export, the same for all forms of a model."""
+    return out.with_name(f"{out.name.removesuffix(FORMS[form].suffix)}.tokenizer.json")
+
+
+class Source:
+    """A model to export: its folder, and the eager model, loaded once when it is first needed."""
+
+    def __init__(self, model: str) -> None:
+        self.model = model
+        self.folder, self.chosen = find_source(model)
+        self.name = self.folder.resolve().name if text.model_folder(model) else model
+        self._logits: dict[tuple[int, int], tuple[Logits, Logits]] = {}
+
+    @cached_property
+    def eager(self) -> Any:
+        """The Hugging Face model. ExportError if it is none for question answering."""
+        return load_eager(self.folder)
+
+    @cached_property
+    def tokenizer(self) -> str:
+        """The text of its tokenizer.json, made where the model has only a vocab.txt. ExportError if it is not
+        one that the reader can use."""
+        path = self.folder / "tokenizer.json"
+        try:
+            given = path.read_text(encoding="utf-8") if path.is_file() else _made_tokenizer(self.folder)
+            text.tokenizer_from(given, self.name)
+        except (OSError, ValueError, AttributeError) as error:  # TextError is a ValueError
+            raise ExportError(f"{self.name} has no tokenizer that can be used: {error}") from error
+        return given
+
+    def about(self, precision: str) -> About:
+        """What its file says of itself. ExportError if tokenizer and model do not fit."""
+        config = self.eager.config
+        tokens = tokens_of(text.tokenizer_from(self.tokenizer, self.name))
+        if tokens > config.vocab_size:
+            raise ExportError(f"the tokenizer has {tokens} tokens, the model only {config.vocab_size}")
+        takes = int(config.max_position_embeddings)
+        if takes < MIN_TOKENS:
+            raise ExportError(f"the model takes {takes} tokens, at least {MIN_TOKENS} are needed")
+        max_tokens = min(takes, MAX_SEQUENCE_TOKENS)
+        return About(
+            self.name, precision, self.tokenizer, config.vocab_size, max_tokens, calibration_of(self.folder)
+        )
+
+    def logits(self, batch: int, seq: int) -> tuple[Logits, Logits]:
+        """The eager model's, for `dummy_inputs` of this size; kept, as every form is compared with them."""
+        import torch
+
+        if (batch, seq) not in self._logits:
+            ids, mask, types = dummy_inputs(batch, seq, self.eager.config.vocab_size)
+            extra = {"token_type_ids": types} if "token_type_ids" in arguments_of(self.eager) else {}
+            with torch.inference_mode():
+                eager = self.eager(input_ids=ids, attention_mask=mask, **extra)
+            self._logits[batch, seq] = eager.start_logits.numpy(), eager.end_logits.numpy()
+        return self._logits[batch, seq]
+
+
+def tokens_of(tokenizer: Tokenizer) -> int:
+    """How many tokens a model needs to know for it: its highest token id and one."""
+    return max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+
+
+def _made_tokenizer(folder: Path) -> str:
+    from transformers import AutoTokenizer
+
+    return str(AutoTokenizer.from_pretrained(str(folder)).backend_tokenizer.to_str())
+
+
+def calibration_of(folder: Path) -> Calibration | None:
+    """The calibration in a model folder's reader.json, None if there is none. ExportError if it is broken."""
+    path = folder / CALIBRATION_FILE
+    if not path.is_file():
+        return None
+    try:
+        given = json.loads(path.read_text(encoding="utf-8")).get("calibration")
+        return Calibration(float(given["scale"]), float(given["shift"])) if given else None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ExportError(f"{path} cannot be read: {type(error).__name__}: {error}") from error
+
+
+def export(
+    model: str = DEFAULT_MODEL, out: Path | None = None, form: str = DEFAULT_FORM
+) -> tuple[Exported, bool]:
     """Export `model` to `out` unless it is there already; also says whether it was made now."""
-    folder, chosen = find_source(model)
-    print(f"model: {chosen}")
-    out = out or default_out(model)
-    about, tokenizer_file = out.with_suffix(".json"), out.with_suffix(".tokenizer.json")
-    digest = source_digest(folder)
-    known = _known(about, digest, out, tokenizer_file)
+    source = Source(model)
+    print(f"model: {source.chosen}")
+    return export_source(source, out, form)
+
+
+def export_source(source: Source, out: Path | None = None, form: str = DEFAULT_FORM) -> tuple[Exported, bool]:
+    """`export` of a source that may be exported in other forms too."""
+    out = out or default_out(source.model, form)
+    digest = source_digest(source.folder, form)
+    known = _known(out, form, digest)
     if known:
         return known, False
     out.parent.mkdir(parents=True, exist_ok=True)
-    about.unlink(missing_ok=True)
-    vocab_size, max_tokens = _write(folder, out, tokenizer_file)
-    sha256, size_bytes = sha256_of(out), out.stat().st_size
-    made = Exported(model, str(out), str(tokenizer_file), digest, sha256, size_bytes, vocab_size, max_tokens)
-    about.write_text(json.dumps(asdict(made), indent=2) + "\n")
+    about_file(out).unlink(missing_ok=True)
+    about = source.about(FORMS[form].precision)
+    with _whole(tokenizer_file(out, form)) as part:
+        part.write_text(about.tokenizer, encoding="utf-8")
+    with _whole(out) as part:
+        FORMS[form].write(source.eager, about.to_json(), part)
+        difference = _checked(source, form, part)
+    made = Exported(
+        model=source.model,
+        form=form,
+        backend=FORMS[form].backend,
+        path=str(out),
+        tokenizer=str(tokenizer_file(out, form)),
+        source_digest=digest,
+        sha256=sha256_of(out),
+        size_bytes=out.stat().st_size,
+        vocab_size=about.vocab_size,
+        max_tokens=about.max_tokens,
+        difference=difference,
+    )
+    with _whole(about_file(out)) as part:
+        part.write_text(json.dumps(asdict(made), indent=2) + "\n")
     return made, True
 
 
-def _known(about: Path, digest: str, out: Path, tokenizer_file: Path) -> Exported | None:
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """A file to write to, which becomes `path` if nothing went wrong and is removed if something did."""
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _known(out: Path, form: str, digest: str) -> Exported | None:
     """The export that is there, if it was made from just these source files and is whole."""
-    if not (about.is_file() and out.is_file() and tokenizer_file.is_file()):
+    tokenizer = tokenizer_file(out, form)
+    if not (about_file(out).is_file() and out.is_file() and tokenizer.is_file()):
         return None
     try:
-        known = Exported(**json.loads(about.read_text()))
+        known = Exported(**json.loads(about_file(out).read_text()))
     except (ValueError, TypeError):
         return None
     whole = known.source_digest == digest and known.size_bytes == out.stat().st_size
     if not whole or known.sha256 != sha256_of(out):
         return None
-    return replace(known, path=str(out), tokenizer=str(tokenizer_file))
-
-
-def _write(folder: Path, out: Path, tokenizer_file: Path) -> tuple[int, int]:
-    """Trace the model into `out`, put its tokenizer beside it; how many tokens it knows and takes."""
-    import torch
-
-    model = load_eager(folder)
-    config = model.config
-    _write_tokenizer(folder, tokenizer_file)
-    tokens = text.load_tokenizer(tokenizer_file).get_vocab_size()
-    if tokens > config.vocab_size:
-        raise ExportError(f"the tokenizer has {tokens} tokens, the model only {config.vocab_size}")
-    if config.max_position_embeddings < text.MAX_SEQUENCE_TOKENS:
-        raise ExportError(
-            f"the model takes {config.max_position_embeddings} tokens, {text.MAX_SEQUENCE_TOKENS} needed"
-        )
-    traced = trace(model)
-    for batch, seq in ((1, 8), (3, 61), (2, text.MAX_SEQUENCE_TOKENS)):
-        difference = compare(model, traced, batch, seq)
-        if not difference <= TOLERANCE:
-            raise ExportError(f"the traced model differs by {difference:.1e} for {batch} x {seq} tokens")
-    part = out.with_suffix(".part")
-    with no_warnings():
-        torch.jit.save(traced, str(part))
-    part.replace(out)
-    return config.vocab_size, text.MAX_SEQUENCE_TOKENS
-
-
-def _write_tokenizer(folder: Path, path: Path) -> None:
-    """The model's tokenizer as one file, made from vocab.txt where the model has no tokenizer.json."""
-    if (folder / "tokenizer.json").is_file():
-        shutil.copyfile(folder / "tokenizer.json", path)
-        return
-    from transformers import AutoTokenizer
-
-    AutoTokenizer.from_pretrained(str(folder)).backend_tokenizer.save(str(path))
+    return replace(known, path=str(out), tokenizer=str(tokenizer))
 
 
 def load_eager(folder: Path) -> Any:
@@ -193,87 +303,67 @@ def load_eager(folder: Path) -> Any:
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     try:
-        with no_warnings():
+        with quiet():
             model, info = AutoModelForQuestionAnswering.from_pretrained(
                 str(folder), attn_implementation="eager", dtype=torch.float32, output_loading_info=True
             )
-    except (OSError, ValueError) as error:
-        raise ExportError(f"{folder.name} is not a question-answering model: {error}") from error
+    except Exception as error:  # broken files raise errors of several libraries
+        said = " ".join(str(error).split())[:400]
+        raise ExportError(f"{folder.name} is not a question-answering model: {said}") from error
     if info["missing_keys"]:
         missing = ", ".join(sorted(info["missing_keys"]))
         raise ExportError(f"{folder.name} is not trained to answer questions: it lacks {missing}")
     return model.eval()
 
 
-def trace(model: Any) -> Any:
-    """The TorchScript of an eager model, for batches of any size and length.
-
-    The attention mask is made here, as BERT's additive [batch, 1, 1, seq], and the positions are given:
-    transformers' own mask code decides on the values and lengths it sees, which a trace would freeze.
-    """
-    import torch
-
-    takes = arguments_of(model)
-
-    class Reader(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = model
-
-        def forward(self, ids: torch.Tensor, mask: torch.Tensor, types: torch.Tensor) -> tuple[Any, Any]:
-            away = (1.0 - mask[:, None, None, :].to(torch.float32)) * torch.finfo(torch.float32).min
-            extra = {}
-            if "token_type_ids" in takes:
-                extra["token_type_ids"] = types
-            if "position_ids" in takes:
-                extra["position_ids"] = torch.arange(ids.size(1), device=ids.device)[None]
-            out = self.model(input_ids=ids, attention_mask=away, **extra)
-            return out.start_logits, out.end_logits
-
-    inputs = dummy_inputs(2, 17, model.config.vocab_size)
-    with no_warnings(), torch.no_grad():
-        return torch.jit.trace(Reader().eval(), inputs, strict=False)
+def read_back(path: str | Path, backend: str) -> Model:
+    """The model in a file, as the worker runs it. ModelError if it is none."""
+    backends = backend_table("torch")
+    if backend not in backends:
+        raise ModelError(f"there is no backend {backend} here: is onnxruntime installed?")
+    with quiet():
+        return backends[backend].load(Path(path).read_bytes())
 
 
-def arguments_of(model: Any) -> set[str]:
-    """What the model's forward takes: not every BERT-like model has token types and positions."""
-    return set(inspect.signature(model.forward).parameters)
+def compare(source: Source, model: Model, batch: int, seq: int) -> float:
+    """The greatest difference to the eager model's logits, over the tokens that are not padding."""
+    inputs = [one.numpy() for one in dummy_inputs(batch, seq, source.eager.config.vocab_size)]
+    keep = inputs[1].astype(bool)
+    outputs = model.run([Tensor(one) for one in inputs])
+    pairs = zip(source.logits(batch, seq), outputs, strict=True)
+    return max(float(np.abs(eager - output.array)[keep].max()) for eager, output in pairs)
 
 
-def read_back(path: str | Path) -> Any:
-    """The TorchScript in a file, on the CPU. RuntimeError if it is none."""
-    import torch
-
-    with no_warnings():
-        return torch.jit.load(str(path), map_location="cpu").eval()
-
-
-def dummy_inputs(batch: int, seq: int, vocab_size: int) -> tuple[Any, Any, Any]:
-    """Inputs of random tokens; each row but the first ends in some padding, where it is long enough."""
-    import torch
-
-    made = torch.Generator().manual_seed(batch * 1000 + seq)
-    ids = torch.randint(1, vocab_size, (batch, seq), generator=made)
-    mask = torch.ones_like(ids)
-    for row in range(1, batch):
-        mask[row, max(4, seq - 3 * row) :] = 0
-    types = torch.zeros_like(ids)
-    types[:, seq // 3 :] = 1
-    return ids * mask, mask, types * mask
+def _checked(source: Source, form: str, path: Path) -> float:
+    """The greatest difference of all batches that are compared; ExportError if it is too much."""
+    kind, greatest = FORMS[form], 0.0
+    try:
+        model = read_back(path, kind.backend)
+        for batch, seq in COMPARED:
+            difference = compare(source, model, batch, min(seq, MAX_SEQUENCE_TOKENS))
+            if math.isnan(difference) or (kind.precision == "float32" and difference > TOLERANCE):
+                raise ExportError(
+                    f"the exported model differs by {difference:.1e} for {batch} x {seq} tokens"
+                )
+            greatest = max(greatest, difference)
+    except ModelError as error:
+        raise ExportError(f"the exported model cannot be run: {error}") from error
+    return greatest
 
 
-def compare(model: Any, traced: Any, batch: int, seq: int) -> float:
-    """The greatest difference of the two models' logits over the tokens that are not padding."""
-    import torch
+def accuracy(made: Exported, data: Path, limit: int | None = None) -> str:
+    """How well an export answers the questions of a SQuAD-format file. ExportError if it cannot be asked."""
+    from models.evaluate import EvaluateError, score_file
+    from models.squad import BadFile
 
-    ids, mask, types = dummy_inputs(batch, seq, model.config.vocab_size)
-    extra = {"token_type_ids": types} if "token_type_ids" in arguments_of(model) else {}
-    with torch.no_grad():
-        eager = model(input_ids=ids, attention_mask=mask, **extra)
-        start, end = traced(ids, mask, types)
-    keep = mask.bool()
-    pairs = ((eager.start_logits, start), (eager.end_logits, end))
-    return max(float((one - other)[keep].abs().max()) for one, other in pairs)
+    try:
+        model = read_back(made.path, made.backend)
+        if model.about is None:
+            raise ExportError(f"{made.path} says nothing of itself")
+        scores = score_file(model, Reader.of(model.about), data, limit)
+    except (BadFile, EvaluateError, ModelError, OSError) as error:
+        raise ExportError(f"its accuracy cannot be measured: {error}") from error
+    return f"EM {scores.exact:.1f}, F1 {scores.f1:.1f} of {scores.questions} questions"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -282,20 +372,37 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--model", default=DEFAULT_MODEL, help=f"local folder or hub name; full size: {FULL_SIZE_MODEL}"
     )
-    parser.add_argument("--out", type=Path, help="default: var/models/<name>.pt")
+    parser.add_argument("--form", choices=[*FORMS, "all"], default=DEFAULT_FORM, help="default: %(default)s")
+    parser.add_argument("--out", type=Path, help="default: var/models/<name>.pt, .int8.pt, .onnx, ...")
+    parser.add_argument("--data", type=Path, help="a file in SQuAD format: its accuracy is printed too")
+    parser.add_argument("--limit", type=int, help="at most so many questions of it")
     options = parser.parse_args(arguments)
-    began = time.monotonic()
+    if options.out and options.form == "all":
+        parser.error("--out is for one form")
+    forms = list(FORMS) if options.form == "all" else [options.form]
+    failed = False
     try:
-        made, new = export(options.model, options.out)
+        source = Source(options.model)
     except ExportError as error:
         print(f"models.export: {error}", file=sys.stderr)
         return 1
-    did = "exported" if new else "already exported"
-    print(
-        f"{did}: {made.path}, {made.size_bytes / 1e6:.1f} MB, sha256 {made.sha256[:12]}, "
-        f"{time.monotonic() - began:.1f} s"
-    )
-    return 0
+    print(f"model: {source.chosen}", flush=True)
+    for form in forms:
+        began = time.monotonic()
+        try:
+            made, new = export_source(source, options.out, form)
+            scores = f", {accuracy(made, options.data, options.limit)}" if options.data else ""
+        except ExportError as error:
+            print(f"models.export: {form}: {error}", file=sys.stderr)
+            failed = True
+            continue
+        print(
+            f"{form} {'exported' if new else 'already exported'}: {made.path}, "
+            f"{made.size_bytes / 1e6:.1f} MB, sha256 {made.sha256[:12]}, "
+            f"logits differ by {made.difference:.1e} at most{scores}, {time.monotonic() - began:.1f} s",
+            flush=True,
+        )
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ import pytest
 import redis
 from redis.cluster import RedisCluster
 
-from keymiss import keys, text
+from keymiss import keys
+from keymiss.reader import default_reader
 from models import load
 from tests.servers import REPO, RedisClusterServers, WorkerProcess, wait_until
 
@@ -78,7 +79,7 @@ def test_sentences_are_tokenized_as_they_come(client: RedisCluster) -> None:
         for idx, sentence in SENTENCES.items():
             key = keys.tokenized_key("PMC1.xml", tag, idx)
             found = wait_until(lambda key=key: (tensor(client, key),) if client.exists(key) else None, 20)[0]
-            assert found.tolist() == [text.sentence_ids(sentence).tolist()]
+            assert found.tolist() == [default_reader().sentence(sentence).ids.tolist()]
 
 
 def test_a_run_tokenizes_what_was_there(client: RedisCluster) -> None:
@@ -86,7 +87,7 @@ def test_a_run_tokenizes_what_was_there(client: RedisCluster) -> None:
     results, errors = script(client, "tokenize_run.py")
     assert errors == []
     assert [int(result) for result in results] == [1 + len(tags(client))]
-    assert tensor(client, key).tolist() == [text.sentence_ids(SENTENCES["1"]).tolist()]
+    assert tensor(client, key).tolist() == [default_reader().sentence(SENTENCES["1"]).ids.tolist()]
 
 
 def test_an_answer_is_made_once_and_kept_under_both_keys(client: RedisCluster) -> None:
@@ -126,10 +127,10 @@ def test_a_missing_or_stale_tensor_is_made(client: RedisCluster) -> None:
     wait_until(lambda: client.exists(key), 20)
     client.delete(key)
     client.get(keys.answer_key("PMC1.xml", tag, 0, "What was cold"))
-    assert tensor(client, key).tolist() == [text.sentence_ids(SENTENCES["0"]).tolist()]
+    assert tensor(client, key).tolist() == [default_reader().sentence(SENTENCES["0"]).ids.tolist()]
     client.execute_command("AI.TENSORSET", key, "INT64", 1, 2, "VALUES", 7, 102)
     client.get(keys.answer_key("PMC1.xml", tag, 0, "Who came"))
-    assert tensor(client, key).tolist() == [text.sentence_ids(SENTENCES["0"]).tolist()]
+    assert tensor(client, key).tolist() == [default_reader().sentence(SENTENCES["0"]).ids.tolist()]
 
 
 def test_a_sentence_of_many_windows(client: RedisCluster) -> None:

@@ -9,72 +9,149 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import BertConfig, BertForMaskedLM, BertForQuestionAnswering
+from transformers import BertConfig, BertForMaskedLM, BertForQuestionAnswering, DistilBertConfig
+from transformers import DistilBertForQuestionAnswering as DistilBert
 
 from keymiss import text
+from keymiss.reader import Calibration, Reader
+from keymiss.worker.model_backend import Model
+from keymiss.worker.tensors import Tensor
 from models import export as exporting
-from models.load import LoadError, check_model
+from models import forms
 
 READER = text.ROOT / "models" / "reader"
+BATCHES = (1, 2, 7, 32)
+LENGTHS = (8, 45, 384)
+FLOAT32 = ("torchscript", "onnx")
+
+
+def put_tokenizer(folder: Path) -> Path:
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(READER / name, folder / name)
+    return folder
 
 
 def small(folder: Path, kind: type[Any] = BertForQuestionAnswering, **changes: Any) -> Path:
     """A tiny untrained BERT with the reader's tokenizer."""
     torch.manual_seed(1)
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
-    kind(BertConfig(vocab_size=30522, **(sizes | changes))).save_pretrained(folder)
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(READER / name, folder / name)
-    return folder
+    kind(BertConfig(**({"vocab_size": 30522} | sizes | changes))).save_pretrained(folder)
+    return put_tokenizer(folder)
+
+
+def made_of(folder: Path, form: str, out: Path) -> tuple[exporting.Source, Model, exporting.Exported]:
+    source = exporting.Source(str(folder))
+    made, new = exporting.export_source(source, out / f"m{forms.FORMS[form].suffix}", form)
+    assert new
+    return source, exporting.read_back(made.path, made.backend), made
 
 
 @pytest.fixture(scope="module")
-def reader(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
-    """The embedded reader: eager, and exported and read back."""
-    made, new = exporting.export(str(READER), tmp_path_factory.mktemp("export") / "reader.pt")
-    assert new
-    check_model(made)
-    return exporting.load_eager(READER), exporting.read_back(made.path)
+def reader(tmp_path_factory: pytest.TempPathFactory) -> tuple[exporting.Source, Model]:
+    """The embedded reader: its source, and exported and read back."""
+    return made_of(READER, "torchscript", tmp_path_factory.mktemp("reader"))[:2]
 
 
-@pytest.mark.parametrize("batch", range(1, 9))
-@pytest.mark.parametrize("seq", [8, 45, 128])
-def test_reader_equals_eager(reader: tuple[Any, Any], batch: int, seq: int) -> None:
+@pytest.fixture(scope="module", params=list(forms.FORMS))
+def tiny(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[exporting.Source, Model, exporting.Exported]:
+    """A tiny model in each form, with a calibration."""
+    folder = small(tmp_path_factory.mktemp("tiny") / "tiny")
+    (folder / "reader.json").write_text('{"calibration": {"scale": 0.5, "shift": -2}}')
+    return made_of(folder, request.param, tmp_path_factory.mktemp("out"))
+
+
+@pytest.mark.parametrize("batch", BATCHES)
+@pytest.mark.parametrize("seq", LENGTHS)
+def test_every_form_equals_eager(
+    tiny: tuple[exporting.Source, Model, exporting.Exported], batch: int, seq: int
+) -> None:
+    source, model, made = tiny
+    limit = exporting.TOLERANCE if made.form in FLOAT32 else 0.05
+    assert exporting.compare(source, model, batch, seq) < limit
+
+
+@pytest.mark.parametrize("batch", range(1, 33))
+def test_reader_equals_eager(reader: tuple[exporting.Source, Model], batch: int) -> None:
+    for seq in (8, 45):
+        assert exporting.compare(*reader, batch, seq) < exporting.TOLERANCE
+
+
+@pytest.mark.parametrize(("batch", "seq"), [(1, 1), (5, 128), (1, 384), (8, 384), (32, 384), (2, 512)])
+def test_reader_equals_eager_when_long(reader: tuple[exporting.Source, Model], batch: int, seq: int) -> None:
     assert exporting.compare(*reader, batch, seq) < exporting.TOLERANCE
 
 
-@pytest.mark.parametrize(("batch", "seq"), [(1, 384), (8, 384), (2, 512), (1, 1)])
-def test_reader_equals_eager_when_long(reader: tuple[Any, Any], batch: int, seq: int) -> None:
-    assert exporting.compare(*reader, batch, seq) < exporting.TOLERANCE
-
-
-def test_padding_changes_nothing(reader: tuple[Any, Any]) -> None:
+@pytest.mark.parametrize("form", FLOAT32)
+def test_padding_changes_nothing(form: str, tmp_path: Path) -> None:
     """A row gives the same logits alone and padded among longer rows."""
-    ids, mask, types = exporting.dummy_inputs(4, 90, 30522)
+    _, model, _ = made_of(small(tmp_path / "small"), form, tmp_path)
+    ids, mask, types = (one.numpy() for one in forms.dummy_inputs(4, 90, 30522))
     mask[0, 30:] = 0
-    with torch.no_grad():
-        together = reader[1](ids * mask, mask, types * mask)
-        alone = reader[1](ids[:1, :30], mask[:1, :30], types[:1, :30])
+    together = model.run([Tensor(ids * mask), Tensor(mask), Tensor(types * mask)])
+    alone = model.run([Tensor(one[:1, :30].copy()) for one in (ids, mask, types)])
     for a, b in zip(together, alone, strict=True):
-        assert (a[0, :30] - b[0]).abs().max() < exporting.TOLERANCE
+        assert abs(a.array[0, :30] - b.array[0]).max() < exporting.TOLERANCE
+
+
+def test_the_file_says_what_it_is(tiny: tuple[exporting.Source, Model, exporting.Exported]) -> None:
+    _, model, made = tiny
+    about = model.about
+    assert about is not None
+    assert (about.model, about.precision) == ("tiny", forms.FORMS[made.form].precision)
+    assert about.tokenizer == (READER / "tokenizer.json").read_text()
+    assert (about.vocab_size, about.max_tokens) == (30522, 512)
+    assert about.calibration == Calibration(0.5, -2)
+    used = Reader.of(about)
+    sentence = used.sentence("The virus is carried by bats.")
+    inputs = used.inputs("What carries it?", sentence)
+    outputs = model.run(
+        [Tensor(one) for one in (inputs.input_ids, inputs.attention_mask, inputs.token_type_ids)]
+    )
+    span = used.answer(sentence, inputs, *(output.array for output in outputs))
+    assert span.text in sentence.text
+
+
+def test_a_model_without_token_types(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    config = DistilBertConfig(vocab_size=30522, dim=32, n_layers=2, n_heads=4, hidden_dim=64)
+    DistilBert(config).save_pretrained(tmp_path / "distil")
+    put_tokenizer(tmp_path / "distil")
+    for form in FLOAT32:
+        assert made_of(tmp_path / "distil", form, tmp_path)[2].difference < exporting.TOLERANCE
 
 
 def test_second_export_does_nothing_until_the_source_changes(tmp_path: Path) -> None:
     folder, out = small(tmp_path / "small"), tmp_path / "out" / "small.pt"
     first, new = exporting.export(str(folder), out)
     assert new
-    assert json.loads(out.with_suffix(".json").read_text())["sha256"] == first.sha256
+    assert json.loads((out.parent / "small.pt.json").read_text())["sha256"] == first.sha256
     assert out.with_suffix(".tokenizer.json").read_bytes() == (READER / "tokenizer.json").read_bytes()
     assert exporting.export(str(folder), out) == (first, False)
     out.write_bytes(out.read_bytes()[:-1] + b"x")
     assert exporting.export(str(folder), out)[1], "a damaged export is made again"
+    (folder / "reader.json").write_text('{"calibration": {"scale": 1, "shift": 0}}')
+    assert exporting.export(str(folder), out)[1], "the calibration is part of the file"
     small(folder, num_hidden_layers=1)
     assert exporting.export(str(folder), out)[1], "other source files are exported again"
 
 
-def test_says_which_model(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert exporting.main(["--model", str(small(tmp_path / "mine")), "--out", str(tmp_path / "m.pt")]) == 0
-    assert f"model: {tmp_path / 'mine'}: local folder" in capsys.readouterr().out
+@pytest.mark.timeout(300)  # ten exports
+def test_all_forms_lie_side_by_side(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("KEYMISS_VAR", str(tmp_path / "var"))
+    order = ["--model", str(small(tmp_path / "mine")), "--form", "all"]
+    assert exporting.main(order) == 0
+    said = capsys.readouterr().out
+    assert f"model: {tmp_path / 'mine'}: local folder" in said
+    assert said.count(" exported: ") == len(forms.FORMS)
+    files = {path.name for path in (tmp_path / "var" / "models").iterdir()}
+    names = {"mine.pt", "mine.bfloat16.pt", "mine.int8.pt", "mine.onnx", "mine.int8.onnx"}
+    assert files == names | {f"{name}.json" for name in names} | {"mine.tokenizer.json"}
+    assert exporting.main(order) == 0
+    assert capsys.readouterr().out.count(" already exported: ") == len(forms.FORMS)
 
 
 def test_a_hub_name_out_of_reach_is_an_error(
@@ -89,27 +166,40 @@ def test_a_hub_name_out_of_reach_is_an_error(
 
 
 def test_models_that_cannot_answer_are_refused(tmp_path: Path) -> None:
+    out = tmp_path / "out" / "x.pt"
     with pytest.raises(exporting.ExportError, match="no folder"):
-        exporting.export("./not/here", tmp_path / "x.pt")
+        exporting.export("./not/here", out)
     with pytest.raises(exporting.ExportError, match=r"without config\.json"):
-        exporting.export(str(tmp_path), tmp_path / "x.pt")
+        exporting.export(str(tmp_path), out)
     with pytest.raises(exporting.ExportError, match="not trained to answer"):
-        exporting.export(str(small(tmp_path / "mlm", BertForMaskedLM)), tmp_path / "x.pt")
+        exporting.export(str(small(tmp_path / "mlm", BertForMaskedLM)), out)
     with pytest.raises(exporting.ExportError, match="takes 128 tokens"):
-        exporting.export(str(small(tmp_path / "short", max_position_embeddings=128)), tmp_path / "x.pt")
+        exporting.export(str(small(tmp_path / "short", max_position_embeddings=128)), out)
+    with pytest.raises(exporting.ExportError, match="has 30522 tokens, the model only 1000"):
+        exporting.export(str(small(tmp_path / "few", vocab_size=1000)), out)
+    assert not list(out.parent.iterdir())
 
 
-def test_a_torchscript_that_is_no_reader_is_not_loaded(tmp_path: Path) -> None:
-    made, _ = exporting.export(str(small(tmp_path / "small")), tmp_path / "small.pt")
+@pytest.mark.parametrize(
+    "given", ["[]", "{", '{"calibration": {"scale": 0, "shift": 1}}', '{"calibration": 3}']
+)
+def test_a_broken_calibration_is_refused(given: str, tmp_path: Path) -> None:
+    folder = small(tmp_path / "small")
+    (folder / "reader.json").write_text(given)
+    with pytest.raises(exporting.ExportError, match=r"reader\.json cannot be read"):
+        exporting.export(str(folder), tmp_path / "x.pt")
 
-    class One(torch.nn.Module):
-        def forward(self, ids: torch.Tensor, mask: torch.Tensor, types: torch.Tensor) -> torch.Tensor:
-            return ids + mask + types
 
-    with exporting.no_warnings():
-        torch.jit.save(torch.jit.trace(One(), exporting.dummy_inputs(1, 8, 100)), made.path)
-    with pytest.raises(LoadError, match="two outputs"):
-        check_model(made)
-    Path(made.path).write_bytes(b"no model")
-    with pytest.raises(LoadError, match="cannot be run"):
-        check_model(made)
+def test_a_form_that_differs_too_much_is_refused_and_nothing_left(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(exporting, "TOLERANCE", -1.0)
+    with pytest.raises(exporting.ExportError, match="differs by"):
+        exporting.export(str(small(tmp_path / "small")), tmp_path / "out" / "x.pt")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["x.tokenizer.json"]
+
+
+def test_a_torch_that_cannot_quantize_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delattr("torch.ao.quantization.quantize_dynamic")
+    with pytest.raises(exporting.ExportError, match=r"cannot quantize here.*use the form onnx-int8"):
+        exporting.export(str(small(tmp_path / "small")), tmp_path / "x.int8.pt", "torchscript-int8")

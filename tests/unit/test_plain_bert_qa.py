@@ -9,7 +9,8 @@ from pathlib import Path
 
 import torch
 
-from keymiss import span, text
+from keymiss import text
+from keymiss.reader import default_reader
 from models import export as exporting
 
 QUESTION = "Who performs viral transmission among adults"
@@ -20,7 +21,9 @@ CANDIDATES = [
 
 
 def own_answer(sentence: str) -> str:
-    inputs = text.build_inputs(QUESTION, text.encode_sentence(sentence))
+    reader = default_reader()
+    encoded = reader.sentence(sentence)
+    inputs = reader.inputs(QUESTION, encoded)
     arrays = (inputs.input_ids, inputs.attention_mask, inputs.token_type_ids)
     with torch.no_grad():
         out = exporting.load_eager(text.ROOT / "models" / "reader")(
@@ -32,8 +35,7 @@ def own_answer(sentence: str) -> str:
                 )
             )
         )
-    best = span.best_span(out.start_logits[0].numpy(), out.end_logits[0].numpy(), inputs.offsets[0], sentence)
-    return best.text
+    return reader.answer(encoded, inputs, out.start_logits.numpy(), out.end_logits.numpy()).text
 
 
 def test_prints_the_same_answers_with_both_times(tmp_path: Path) -> None:

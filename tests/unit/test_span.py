@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from keymiss.span import Span, best_of, best_span
+from keymiss.span import best_span
 
 CONTEXT = "alpha beta gamma delta"
 # [CLS] q [SEP] alpha beta gamma delta [SEP]
@@ -79,6 +79,5 @@ def test_errors() -> None:
         best_span(logits(_4=float("nan")), logits(), OFFSETS, CONTEXT)
 
 
-def test_best_of_windows() -> None:
-    low, high = Span("a", 0, 1, 0.9, 3.0), Span("b", 2, 3, 0.5, 7.0)
-    assert best_of([low, high]) is high
+def test_margin_is_what_the_span_has_more_than_no_answer() -> None:
+    assert best_span(logits(_4=5, _0=2), logits(_4=5, _0=1), OFFSETS, CONTEXT).margin == pytest.approx(7.0)

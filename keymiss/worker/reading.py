@@ -1,0 +1,40 @@
+"""For gears functions: the reader (tokenizer and calibration) that belongs to a model on the job's shard.
+
+from keymiss.worker.reading import reader_of
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from keymiss.reader import About, Reader, default_reader
+from keymiss.text import TextError
+from keymiss.worker.context import current
+from keymiss.worker.model_backend import ModelError
+
+
+@lru_cache(maxsize=8)
+def _reader(about: About) -> Reader:
+    return Reader.of(about)
+
+
+def reader_of(model_key: str) -> Reader:
+    """The reader of the model at `model_key`, or that of KEYMISS_MODEL if the model's file names none.
+    ModelError if there is no model or it is bad, FileNotFoundError if KEYMISS_MODEL has no tokenizer."""
+    context = current()
+    model, _ = context.services.models.store.get(context.shard, context.connection, model_key)
+    if model.about is None:
+        return default_reader()
+    try:
+        return _reader(model.about)
+    except TextError as error:
+        raise ModelError(f"model {model_key}: {error}") from error
+
+
+def reader_for_tokens(model_key: str) -> Reader:
+    """`reader_of`, but that of KEYMISS_MODEL while there is no model that can be used: whoever asks about a
+    sentence tokenizes it again if its tensor is of another tokenizer."""
+    try:
+        return reader_of(model_key)
+    except ModelError:
+        return default_reader()

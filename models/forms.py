@@ -1,0 +1,205 @@
+"""The forms a reader is exported to.
+
+Each takes (input_ids, attention_mask, token_type_ids), INT64 [batch, seq] of any size, and gives
+(start_logits, end_logits), FLOAT [batch, seq].
+
+A form is one function that writes the model's file with what it says of itself in it: to add one, write it
+and put it into FORMS.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from keymiss.worker.backend_onnx import ABOUT_ENTRY, OnnxBackend
+from keymiss.worker.backend_torch import ABOUT_FILE, TorchBackend
+
+ONNX_LIMIT_BYTES = 2 * 1000**3  # protobuf's 2 GiB, less the graph
+INPUT_NAMES = ["input_ids", "attention_mask", "token_type_ids"]
+OUTPUT_NAMES = ["start_logits", "end_logits"]
+
+
+class ExportError(RuntimeError):
+    """A model that cannot be exported; the text says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """`write` (eager model, About as JSON, path) makes the file; `suffix` follows the model's name; `backend`
+    runs it; `packages` are those that its bytes depend on."""
+
+    suffix: str
+    backend: str
+    precision: str
+    packages: tuple[str, ...]
+    write: Callable[[Any, str, Path], None]
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """TorchScript is deprecated but is what the TORCH backend takes; transformers and torch's ONNX exporter
+    warn of their own code."""
+    was = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(was)
+
+
+def arguments_of(model: Any) -> set[str]:
+    """What the model's forward takes: not every BERT-like model has token types and positions."""
+    return set(inspect.signature(model.forward).parameters)
+
+
+def dummy_inputs(batch: int, seq: int, vocab_size: int) -> tuple[Any, Any, Any]:
+    """Inputs of random tokens; each row but the first ends in some padding, where it is long enough."""
+    import torch
+
+    made = torch.Generator().manual_seed(batch * 1000 + seq)
+    ids = torch.randint(1, vocab_size, (batch, seq), generator=made)
+    mask = torch.ones_like(ids)
+    for row in range(1, batch):
+        mask[row, max(4, seq - 3 * row) :] = 0
+    types = torch.zeros_like(ids)
+    types[:, seq // 3 :] = 1
+    return ids * mask, mask, types * mask
+
+
+def _reader(model: Any) -> Any:
+    """The module that is exported, in the precision that the model's weights have.
+
+    The attention mask is made here, as BERT's additive [batch, 1, 1, seq], and the positions are given:
+    transformers' own mask code decides on the values and lengths it sees, which a trace would freeze.
+    """
+    import torch
+
+    takes = arguments_of(model)
+    kind = next(model.parameters()).dtype
+
+    class Reader(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(
+            self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor
+        ) -> tuple[Any, Any]:
+            away = (1.0 - attention_mask[:, None, None, :].to(kind)) * torch.finfo(kind).min
+            extra = {}
+            if "token_type_ids" in takes:
+                extra["token_type_ids"] = token_type_ids
+            if "position_ids" in takes:
+                extra["position_ids"] = torch.arange(input_ids.size(1), device=input_ids.device)[None]
+            out = self.model(input_ids=input_ids, attention_mask=away, **extra)
+            return out.start_logits.float(), out.end_logits.float()
+
+    return Reader().eval()
+
+
+def _torchscript(model: Any, about: str, path: Path) -> None:
+    import torch
+
+    inputs = dummy_inputs(2, 17, model.config.vocab_size)
+    with quiet(), torch.no_grad():
+        traced = torch.jit.trace(_reader(model), inputs, strict=False)
+        torch.jit.save(traced, str(path), _extra_files={ABOUT_FILE: about})
+
+
+def _torchscript_bfloat16(model: Any, about: str, path: Path) -> None:
+    import torch
+
+    _torchscript(copy.deepcopy(model).to(torch.bfloat16), about, path)
+
+
+def _torchscript_int8(model: Any, about: str, path: Path) -> None:
+    import torch
+
+    with quiet():
+        try:
+            from torch.ao.quantization import per_channel_dynamic_qconfig, quantize_dynamic
+
+            small = quantize_dynamic(model, {torch.nn.Linear: per_channel_dynamic_qconfig})
+        except (ImportError, AttributeError, NotImplementedError, RuntimeError) as error:
+            raise ExportError(
+                f"torch {torch.__version__} cannot quantize here ({error}): use the form onnx-int8"
+            ) from error
+    _torchscript(small, about, path)
+
+
+def _onnx_graph(model: Any) -> Any:
+    """The model as ONNX's protobuf message."""
+    import torch
+
+    n_bytes = sum(weights.numel() * weights.element_size() for weights in model.parameters())
+    if n_bytes > ONNX_LIMIT_BYTES:
+        raise ExportError(
+            f"{n_bytes / 1e9:.1f} GB of weights are too many for one ONNX file: use torchscript"
+        )
+    inputs = dummy_inputs(2, 17, model.config.vocab_size)
+    any_size = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
+    named = {0: "batch", 1: "seq"}
+    try:
+        with quiet(), torch.no_grad():
+            program = torch.export.export(_reader(model), inputs, dynamic_shapes=[any_size] * 3, strict=False)
+            made = torch.onnx.export(
+                program,
+                input_names=INPUT_NAMES,
+                output_names=OUTPUT_NAMES,
+                dynamic_shapes=[named] * 3,
+                external_data=False,
+                verbose=False,
+            )
+    except ImportError as error:
+        raise ExportError(f"the ONNX forms need the packages onnx and onnxscript: {error}") from error
+    except Exception as error:  # the exporter raises a dozen unrelated types
+        said = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+        raise ExportError(f"torch's ONNX exporter does not take this model ({said})") from error
+    if made is None:
+        raise ExportError("torch's ONNX exporter made nothing")
+    return made.model_proto
+
+
+def _save_onnx(graph: Any, about: str, path: Path) -> None:
+    import onnx
+
+    onnx.helper.set_model_props(graph, {ABOUT_ENTRY: about})
+    path.write_bytes(graph.SerializeToString())
+
+
+def _onnx(model: Any, about: str, path: Path) -> None:
+    _save_onnx(_onnx_graph(model), about, path)
+
+
+def _onnx_int8(model: Any, about: str, path: Path) -> None:
+    """Weights per channel; so are the embeddings, which are half of a small model."""
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    with quiet():
+        quantize_dynamic(_onnx_graph(model), path, per_channel=True, weight_type=QuantType.QInt8)
+    _save_onnx(onnx.load(str(path)), about, path)
+
+
+_ONNX_PACKAGES = ("torch", "transformers", "onnx", "onnxscript")
+_TORCH, _ONNX = TorchBackend.name, OnnxBackend.name
+FORMS = {
+    "torchscript": Form(".pt", _TORCH, "float32", _ONNX_PACKAGES[:2], _torchscript),
+    "torchscript-bfloat16": Form(
+        ".bfloat16.pt", _TORCH, "bfloat16", _ONNX_PACKAGES[:2], _torchscript_bfloat16
+    ),
+    "torchscript-int8": Form(".int8.pt", _TORCH, "int8", _ONNX_PACKAGES[:2], _torchscript_int8),
+    "onnx": Form(".onnx", _ONNX, "float32", _ONNX_PACKAGES, _onnx),
+    "onnx-int8": Form(".int8.onnx", _ONNX, "int8", (*_ONNX_PACKAGES, "onnxruntime"), _onnx_int8),
+}
+DEFAULT_FORM = "torchscript"
