@@ -123,14 +123,20 @@ async def answer(record):
     keep = GearsConfigGet("cache", "yes") != "no"
     model_key = f"bert-qa{{{hashtag()}}}"
     about = f"{tag}_{name}:{idx}_{question}"
-    for _ in range(3):  # a model may be replaced while it runs; then the answer is another's
+    for _ in range(3):  # a model that is replaced meanwhile answers with another's tokens, or fails on them
         before = model_info(model_key)
-        sentence = sentence_of(reader_of(model_key), name, idx)
+        reader = reader_of(model_key)
+        sentence = sentence_of(reader, name, idx)
         digest = hashlib.sha256(sentence.text.encode()).hexdigest()
         found = stored_answer("bertspan" + about, digest, before["sha256"]) if keep else None
         if found is not None:
             break
-        best = await find_answer(reader_of(model_key), model_key, sentence, question)
+        try:
+            best = await find_answer(reader, model_key, sentence, question)
+        except Exception:
+            if model_info(model_key)["version"] == before["version"]:
+                raise
+            continue
         after = model_info(model_key)
         if after["version"] == before["version"]:
             break

@@ -32,20 +32,10 @@ from keymiss import text
 from keymiss.reader import Calibration, Reader
 from keymiss.worker.model_backend import Model, ModelError
 from models import squad
-from models.evaluate import (
-    EagerModel,
-    EvaluateError,
-    Item,
-    Part,
-    Pool,
-    in_threads,
-    logits_of,
-    part_of,
-    plain_or_terminal,
-    positive,
-    processors,
-    show,
-)
+from models.answerability import Pool
+from models.asking import EvaluateError, Item, Part, in_threads, part_of, processors
+from models.by_model import EagerModel, logits_of
+from models.evaluate import plain_or_terminal, positive, show
 from models.export import CALIBRATION_FILE, DEFAULT_MODEL, ExportError, Source
 
 CANDIDATES = 9  # wrong sentences of each question: with the right one ten

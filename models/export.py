@@ -38,7 +38,7 @@ __all__ = ["ExportError", "arguments_of"]  # which others take from here
 
 DEFAULT_MODEL = "models/reader"
 FULL_SIZE_MODEL = "bert-large-uncased-whole-word-masking-finetuned-squad"
-FORMAT = "2"  # change when what is exported changes, so that older exports are made again
+FORMAT = "3"  # change when what is exported changes, so that older exports are made again
 TOLERANCE = 1e-4  # between the logits of a float32 form and the eager model's
 COMPARED = ((1, 8), (32, 8), (3, 61), (16, 45), (32, 96), (1, 384), (4, 384))  # batch, tokens, padded
 MIN_TOKENS = 256  # a question of 64, and windows of a text that overlap by 128 and still get on
@@ -353,7 +353,8 @@ def _checked(source: Source, form: str, path: Path) -> float:
 
 def accuracy(made: Exported, data: Path, limit: int | None = None) -> str:
     """How well an export answers the questions of a SQuAD-format file. ExportError if it cannot be asked."""
-    from models.evaluate import EvaluateError, score_file
+    from models.asking import EvaluateError
+    from models.by_model import score_file
     from models.squad import BadFile
 
     try:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models import calibrate, evaluate, export
+from models import by_model, calibrate, export
 from models.calibrate import CalibrateError
 from tests.unit.test_export import small
 from tests.unit.test_squad import put, qa
@@ -92,7 +92,7 @@ def test_a_calibration_is_fitted_written_and_checked(
     printed = capsys.readouterr().out
     assert "0.9 - 1.0" in printed
     assert printed.count("expected calibration error") == 2
-    _, reader = evaluate.open_model(str(folder))
+    _, reader = by_model.open_model(str(folder))
     assert reader.calibration is not None
     assert reader.calibration.scale == written["calibration"]["scale"] > 0
     assert sorted(path.name for path in folder.iterdir())[-1] == "tokenizer.json"  # no part is left behind

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from models import evaluate, export
-from models.evaluate import Against, EvaluateError, Given, Item, Pool
+from models import answerability, asking, by_cluster, by_model, by_search, evaluate, export
+from models.answerability import Against, Pool
+from models.asking import EvaluateError, Given, Item
 from tests.unit.test_export import small
 from tests.unit.test_squad import put, qa
 
@@ -44,7 +45,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def items(path: Path) -> list[Item]:
-    return evaluate.part_of(path, "all").items
+    return asking.part_of(path, "all").items
 
 
 def test_figures_by_hand(file: Path) -> None:
@@ -54,7 +55,7 @@ def test_figures_by_hand(file: Path) -> None:
         Given("Cold Top", 0.9, 0, problem="too long"),  # counts as wrong
         Given("Cold Top", 0.4, 90),  # nothing was to be found, and the score says so
     ]
-    found = evaluate.scores(items(file), given)
+    found = asking.scores(items(file), given)
     assert (found.questions, found.failed, found.unanswerable, found.refused) == (3, 1, 1, 100)
     assert found.exact == pytest.approx(100 / 3)
     assert found.f1 == pytest.approx(100 * (1 + 2 / 3) / 3)
@@ -67,37 +68,37 @@ def test_figures_by_hand(file: Path) -> None:
 def test_unanswerable_questions_are_right_below_half(
     file: Path, score: float, problem: str, refused: float
 ) -> None:
-    found = evaluate.scores(items(file)[3:], [Given("Nobody", score, 1, problem)])
+    found = asking.scores(items(file)[3:], [Given("Nobody", score, 1, problem)])
     assert (found.questions, found.exact, found.refused) == (0, 0, refused)
 
 
 def test_no_figures_of_nothing() -> None:
-    found = evaluate.scores([], [])
+    found = asking.scores([], [])
     assert (found.questions, found.exact, found.f1, found.ms) == (0, 0, 0, 0)
 
 
 def test_parts(file: Path) -> None:
-    whole = evaluate.part_of(file, "all")
+    whole = asking.part_of(file, "all")
     assert [(item.article, item.question.id) for item in whole.items] == [
         (0, "1"),
         (0, "2"),
         (1, "3"),
         (1, "4"),
     ]
-    held_out, train = evaluate.part_of(file), evaluate.part_of(file, "train")
+    held_out, train = asking.part_of(file), asking.part_of(file, "train")
     assert {i.question.id for i in held_out.items} | {i.question.id for i in train.items} == set("1234")
     assert not {i.question.id for i in held_out.items} & {i.question.id for i in train.items}
     with pytest.raises(EvaluateError, match="its calibration part has no question"):
-        evaluate.part_of(file, "calibration")
+        asking.part_of(file, "calibration")
 
 
 def test_a_limit_draws_the_same_questions_every_time(tmp_path: Path) -> None:
     path = put(tmp_path, [("Text.", [qa(f"Question {n}?", ("Text", 0), id=str(n)) for n in range(50)])])
-    drawn = [item.question.id for item in evaluate.part_of(path, "all", 10).items]
+    drawn = [item.question.id for item in asking.part_of(path, "all", 10).items]
     assert len(set(drawn)) == 10
-    assert drawn == [item.question.id for item in evaluate.part_of(path, "all", 10).items]
+    assert drawn == [item.question.id for item in asking.part_of(path, "all", 10).items]
     assert drawn != [str(n) for n in range(10)]
-    assert len(evaluate.part_of(path, "all", 60).items) == 50
+    assert len(asking.part_of(path, "all", 60).items) == 50
 
 
 def test_threads_keep_the_order_and_pass_errors_on() -> None:
@@ -107,9 +108,9 @@ def test_threads_keep_the_order_and_pass_errors_on() -> None:
         barrier.wait()  # comes through only if two run at once
         return number * 2
 
-    assert evaluate.in_threads(meet, range(10), 2, "", torch=False) == [n * 2 for n in range(10)]
+    assert asking.in_threads(meet, range(10), 2, "", torch=False) == [n * 2 for n in range(10)]
     with pytest.raises(ZeroDivisionError):
-        evaluate.in_threads(lambda n: 1 // n, [1, 0, 1], 2, "", torch=False)
+        asking.in_threads(lambda n: 1 // n, [1, 0, 1], 2, "", torch=False)
 
 
 def test_eager_and_exported_answer_the_same(
@@ -130,23 +131,23 @@ def test_eager_and_exported_answer_the_same(
 
 
 def test_what_others_call(file: Path, folder: Path) -> None:
-    model, reader = evaluate.open_model(str(folder))
-    part = evaluate.part_of(file)
-    found = evaluate.score_file(model, reader, file)
+    model, reader = by_model.open_model(str(folder))
+    part = asking.part_of(file)
+    found = by_model.score_file(model, reader, file)
     assert found.questions + found.unanswerable == len(part.items)
-    assert evaluate.score_file(model, reader, file, limit=1, threads=1).questions <= 1
+    assert by_model.score_file(model, reader, file, limit=1, threads=1).questions <= 1
 
 
 def test_an_answer_far_into_a_long_text(folder: Path, tmp_path: Path) -> None:
     """Several windows, several runs: the reader sees all of their logits."""
     context = "Nothing happened on that day. " * 900 + RIVER
     path = put(tmp_path, [(context, [qa("Who?", ("Ada Moore", context.index("Ada")))])])
-    model, reader = evaluate.open_model(str(folder))
+    model, reader = by_model.open_model(str(folder))
     inputs = reader.inputs("Who?", reader.sentence(context))
-    starts, ends = evaluate.logits_of(model, inputs)
+    starts, ends = by_model.logits_of(model, inputs)
     assert starts.shape == ends.shape == inputs.input_ids.shape
     assert len(list(inputs.runs())) > 1
-    [given] = [evaluate.by_model(model, reader)(item) for item in items(path)]
+    [given] = [by_model.by_model(model, reader)(item) for item in items(path)]
     assert not given.problem
     assert given.answer in context
 
@@ -199,10 +200,10 @@ def test_ties_count_half() -> None:
         Against(0.9, random_clean=[0.1, 0.9], random_any=[0.95], hard_clean=[], hard_any=[0.9]),
         Against(0.5, random_clean=[0.6, 0.4], random_any=[0.1], hard_clean=[], hard_any=[0.2]),
     ]
-    assert evaluate.wins(found, "random_clean") == pytest.approx(100 * 2.5 / 4)
-    assert evaluate.wins(found, "random_any") == 50
-    assert evaluate.wins(found, "hard_any") == 75
-    assert evaluate.wins(found, "hard_clean") == 0
+    assert answerability.wins(found, "random_clean") == pytest.approx(100 * 2.5 / 4)
+    assert answerability.wins(found, "random_any") == 50
+    assert answerability.wins(found, "hard_any") == 75
+    assert answerability.wins(found, "hard_clean") == 0
 
 
 def test_answerability(file: Path, folder: Path, tmp_path: Path) -> None:
@@ -220,13 +221,13 @@ def test_answerability(file: Path, folder: Path, tmp_path: Path) -> None:
 
 def test_recall_is_of_the_right_paragraph(file: Path) -> None:
     given = [Given("", 0, 1, rank=rank) for rank in (1, 3, 6, 1)]  # the last question has no answer
-    found = evaluate.recalls(items(file), given)
+    found = by_search.recalls(items(file), given)
     assert found == {"recall_1": pytest.approx(100 / 3), "recall_5": pytest.approx(200 / 3), "recall_20": 100}
 
 
 def test_names_of_articles_can_be_parts_of_keys(file: Path) -> None:
-    part = evaluate.part_of(file.rename(file.with_name("a_b {c}.json")), "all")
-    assert evaluate.names_of(part, "evaluate-1") == ["evaluate-1-a-b-c--0", "evaluate-1-a-b-c--1"]
+    part = asking.part_of(file.rename(file.with_name("a_b {c}.json")), "all")
+    assert by_cluster.names_of(part, "evaluate-1") == ["evaluate-1-a-b-c--0", "evaluate-1-a-b-c--1"]
 
 
 @pytest.mark.parametrize(
