@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import statistics
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -119,6 +120,11 @@ def scores(items: Sequence[Item], given: Sequence[Given]) -> Scores:
 def percent(values: Sequence[float]) -> float:
     """The mean in percent; 0 of none."""
     return 100 * sum(values) / len(values) if values else 0.0
+
+
+def ms_since(began_s: float) -> float:
+    """Milliseconds since a reading of time.perf_counter."""
+    return (time.perf_counter() - began_s) * 1000
 
 
 def in_threads(

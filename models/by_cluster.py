@@ -21,8 +21,7 @@ from redis.retry import Retry
 from keymiss import keys
 from keymiss.loading import ShardTags
 from keymiss.settings import BadSetting, parse_nodes
-from models.asking import EvaluateError, Given, Item, Part, Way
-from models.by_model import _ms_since
+from models.asking import EvaluateError, Given, Item, Part, Way, ms_since
 
 ASK_LIMIT_S = 60.0  # of one wait for the cluster or the API; the module's own is 30 s
 ASK_TRIES = 3  # while shards are busy: a worker that has just started loads the model first
@@ -163,10 +162,10 @@ def by_cluster(visit: Visit, part: Part) -> Way:
             if not problem.startswith(("TIMEOUT ", "BUSY ")):
                 break
         if problem:
-            return Given("", 0.0, _ms_since(began_s), problem)
+            return Given("", 0.0, ms_since(began_s), problem)
         if raw is None:
             raise EvaluateError("no function answers bertspan: keymiss.cli gears upload gears/*.py")
         known = json.loads(raw)
-        return Given(known["answer"], float(known["score"]), _ms_since(began_s))
+        return Given(known["answer"], float(known["score"]), ms_since(began_s))
 
     return ask

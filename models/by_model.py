@@ -13,7 +13,18 @@ from keymiss.reader import About, Inputs, Reader, Sentence
 from keymiss.span import Span
 from keymiss.worker.model_backend import Model, ModelError
 from keymiss.worker.tensors import Tensor
-from models.asking import EvaluateError, Given, Item, Scores, Way, in_threads, part_of, processors, scores
+from models.asking import (
+    EvaluateError,
+    Given,
+    Item,
+    Scores,
+    Way,
+    in_threads,
+    ms_since,
+    part_of,
+    processors,
+    scores,
+)
 from models.export import Source, arguments_of, read_back
 from models.load import BACKENDS
 
@@ -88,14 +99,10 @@ def by_model(model: Model, reader: Reader) -> Way:
         try:
             span = find(model, reader, item.question.question, reader.sentence(item.paragraph.context))
         except (ValueError, ModelError) as error:
-            return Given("", 0.0, _ms_since(began_s), str(error))
-        return Given(span.text, span.score, _ms_since(began_s))
+            return Given("", 0.0, ms_since(began_s), str(error))
+        return Given(span.text, span.score, ms_since(began_s))
 
     return ask
-
-
-def _ms_since(began_s: float) -> float:
-    return (time.perf_counter() - began_s) * 1000
 
 
 def score_file(

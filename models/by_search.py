@@ -10,9 +10,8 @@ from typing import Any
 import httpx
 
 from keymiss.loading import split_sentences
-from models.asking import EvaluateError, Given, Item, Part, Way, percent
+from models.asking import EvaluateError, Given, Item, Part, Way, ms_since, percent
 from models.by_cluster import Visit, names_of
-from models.by_model import _ms_since
 from models.load import masters
 from models.squad import Paragraph
 
@@ -100,8 +99,8 @@ def by_search(search: Search, visit: Visit, part: Part) -> Way:
         try:
             results = search.ask(item.question.question)
         except EvaluateError as error:
-            return Given("", 0.0, _ms_since(began_s), str(error))
-        ms = _ms_since(began_s)
+            return Given("", 0.0, ms_since(began_s), str(error))
+        ms = ms_since(began_s)
         right = (rank for rank, one in enumerate(results, 1) if paragraph_of(one) is item.paragraph)
         top: dict[str, Any] = results[0] if results else {"answer": "", "reader_score": 0.0}
         return Given(top["answer"], float(top["reader_score"]), ms, "", next(right, 0), len(results))

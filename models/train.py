@@ -249,6 +249,8 @@ def run(options: argparse.Namespace, console: Console) -> None:
     """Train to the end, or until SIGINT or SIGTERM; then the checkpoint is written, to go on from."""
     import torch
 
+    if options.steps < 1 or options.every < 1:
+        raise TrainError("--steps and --every must be at least 1")
     settings = Settings(seed=options.seed, learning_rate=options.learning_rate)
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
     encoder = encoder_folder(options.encoder)
@@ -337,7 +339,7 @@ def main(given: list[str] | None = None) -> int:
     console = Console(highlight=False)
     try:
         run(options, console)
-    except (TrainError, squad.BadFile, text.TextError) as error:
+    except (TrainError, squad.BadFile, text.TextError, OSError) as error:
         print(f"models.train: {error}", file=sys.stderr)
         return 1
     return 0

@@ -150,6 +150,8 @@ def test_a_held_out_context_in_another_file_is_refused(data: Path, tmp_path: Pat
     [
         (["--encoder", "no/such"], "no folder with a Hugging Face model"),
         (["--data", "no.json"], "No such file"),
+        (["--steps", "0"], "at least 1"),
+        (["--out", "/proc/none"], "/proc/none"),
     ],
 )
 def test_what_cannot_begin_says_why(
