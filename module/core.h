@@ -96,19 +96,21 @@ typedef struct km_job {
     RedisModuleString **payload;
     int n_payload;
     km_waiter *waiters;
+    struct km_job *parked, *parked_tail; /* of a running event: later events of its registration and key */
 } km_job;
 
 int km_jobs_register(RedisModuleCtx *ctx); /* KM.PULL, KM.DONE, ... and the timer */
 /* Blocks the context's client on the key's job, opening it if there is none. Replies when refused. */
 int km_jobs_join_miss(RedisModuleCtx *ctx, km_registration *reg, const char *key, size_t len);
-void km_jobs_add_event(RedisModuleCtx *ctx, km_registration *reg, const char *event, const char *key, size_t len);
+/* 1 when the event waits in the queue now, 0 when the queue is full. */
+int km_jobs_add_event(RedisModuleCtx *ctx, km_registration *reg, const char *event, const char *key, size_t len);
 /* Blocks the context's client on a job of its own (script, unregister, model). The payload is copied. */
 int km_jobs_submit(RedisModuleCtx *ctx, km_job_kind kind, RedisModuleString **payload, int n, long long timeout_ms);
 /* The same without a client; returns the job's id, or 0 when the queue is full. */
 uint64_t km_jobs_submit_detached(km_job_kind kind, RedisModuleString **payload, int n, long long timeout_ms);
 int km_submit_model_job(RedisModuleCtx *ctx, RedisModuleString **payload, int n_payload, long long timeout_ms);
 typedef struct {
-    long long workers, queued, events_queued, running, waiting, oldest_ms;
+    long long workers, queued, events_queued, events_running, running, waiting, oldest_ms;
 } km_jobs_now;
 km_jobs_now km_jobs_snapshot(void);
 

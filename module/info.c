@@ -9,6 +9,7 @@ static void each_figure(void (*add)(void *arg, const char *name, long long value
     add(arg, "workers", now.workers);
     add(arg, "jobs_queued", now.queued);
     add(arg, "events_queued", now.events_queued);
+    add(arg, "events_running", now.events_running);
     add(arg, "jobs_running", now.running);
     add(arg, "clients_waiting", now.waiting);
     add(arg, "oldest_job_ms", now.oldest_ms);

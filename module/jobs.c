@@ -5,6 +5,7 @@
 #define TICK_MS 100
 #define MAX_PULL 1024
 #define MAX_ATTEMPTS 2
+#define MAX_EVENT_ATTEMPTS 8 /* nobody can ask again for an event that is given up */
 
 /* ---- the answer that every client of a job gets: shared, counted ---- */
 typedef struct {
@@ -88,7 +89,8 @@ typedef struct { /* a worker's connection */
 } worker;
 
 static job_list questions, events, running; /* questions are taken before events */
-static km_map *by_id, *flights, *queued_events, *waiters, *workers;
+static km_map *by_id, *flights, *queued_events, *running_events, *waiters, *workers;
+static long long n_parked, n_events_running;
 static puller *pullers;
 static uint64_t next_id;
 static long long n_waiting;
@@ -158,9 +160,65 @@ static void unindex_event(km_job *job) {
     km_free(name);
 }
 
+/* Events of one registration and one key run one after the other, in the order in which they came: what is the same
+ * here is not handed out twice at a time. */
+static char *serial_name(const km_job *job, size_t *len) {
+    size_t a = strlen(job->registration);
+    *len = a + 1 + job->key_len;
+    char *name = km_alloc(*len);
+    memcpy(name, job->registration, a + 1);
+    memcpy(name + a + 1, job->key, job->key_len);
+    return name;
+}
+
+/* 1 if the event must wait for one that runs: it is parked there until that one ends. */
+static int park_behind_running(km_job *job) {
+    size_t len;
+    char *name = serial_name(job, &len);
+    km_job *first = km_map_get(running_events, name, len);
+    if (first) {
+        job->next = job->prev = NULL;
+        if (first->parked_tail)
+            first->parked_tail->next = job;
+        else
+            first->parked = job;
+        first->parked_tail = job;
+        n_parked++;
+    } else {
+        km_map_set(running_events, name, len, job);
+        n_events_running++;
+    }
+    km_free(name);
+    return first != NULL;
+}
+
+/* The event runs no more: those parked behind it go back to the head of the queue, the oldest first. */
+static void unpark(km_job *job) {
+    size_t len;
+    char *name = serial_name(job, &len);
+    km_map_del(running_events, name, len);
+    km_free(name);
+    n_events_running--;
+    km_job *newest_first = NULL;
+    while (job->parked) {
+        km_job *next = job->parked->next;
+        job->parked->next = newest_first;
+        newest_first = job->parked;
+        job->parked = next;
+    }
+    job->parked_tail = NULL;
+    while (newest_first) {
+        km_job *next = newest_first->next;
+        list_push(&events, newest_first, 1);
+        n_parked--;
+        newest_first = next;
+    }
+}
+
 /* Takes the job out of every table and frees it. Its waiters must be gone. */
 static void job_end(km_job *job) {
     list_remove(list_of(job), job);
+    if (job->kind == KM_JOB_EVENT && job->running) unpark(job);
     km_map_del(by_id, &job->id, sizeof job->id);
     if (job->kind == KM_JOB_MISS) km_map_del(flights, job->key, job->key_len);
     if (job->kind == KM_JOB_EVENT && !job->running) unindex_event(job);
@@ -314,7 +372,7 @@ int km_jobs_join_miss(RedisModuleCtx *ctx, km_registration *reg, const char *key
     return REDISMODULE_OK;
 }
 
-void km_jobs_add_event(RedisModuleCtx *ctx, km_registration *reg, const char *event, const char *key, size_t len) {
+int km_jobs_add_event(RedisModuleCtx *ctx, km_registration *reg, const char *event, const char *key, size_t len) {
     km_job *job = job_new(KM_JOB_EVENT, 0);
     job->registration = km_memdup0(reg->id, strlen(reg->id));
     job->event = km_memdup0(event, strlen(event));
@@ -323,7 +381,7 @@ void km_jobs_add_event(RedisModuleCtx *ctx, km_registration *reg, const char *ev
     size_t name_len;
     char *name = event_name(job, &name_len);
     int known = km_map_get(queued_events, name, name_len) != NULL;
-    if (known || events.n >= km_config.event_queue_limit) {
+    if (known || events.n + n_parked >= km_config.event_queue_limit) {
         if (known) {
             km_stats.events_coalesced++;
         } else {
@@ -335,13 +393,14 @@ void km_jobs_add_event(RedisModuleCtx *ctx, km_registration *reg, const char *ev
         km_free(job->event);
         km_free(job->key);
         km_free(job);
-        return;
+        return known;
     }
     km_map_set(queued_events, name, name_len, job);
     km_free(name);
     reg->triggered++;
     km_stats.events_triggered++;
     enqueue(job);
+    return 1;
 }
 
 static km_job *job_with_payload(km_job_kind kind, RedisModuleString **payload, int n, long long timeout_ms) {
@@ -400,17 +459,24 @@ static void reply_job(RedisModuleCtx *ctx, km_job *job) {
 
 /* Hands up to max jobs to the connection, questions first; null when there are none. */
 static void reply_jobs(RedisModuleCtx *ctx, unsigned long long client, int max) {
-    long long n = questions.n + events.n;
+    km_job *taken[MAX_PULL];
+    int n = 0;
+    while (n < max && (questions.n || events.n)) {
+        km_job *job = questions.head ? questions.head : events.head;
+        list_remove(list_of(job), job);
+        if (job->kind == KM_JOB_EVENT) {
+            if (park_behind_running(job)) continue;
+            unindex_event(job);
+        }
+        taken[n++] = job;
+    }
     if (n == 0) {
         RedisModule_ReplyWithNullArray(ctx);
         return;
     }
-    if (n > max) n = max;
-    RedisModule_ReplyWithArray(ctx, (long)n);
-    for (long long i = 0; i < n; i++) {
-        km_job *job = questions.head ? questions.head : events.head;
-        list_remove(list_of(job), job);
-        if (job->kind == KM_JOB_EVENT) unindex_event(job);
+    RedisModule_ReplyWithArray(ctx, n);
+    for (int i = 0; i < n; i++) {
+        km_job *job = taken[i];
         job->running = 1;
         job->attempts++;
         job->owner = client;
@@ -523,6 +589,7 @@ static int done_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc)
     km_stats.jobs_done++;
     job_count(job, 0, "", 0);
     job_answer(job, answer_new(raw, len));
+    wake_puller(); /* for what was parked behind it */
     return RedisModule_ReplyWithLongLong(ctx, 1);
 }
 
@@ -537,6 +604,7 @@ static int fail_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc)
     km_stats.jobs_failed++;
     job_count(job, 1, text, len);
     job_answer(job, answer_error("FAILED ", text, len));
+    wake_puller();
     return RedisModule_ReplyWithLongLong(ctx, 1);
 }
 
@@ -544,6 +612,7 @@ static int fail_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc)
 static void requeue(km_job *job) {
     km_stats.jobs_requeued++;
     list_remove(&running, job);
+    if (job->kind == KM_JOB_EVENT) unpark(job);
     job->running = 0;
     job->owner = 0;
     list_push(list_of(job), job, 1);
@@ -599,12 +668,18 @@ static void client_changed(RedisModuleCtx *ctx, RedisModuleEvent event, uint64_t
     for (km_job *job = running.tail, *prev; job; job = prev) {
         prev = job->prev;
         if (job->owner != client) continue;
-        if (job->attempts < MAX_ATTEMPTS) {
+        if (job->attempts < (job->kind == KM_JOB_EVENT ? MAX_EVENT_ATTEMPTS : MAX_ATTEMPTS)) {
             requeue(job);
             continue;
         }
+        static const char lost[] = "FAILED the worker died twice while it ran this; its log says why";
+        static const char given_up[] = "the worker died each time it ran this";
         km_stats.jobs_lost++;
-        job_refuse(job, "FAILED the worker died twice while it ran this; its log says why");
+        if (job->kind == KM_JOB_EVENT) { /* no client will be told */
+            job_count(job, 1, given_up, sizeof given_up - 1);
+            RedisModule_Log(ctx, "warning", "keymiss: event %s given up: the worker died over it %d times", job->event, job->attempts);
+        }
+        job_refuse(job, lost);
     }
     wake_puller();
 }
@@ -675,7 +750,8 @@ static void tick(RedisModuleCtx *ctx, void *data) {
 km_jobs_now km_jobs_snapshot(void) {
     mstime_t oldest = 0;
     if (questions.head) oldest = RedisModule_Milliseconds() - questions.head->created_ms;
-    return (km_jobs_now){(long long)km_map_size(workers), questions.n, events.n, running.n, n_waiting, oldest};
+    return (km_jobs_now){(long long)km_map_size(workers), questions.n, events.n + n_parked, n_events_running,
+                         running.n, n_waiting, oldest};
 }
 
 int km_jobs_register(RedisModuleCtx *ctx) {
@@ -685,6 +761,7 @@ int km_jobs_register(RedisModuleCtx *ctx) {
     by_id = km_map_new(seed);
     flights = km_map_new(seed);
     queued_events = km_map_new(seed);
+    running_events = km_map_new(seed);
     waiters = km_map_new(seed);
     workers = km_map_new(seed);
     static const km_command commands[] = {

@@ -67,16 +67,11 @@ static const char *type_name(RedisModuleCtx *ctx, RedisModuleString *key) {
     return names[type >= 0 && type < 8 ? type : 0];
 }
 
-static int key_event(RedisModuleCtx *ctx, int type, const char *event, RedisModuleString *key) {
-    (void)type;
-    if ((km_event_count == 0 && km_derived_keys == 0) || RedisModule_GetSelectedDb(ctx) != 0) return REDISMODULE_OK;
+/* Gives every registration that asks for it a job; returns how many wait in the queue now. */
+static int queue_event(RedisModuleCtx *ctx, const char *event, RedisModuleString *key) {
     size_t len;
-    const char *bytes = RedisModule_StringPtrLen(key, &len);
-    if (km_derived_keys) km_derive_key_event(event, bytes, len); /* on replicas and while an AOF loads, too */
-    if (km_event_count == 0 ||
-        (RedisModule_GetContextFlags(ctx) & (REDISMODULE_CTX_FLAGS_SLAVE | REDISMODULE_CTX_FLAGS_LOADING)))
-        return REDISMODULE_OK;
-    const char *name = NULL; /* looked up once, and only if a registration asks */
+    const char *bytes = RedisModule_StringPtrLen(key, &len), *name = NULL; /* name: looked up once, and only if asked for */
+    int queued = 0;
     for (km_registration *reg = km_registry_first(); reg; reg = reg->next) {
         if (reg->is_miss || len < reg->prefix_len || memcmp(bytes, reg->prefix, reg->prefix_len) != 0) continue;
         if (!km_list_has(reg->events, event)) continue;
@@ -86,9 +81,37 @@ static int key_event(RedisModuleCtx *ctx, int type, const char *event, RedisModu
             int deleted = strcmp(name, "empty") == 0 && reg->events[0];
             if (!deleted && !km_list_has(reg->keytypes, name)) continue;
         }
-        km_jobs_add_event(ctx, reg, event, bytes, len);
+        queued += km_jobs_add_event(ctx, reg, event, bytes, len);
     }
+    return queued;
+}
+
+static int key_event(RedisModuleCtx *ctx, int type, const char *event, RedisModuleString *key) {
+    (void)type;
+    if ((km_event_count == 0 && km_derived_keys == 0) || RedisModule_GetSelectedDb(ctx) != 0) return REDISMODULE_OK;
+    size_t len;
+    const char *bytes = RedisModule_StringPtrLen(key, &len);
+    if (km_derived_keys) km_derive_key_event(event, bytes, len); /* on replicas and while an AOF loads, too */
+    if (km_event_count == 0 ||
+        (RedisModule_GetContextFlags(ctx) & (REDISMODULE_CTX_FLAGS_SLAVE | REDISMODULE_CTX_FLAGS_LOADING)))
+        return REDISMODULE_OK;
+    queue_event(ctx, event, key);
     return REDISMODULE_OK;
+}
+
+/* KM.NOTIFY event key [key ...]: as if the event had happened to the keys; for what was missed, and for events of
+ * the functions' own. No key in the server's sense: they may lie in different slots of this shard. */
+static int notify_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    if (argc < 3) return RedisModule_WrongArity(ctx);
+    if (RedisModule_GetContextFlags(ctx) & REDISMODULE_CTX_FLAGS_SLAVE)
+        return RedisModule_ReplyWithError(ctx, "ERR a replica runs no functions: send KM.NOTIFY to its master");
+    if (RedisModule_GetSelectedDb(ctx) != 0) return RedisModule_ReplyWithError(ctx, "ERR functions see database 0 only");
+    size_t len;
+    const char *event = RedisModule_StringPtrLen(argv[1], &len);
+    if (len == 0 || len > 64 || memchr(event, 0, len)) return RedisModule_ReplyWithError(ctx, "ERR an event's name has 1 to 64 characters");
+    long long queued = 0;
+    for (int i = 2; i < argc; i++) queued += queue_event(ctx, event, argv[i]);
+    return RedisModule_ReplyWithLongLong(ctx, queued);
 }
 
 /* Once, and not before a registration or a derived key needs it: a subscriber costs every SET of every client a context. */
@@ -104,8 +127,11 @@ void km_miss_watch_events(void) {
 }
 
 int km_miss_register(RedisModuleCtx *ctx) {
-    static const km_command commands[] = {{"km.miss", miss_command, "readonly fast", 1, 1, 1}};
-    if (km_commands_register(ctx, commands, 1) != REDISMODULE_OK) return REDISMODULE_ERR;
+    static const km_command commands[] = {
+        {"km.miss", miss_command, "readonly fast", 1, 1, 1},
+        {"km.notify", notify_command, "deny-script admin", 0, 0, 0},
+    };
+    if (km_commands_register(ctx, commands, 2) != REDISMODULE_OK) return REDISMODULE_ERR;
     filter_ctx = RedisModule_GetDetachedThreadSafeContext(ctx);
     miss_name = RedisModule_CreateString(NULL, "km.miss", 7);
     /* The look must not count as a hit or miss of its own, nor move the key's last use. From 7.2 there are

@@ -10,6 +10,9 @@
  *    its worker's connection closed twice), refused (no worker), abandoned (every client left before it was
  *    taken), forgotten (it ran its time limit and as long again). It is in `by_id`, and in one
  *    of the lists questions, events, running; a miss also in `flights` by key until it ends.
+ *  - Events of one registration and one key run one after the other. A later one that is its turn while an earlier
+ *    one runs is parked: in no list but that of the running job, which is found in `running_events`, and back at the head of
+ *    `events` when that one ends or goes back. An event is tried 8 times, as nobody would ask for it again.
  *  - A waiter is one blocked client of a job. It leaves exactly once: answered (we call UnblockClient and
  *    drop it), timed out (tick() unblocks it with an error; the server's own time limits are not used, see
  *    client_timeout; that callback is for CLIENT UNBLOCK), or disconnected (the callback). In every case we
