@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from keymiss.catchup import CATCHUP
 from keymiss.worker.context import GearsError, current
 from keymiss.worker.loops import resolve
 
@@ -21,8 +22,10 @@ Sink = Callable[[Exception], None]
 
 LocalFunction = Callable[[Iterator[Any], Sink], Iterator[Any]]
 
-READERS = ("KeysReader", "KeysOnlyReader", "ShardsIDReader", "PythonReader")
+READERS = ("KeysReader", "KeysOnlyReader", "ShardsIDReader", "PythonReader", "StreamReader")
 MODES = ("async", "async_local", "sync")
+FAILED_POLICIES = ("continue", "abort", "retry")
+MAX_STREAM_BATCH = 10_000
 
 
 class StepKind(enum.Enum):
@@ -44,6 +47,17 @@ class Step:
 
 
 @dataclass(frozen=True)
+class StreamOptions:
+    """How a StreamReader reads: at most `batch` records a run; `trim`: a record that was worked off is deleted.
+    `on_failed`: one of FAILED_POLICIES."""
+
+    batch: int = 1
+    trim: bool = True
+    on_failed: str = "continue"
+    retry_s: float = 1.0
+
+
+@dataclass(frozen=True)
 class Registration:
     """One ``register()`` call. `ordinal` counts them within the script; empty tuples mean any."""
 
@@ -58,6 +72,7 @@ class Registration:
     read_value: bool
     on_registered: Callable[[], Any] | None
     steps: tuple[Step, ...]
+    stream: StreamOptions = StreamOptions()
 
 
 @dataclass(frozen=True)
@@ -337,6 +352,10 @@ class GearsBuilder:
             raise GearsError(f"mode {mode!r} is not supported by run(); use 'async' or 'async_local'")
         steps = self._finished(convertToStr, collect)
         chosen = self._default_arg if arg is None else arg
+        if self._reader == "StreamReader":
+            raise GearsError(
+                "StreamReader works with register(), not with run(): read the stream by execute()"
+            )
         if self._reader == "PythonReader" and not callable(chosen):
             raise GearsError("PythonReader needs a generator function: run(function)")
         recorder.add_run(Run(self._reader, chosen, steps, mode == "async_local", noScan, readValue))
@@ -353,12 +372,21 @@ class GearsBuilder:
         commands: Iterable[str] | None = None,
         readValue: bool = True,
         regex: str | None = None,
+        batch: int = 1,
+        onFailedPolicy: str = "continue",
+        onFailedRetryInterval: float = 1,
+        trimStream: bool = True,
         **_ignored: Any,
     ) -> None:
-        """Registers the flow for keys that start with `prefix` (a trailing ``*`` is dropped)."""
+        """Registers the flow for keys that start with `prefix` (a trailing ``*`` is dropped). The arguments from
+        `batch` on are a StreamReader's, whose events and key types are given."""
         recorder = _recorder()
-        if self._reader != "KeysReader":
-            raise GearsError(f"register() works with KeysReader only, not with {self._reader}")
+        stream = StreamOptions()
+        if self._reader == "StreamReader":
+            stream = _stream_options(batch, onFailedPolicy, onFailedRetryInterval, trimStream)
+            eventTypes, keyTypes = ("xadd", CATCHUP), ("stream",)
+        elif self._reader != "KeysReader":
+            raise GearsError(f"register() works with KeysReader and StreamReader, not with {self._reader}")
         if mode not in MODES:
             raise GearsError(f"mode must be one of {', '.join(MODES)}, not {mode!r}")
         if onRegistered is not None and not callable(onRegistered):
@@ -377,5 +405,16 @@ class GearsBuilder:
                 read_value=readValue,
                 on_registered=onRegistered,
                 steps=steps,
+                stream=stream,
             )
         )
+
+
+def _stream_options(batch: Any, policy: Any, retry_s: Any, trim: Any) -> StreamOptions:
+    if isinstance(batch, bool) or not isinstance(batch, int) or not 1 <= batch <= MAX_STREAM_BATCH:
+        raise GearsError(f"batch must be a whole number from 1 to {MAX_STREAM_BATCH}, not {batch!r}")
+    if policy not in FAILED_POLICIES:
+        raise GearsError(f"onFailedPolicy must be one of {', '.join(FAILED_POLICIES)}, not {policy!r}")
+    if isinstance(retry_s, bool) or not isinstance(retry_s, int | float) or not 0 < retry_s <= 3600:
+        raise GearsError(f"onFailedRetryInterval must be seconds over 0 and at most 3600, not {retry_s!r}")
+    return StreamOptions(batch, bool(trim), policy, float(retry_s))

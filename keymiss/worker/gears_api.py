@@ -7,6 +7,7 @@ every script and shard of the process.
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import types
 from collections.abc import Coroutine
@@ -22,6 +23,9 @@ _LEVELS = {"debug": "debug", "verbose": "debug", "notice": "info", "warning": "w
 
 _MAY_WAIT_FOR_A_JOB = frozenset({"GET", "AI.MODELEXECUTE", "RG.PYEXECUTE", "RG.UNREGISTER", "MGET"})
 """Commands that may wait for another job: the pool lets another thread work meanwhile."""
+
+
+GEARS_SETTING = "KEYMISS_GEARS_"
 
 
 class FlatError(Exception):
@@ -64,8 +68,11 @@ def override_reply(value: Any) -> None:
 
 
 def config_get(key: str) -> str | None:
-    """``cache``: "yes" or "no", the shard's setting when the job was made. Others are None."""
-    return ("yes" if current().cache else "no") if key == "cache" else None
+    """``cache``: "yes" or "no", the shard's setting when the job was made. Others: the worker's environment variable
+    KEYMISS_GEARS_<KEY>, None when it is not set."""
+    if key == "cache":
+        return "yes" if current().cache else "no"
+    return os.environ.get(f"{GEARS_SETTING}{key.upper()}")
 
 
 def gears_config_get(key: str, default: Any = None) -> Any:

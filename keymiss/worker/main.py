@@ -24,6 +24,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 
 from keymiss.worker import gears_api
+from keymiss.worker.attach import Attendance
 from keymiss.worker.jobs import Job, JobCounts, JobStatus
 from keymiss.worker.logs import log_event, one_line
 from keymiss.worker.model_backend import backend_table
@@ -127,6 +128,7 @@ class Worker:
             waiting=self._pool.waiting,
         )
         self._runner = JobRunner(self._services)
+        self._attendance = Attendance(self._credentials)
         self._pullers: dict[str, Puller] = {}
         self._leaving: list[Puller] = []
 
@@ -219,7 +221,14 @@ class Worker:
 
     def _attach(self, identity: str, shard: Shard) -> None:
         puller = Puller(
-            self._args.name, shard, self._credentials, self._pool, self._counts, self._wake.set, self._dead
+            self._args.name,
+            shard,
+            self._credentials,
+            self._pool,
+            self._counts,
+            self._attendance.connected,
+            self._wake.set,
+            self._dead,
         )
         self._pullers[identity] = puller
         puller.start()
@@ -229,6 +238,7 @@ class Worker:
         """Stops taking, gives back what has not started, finishes the rest or gives that back too."""
         deadline_s = time.monotonic() + self._args.grace_s
         pullers = [*self._pullers.values(), *self._leaving]
+        self._attendance.stop()
         log_event("stopping", grace_s=self._args.grace_s, running=len(self._pool.running()))
         for puller in pullers:
             puller.stop()

@@ -32,14 +32,17 @@ class Puller:
         credentials: Credentials,
         pool: JobPool,
         counts: JobCounts,
+        on_connect: Callable[[Shard], None],
         on_trouble: Callable[[], None],
         on_dead: Callable[[str], None],
     ) -> None:
         self.shard = shard
         self.generation = 0
+        self._greeted = -1  # the generation that on_connect was told of
         self._name = name
         self._pool = pool
         self._counts = counts
+        self._on_connect = on_connect
         self._on_trouble = on_trouble
         self._on_dead = on_dead
         self._stop = threading.Event()
@@ -87,6 +90,9 @@ class Puller:
             self._on_dead(f"puller of {self.shard.address}: {one_line(error)}")
 
     def _pull(self, room: int) -> None:
+        if self._greeted != self.generation:
+            self._greeted = self.generation
+            self._on_connect(self.shard)
         rows = self._connection.command("KM.PULL", self._name, room, BLOCK_MS)
         if not rows:
             return

@@ -1,12 +1,14 @@
-"""For gears functions: the reader (tokenizer and calibration) that belongs to a model on the job's shard.
+"""For gears functions: the reader (tokenizer and calibration) that belongs to a model on the job's shard, and the
+encoder that belongs to one that makes vectors.
 
-from keymiss.worker.reading import reader_of
+from keymiss.worker.reading import encoder_of, reader_of
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
 
+from keymiss.encoder import Encoder
 from keymiss.reader import About, Reader, default_reader
 from keymiss.text import TextError
 from keymiss.worker.context import current
@@ -38,3 +40,22 @@ def reader_for_tokens(model_key: str) -> Reader:
         return reader_of(model_key)
     except ModelError:
         return default_reader()
+
+
+@lru_cache(maxsize=4)
+def _encoder(about: About) -> Encoder:
+    return Encoder.of(about)
+
+
+def encoder_of(model_key: str) -> Encoder | None:
+    """The encoder of the model at `model_key`; None if there is no model. ModelError if it is none that makes vectors."""
+    context = current()
+    if not context.connection.command("EXISTS", model_key):
+        return None
+    model, _ = context.services.models.store.get(context.shard, context.connection, model_key)
+    if model.about is None:
+        raise ModelError(f"model {model_key}: its file has no tokenizer; store it by python -m models.load_encoder")
+    try:
+        return _encoder(model.about)
+    except TextError as error:
+        raise ModelError(f"model {model_key}: {error}") from error

@@ -8,7 +8,7 @@ from typing import Any
 from redis.exceptions import RedisError, ResponseError
 
 from keymiss.worker import loops, resp, tensors
-from keymiss.worker.builder import Run
+from keymiss.worker.builder import Registration, Run
 from keymiss.worker.context import CURRENT, GearsError, JobContext, ReplySlot
 from keymiss.worker.execution import run_flow, run_reader
 from keymiss.worker.jobs import Job, JobKind, JobStatus
@@ -16,6 +16,7 @@ from keymiss.worker.logs import log_event, one_line
 from keymiss.worker.records import decode, read_records
 from keymiss.worker.scripts import all_shards, check_requirements
 from keymiss.worker.services import Services
+from keymiss.worker.streams import RunBatch, read_stream
 
 ASK_ALIVE_AFTER_S = 0.5
 """A job that waited longer in this process is not started before the shard says somebody waits."""
@@ -93,6 +94,10 @@ def _registered(context: JobContext, job: Job) -> Any:
     slot = ReplySlot()
     here = JobContext(context.services, context.shard, job, job.cache, reply=slot)
 
+    if registration.reader == "StreamReader":
+        read_stream(here, job, registration, _over_batches(here, registration))
+        return None
+
     def reader(at: JobContext) -> Iterator[Any]:
         if job.kind is JobKind.MISS:
             return iter([{"key": decode(job.key), "value": None, "type": "empty", "event": job.event}])
@@ -100,6 +105,13 @@ def _registered(context: JobContext, job: Job) -> Any:
 
     run_flow(here, [context.shard], reader, registration.steps, _raise)
     return resp.from_override(slot.value)
+
+
+def _over_batches(here: JobContext, registration: Registration) -> RunBatch:
+    def run(records: list[dict[str, Any]]) -> None:
+        run_flow(here, [here.shard], lambda _at: iter(records), registration.steps, _raise)
+
+    return run
 
 
 def _script(context: JobContext, job: Job) -> Any:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from types import CodeType
 
+from keymiss.catchup import catch_up
 from keymiss.worker import loops
 from keymiss.worker.builder import Recorder, Registration, Run
 from keymiss.worker.context import CURRENT, GearsError, JobContext
@@ -167,6 +168,9 @@ class ScriptStore:
         connection.command("KM.SCRIPT", "SET", sha1, source)
         for registration in script.registrations:
             connection.command(*register_command(sha1, registration))
+        catch_up(
+            connection.command, lambda registration_id: split_registration_id(registration_id)[0] == sha1
+        )
 
 
 def call_on_registered(context: JobContext, script: LoadedScript) -> None:
