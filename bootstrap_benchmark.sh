@@ -6,7 +6,7 @@ set -euo pipefail
 
 QUESTION="Who performs viral transmission among adults"
 CORPUS=data/sample
-TOKENIZE_TIMEOUT_S=600
+PROCESS_TIMEOUT_S=600
 READY_TIMEOUT_S=120
 
 usage() {
@@ -43,13 +43,15 @@ keymiss start
 
 echo "== 3/7 model: $MODEL"
 "$VENV/bin/python" -m models.load --model "$MODEL"
+"$VENV/bin/python" -m models.load_encoder
 
 echo "== 4/7 functions"
 keymiss gears upload gears/*.py
 
 echo "== 5/7 articles: $CORPUS"
-keymiss load "$CORPUS"/KM*.json
-keymiss wait-tokenized --timeout-s "$TOKENIZE_TIMEOUT_S"
+keymiss concepts load "$CORPUS/concepts.csv"
+keymiss load --timeout-s "$PROCESS_TIMEOUT_S" "$CORPUS"/KM*.json
+keymiss pipeline
 
 echo "== 6/7 a question"
 deadline=$((SECONDS + READY_TIMEOUT_S))
@@ -80,7 +82,9 @@ Keymiss runs and stays running. Go on:
   the API        $URL/docs
   a GET that     redis-cli -c -p $BASE_PORT get "bertqa{tag}_<sentencekey>_<question>"
   misses         (sentencekey as in an answer above, {tag} the same as in it)
+  the page       $URL/
   load articles  .venv/bin/python -m keymiss.cli load <folder with CORD-19 JSON files>
+  the pipeline   .venv/bin/python -m keymiss.cli pipeline
   benchmark      redis-benchmark -p <port of the key's shard> -c 50 get "bertqa..."
   status, logs   scripts/status.sh; var/log/
   stop, start    scripts/stop.sh; scripts/start.sh (the data stays)

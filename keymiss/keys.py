@@ -11,10 +11,22 @@ key                                             type   what
 ``paragraphs:<article>``                        string raw text of an article
 ``article:<article>``                           hash   title, year, month, day, source
 ``sentence:<article>:{tag}``                    hash   index -> sentence
+``state:<article>:{tag}``                       hash   what the pipeline did with the article
+``concepts:<article>:{tag}``                    hash   index -> year and concept ids of the sentence
+``vectors:<article>:{tag}``                     hash   index -> digest and vector of the sentence
+``edges:{tag}``                                 stream pairs of concepts, on their way to the graph
+``concept-table:{tag}``                         hash   the concept table: sha256, csv
+``graph:edge:{tag}:<source>:<target>``          zset   sentences that carry the edge -> score
+``graph:years:{tag}:<source>:<target>``         hash   year -> number of the edge's sentences
+``graph:links:{tag}:<concept>``                 zset   neighbour -> rank of the edge to it
+``graph:nodes:{tag}``                           zset   concept -> sum of its edges' ranks
 ``tokenized:bert:qa:<article>:{tag}:<idx>``     tensor INT64 token ids, ``[SEP]`` at the end
+``tokens:<article>:{tag}``                      hash   index -> digest of the sentence its tensor is of
 ``bert-qa{tag}``                                model  the QA model of that shard
 ``bertqa{tag}_<article>:{tag}:<idx>_<question>``   string the answer's text
 ``bertspan{tag}_<article>:{tag}:<idx>_<question>`` string the same answer as JSON
+``bert-encoder{tag}``                           model  the model that makes vectors
+``bertvec{tag}_<question>``                     string a question's vector
 =============================================== ====== ============================================
 """
 
@@ -32,7 +44,17 @@ SLOTS = 16384
 TAG_ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
 ANSWER_PREFIX = "bertqa"
 SPAN_PREFIX = "bertspan"
+VECTOR_PREFIX = "bertvec"
+PARAGRAPHS_PREFIX = "paragraphs:"
+ARTICLE_PREFIX = "article:"
 SENTENCE_PREFIX = "sentence:"
+STATE_PREFIX = "state:"
+CONCEPTS_PREFIX = "concepts:"
+VECTORS_PREFIX = "vectors:"
+EDGES_PREFIX = "edges:"
+CONCEPT_TABLE_PREFIX = "concept-table:"
+GRAPH_PREFIX = "graph:"
+TOKENS_PREFIX = "tokens:"
 TOKENIZED_PREFIX = "tokenized:bert:qa:"
 
 
@@ -84,17 +106,52 @@ def check_article(article: str) -> str:
 
 def paragraphs_key(article: str) -> str:
     """string: the raw text of an article."""
-    return f"paragraphs:{check_article(article)}"
+    return f"{PARAGRAPHS_PREFIX}{check_article(article)}"
 
 
 def article_key(article: str) -> str:
     """hash: title, year, month, day, source."""
-    return f"article:{check_article(article)}"
+    return f"{ARTICLE_PREFIX}{check_article(article)}"
 
 
 def sentence_key(article: str, tag: str) -> str:
     """hash: index -> sentence."""
     return f"{SENTENCE_PREFIX}{check_article(article)}:{{{tag}}}"
+
+
+def state_key(article: str, tag: str) -> str:
+    """hash: what the pipeline did with the article; docs/pipeline.md has its fields."""
+    return f"{STATE_PREFIX}{check_article(article)}:{{{tag}}}"
+
+
+def concepts_key(article: str, tag: str) -> str:
+    """hash: index -> ``<year or nothing> <concept id> ...`` of each sentence."""
+    return f"{CONCEPTS_PREFIX}{check_article(article)}:{{{tag}}}"
+
+
+def vectors_key(article: str, tag: str) -> str:
+    """hash: index -> 8 bytes of the encoded text's SHA-1, then the vector, float16."""
+    return f"{VECTORS_PREFIX}{check_article(article)}:{{{tag}}}"
+
+
+def edges_key(tag: str) -> str:
+    """stream: pairs of concepts that sentences of the shard gained or lost."""
+    return f"{EDGES_PREFIX}{{{tag}}}"
+
+
+def concept_table_key(tag: str) -> str:
+    """hash: sha256 and csv of the concept table, the same on every shard."""
+    return f"{CONCEPT_TABLE_PREFIX}{{{tag}}}"
+
+
+def encoder_key(tag: str) -> str:
+    """model: the encoder that makes vectors, on that shard."""
+    return f"bert-encoder{{{tag}}}"
+
+
+def question_vector_key(tag: str, question: str) -> str:
+    """string: the question's vector, float32 little endian; made by the miss function."""
+    return f"{VECTOR_PREFIX}{{{tag}}}_{question}"
 
 
 def sentence_id(article: str, tag: str, idx: int | str) -> str:
@@ -105,6 +162,11 @@ def sentence_id(article: str, tag: str, idx: int | str) -> str:
 def tokenized_key(article: str, tag: str, idx: int | str) -> str:
     """tensor INT64 [1, tokens]: the sentence's token ids."""
     return f"{TOKENIZED_PREFIX}{sentence_id(article, tag, idx)}"
+
+
+def tokens_key(article: str, tag: str) -> str:
+    """hash: index -> the first 16 hex digits of the SHA-1 of the sentence whose tensor is there."""
+    return f"{TOKENS_PREFIX}{check_article(article)}:{{{tag}}}"
 
 
 def model_key(tag: str) -> str:
@@ -120,6 +182,26 @@ def answer_key(article: str, tag: str, idx: int | str, question: str) -> str:
 def span_key(article: str, tag: str, idx: int | str, question: str) -> str:
     """string: the answer as JSON (answer, score, start, end, model, sentence_digest, ...)."""
     return f"{SPAN_PREFIX}{{{tag}}}_{sentence_id(article, tag, idx)}_{question}"
+
+
+def graph_edge_key(tag: str, source: str, target: str) -> str:
+    """zset: ``<sentence id>``, a blank and its year if that is known -> score. Source < target."""
+    return f"{GRAPH_PREFIX}edge:{{{tag}}}:{source}:{target}"
+
+
+def graph_years_key(tag: str, source: str, target: str) -> str:
+    """hash: year (empty when not known) -> number of sentences that carry the edge. Source < target."""
+    return f"{GRAPH_PREFIX}years:{{{tag}}}:{source}:{target}"
+
+
+def graph_links_key(tag: str, concept: str) -> str:
+    """zset: neighbour -> rank: the number of sentences that carry the edge; kept for both its ends."""
+    return f"{GRAPH_PREFIX}links:{{{tag}}}:{concept}"
+
+
+def graph_nodes_key(tag: str) -> str:
+    """zset: concept -> the sum of the ranks of its edges."""
+    return f"{GRAPH_PREFIX}nodes:{{{tag}}}"
 
 
 @dataclass(frozen=True)

@@ -1,37 +1,47 @@
-"""Takes articles in the CORD-19 JSON format into the cluster, as sentences.
+"""Loading articles into the cluster: the CORD-19 JSON format to keys.
 
-Fields used: `paper_id`, `metadata.title`, `metadata.year/month/day` (optional), `body_text[].text`.
-An article is named by its file without `.json` if that begins with its paper_id (`PMC169038.xml.json`
--> `PMC169038.xml`), else by its paper_id. It goes to the shard that owns the slot of its name:
+A file is ``{"paper_id", "metadata": {"title", "year", "month", "day"}, "body_text": [{"text"}]}``; other
+members are ignored. An article is named by its file when that begins with its paper_id
+("PMC1.xml.json", paper_id "PMC1": PMC1.xml), else by its paper_id. Two keys are written, the first one first:
 
-    article:<name>          hash: title, year, month, day, source
-    sentence:<name>:{tag}   hash: index -> sentence; tag is that shard's
+    article:<name>       hash: title, year, month, day, source
+    paragraphs:<name>    string: the paragraphs' text, a blank line between two
 
-Loading again writes only what changed, and removes sentences that the article no longer has.
+The rest is made of them by the functions on the shards. Loading again writes only what changed.
 """
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import sentencex
 from redis.cluster import RedisCluster
 
 from keymiss import keys
+from keymiss.prose import CONTROL, clean, join_paragraphs, split_sentences
+
+__all__ = [
+    "Article",
+    "BadArticle",
+    "LoadReport",
+    "ShardTags",
+    "load_files",
+    "parse_article",
+    "read_article",
+    "split_sentences",
+]
 
 MAX_FILE_BYTES = 64 << 20
 """The largest CORD-19 articles (theses) are below 10 MB; larger is not an article."""
-MAX_SENTENCE_CHARS = 4000
-"""About twice what a 512-token model reads; longer "sentences" (tables, lists) are cut between words."""
+MAX_PARAGRAPH_CHARS = 1_000_000
+"""Half of a long novel: more in one paragraph is a file that lost its line breaks, or no prose at all."""
 MAX_NAME_CHARS = 256
-WRITE_BATCH = 500
-CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff]+")
-BLANK = re.compile(r"\s+")
+ARTICLES_AT_ONCE = 32
+ARTICLE_FIELDS = ("title", "year", "month", "day", "source")
 
 
 class BadArticle(ValueError):
@@ -40,52 +50,32 @@ class BadArticle(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Article:
-    """One article: its name as in keys, the fields of its hash, its sentences in order."""
+    """One article: its name as in keys, the fields of its hash, its paragraphs (cleaned, none empty).
+
+    `notes` says what was repaired.
+    """
 
     name: str
     fields: dict[str, str]
-    sentences: list[str]
+    paragraphs: list[str]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """What goes to ``paragraphs:<name>``."""
+        return join_paragraphs(self.paragraphs)
 
 
 @dataclass(slots=True)
 class LoadReport:
-    """What a load did. `bad` has (file, why); sentences are counted; `written` and `removed`: changes."""
+    """What a load did. `bad` has (file, why), `notes` (file, what was repaired); `names`: the articles that are
+    there now, `written`: how many of them changed; `bytes`: of their text."""
 
-    articles: int = 0
-    sentences: int = 0
+    names: list[str] = field(default_factory=list)
     written: int = 0
-    removed: int = 0
+    bytes: int = 0
     bad: list[tuple[Path, str]] = field(default_factory=list)
-
-
-def clean(text: str) -> str:
-    """One line: control characters and runs of blanks become one space; lone surrogates are replaced."""
-    text = text.encode("utf-8", "replace").decode("utf-8")
-    return BLANK.sub(" ", CONTROL.sub(" ", text)).strip()
-
-
-def cut(sentence: str, limit: int = MAX_SENTENCE_CHARS) -> list[str]:
-    """The sentence in pieces of at most `limit` characters, cut between words where there are any."""
-    pieces = []
-    while len(sentence) > limit:
-        at = sentence.rfind(" ", 1, limit + 1)
-        at = at if at > 0 else limit
-        pieces.append(sentence[:at].strip())
-        sentence = sentence[at:].strip()
-    if sentence:
-        pieces.append(sentence)
-    return pieces
-
-
-def split_sentences(paragraphs: Iterable[str]) -> list[str]:
-    """The sentences of the paragraphs in order, cleaned; those without a letter or digit are left out."""
-    found = []
-    for paragraph in paragraphs:
-        for sentence in sentencex.segment("en", clean(paragraph)):
-            for piece in cut(clean(sentence)):
-                if any(letter.isalnum() for letter in piece):
-                    found.append(piece)
-    return found
+    notes: list[tuple[Path, str]] = field(default_factory=list)
 
 
 def _text(value: Any, what: str) -> str:
@@ -94,8 +84,8 @@ def _text(value: Any, what: str) -> str:
     return value
 
 
-def _name(path: Path, paper_id: str) -> str:
-    stem = path.name.removesuffix(".json")
+def _name(file_name: str, paper_id: str) -> str:
+    stem = file_name.removesuffix(".json")
     name = stem if paper_id and stem.startswith(paper_id) else paper_id
     if len(name) > MAX_NAME_CHARS:
         raise BadArticle(f"paper_id is longer than {MAX_NAME_CHARS} characters")
@@ -116,42 +106,79 @@ def read_article(path: Path) -> Article:
         size = path.stat().st_size
         if size > MAX_FILE_BYTES:
             raise BadArticle(f"{size} bytes; the limit is {MAX_FILE_BYTES}")
-        data = json.loads(path.read_text(encoding="utf-8-sig"))
+        data = path.read_bytes()
     except OSError as error:
         raise BadArticle(error.strerror or str(error)) from None
+    return parse_article(data, path.name)
+
+
+def parse_article(data: bytes, name_hint: str = "") -> Article:
+    """The article in a JSON text. `name_hint`: the file's name, if it came in one. Raises BadArticle."""
+    try:
+        parsed = json.loads(data.decode("utf-8-sig"))
     except UnicodeDecodeError:
         raise BadArticle("not UTF-8") from None
     except RecursionError:
         raise BadArticle("nested too deeply") from None
     except ValueError as error:
-        if isinstance(error, BadArticle):
-            raise
         raise BadArticle(f"not JSON: {error}") from None
-    if not isinstance(data, dict):
+    if not isinstance(parsed, dict):
         raise BadArticle("not a JSON object")
-    name = _name(path, _text(data.get("paper_id"), "paper_id"))
-    metadata = data.get("metadata")
+    name = _name(name_hint, _text(parsed.get("paper_id"), "paper_id"))
+    metadata = parsed.get("metadata")
     if not isinstance(metadata, dict):
         raise BadArticle("metadata is missing or not an object")
-    body = data.get("body_text")
+    fields = _fields(metadata, name_hint)
+    raw = _paragraphs(parsed.get("body_text"))
+    paragraphs = [cleaned for paragraph in raw if (cleaned := clean(paragraph))]
+    if not any(letter.isalnum() for paragraph in paragraphs for letter in paragraph):
+        raise BadArticle("body_text has no sentence")
+    return Article(name, fields, paragraphs, tuple(_notes(raw)))
+
+
+def _paragraphs(body: Any) -> list[str]:
     if not isinstance(body, list) or not all(isinstance(part, dict) for part in body):
         raise BadArticle("body_text is missing or not a list of objects")
     paragraphs = [_text(part.get("text"), "body_text[].text") for part in body]
-    fields = {"title": clean(_text(metadata.get("title", ""), "metadata.title")), "source": clean(path.name)}
+    for number, paragraph in enumerate(paragraphs):
+        if len(paragraph) > MAX_PARAGRAPH_CHARS:
+            raise BadArticle(
+                f"body_text[{number}].text has {len(paragraph)} characters; the limit of one paragraph is "
+                f"{MAX_PARAGRAPH_CHARS}: split it"
+            )
+    return paragraphs
+
+
+def _fields(metadata: dict[str, Any], source: str) -> dict[str, str]:
+    fields = {"title": clean(_text(metadata.get("title", ""), "metadata.title")), "source": clean(source)}
     for part_of_date in ("year", "month", "day"):
         value = metadata.get(part_of_date)
-        if value is not None:
-            if isinstance(value, bool) or not isinstance(value, int | str) or len(str(value)) > 16:
-                raise BadArticle(f"metadata.{part_of_date} is not a number")
-            fields[part_of_date] = clean(str(value))
-    sentences = split_sentences(paragraphs)
-    if not sentences:
-        raise BadArticle("body_text has no sentence")
-    return Article(name, fields, sentences)
+        if value is None:
+            continue
+        digits = str(value).strip()
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | str)
+            or not digits.isdecimal()
+            or len(digits) > 4
+        ):
+            raise BadArticle(f"metadata.{part_of_date} is not a number of at most 4 digits")
+        fields[part_of_date] = str(int(digits))
+    return fields
+
+
+def _notes(paragraphs: Sequence[str]) -> Iterator[str]:
+    plain = [paragraph.replace("\n", " ").replace("\r", " ").replace("\t", " ") for paragraph in paragraphs]
+    controls = sum(len(run) for paragraph in plain for run in CONTROL.findall(paragraph))
+    if controls:
+        yield f"{controls} control characters made blanks"
+    surrogates = sum("\ud800" <= letter <= "\udfff" for paragraph in paragraphs for letter in paragraph)
+    if surrogates:
+        yield f"{surrogates} characters that are not valid Unicode replaced"
 
 
 class ShardTags:
-    """The hashtag of the shard that owns an article, from the cluster's slot table (read once)."""
+    """The tag of the shard that holds an article, from the cluster's slot table (read once)."""
 
     def __init__(self, client: RedisCluster) -> None:
         self._lowest: dict[str, int] = {}
@@ -162,51 +189,70 @@ class ShardTags:
             self._owner[slot] = node
 
     def tag_of(self, article: str) -> str:
-        """The tag (without braces) for an article's sentences."""
-        return keys.tag_for_slot(self._lowest[self._owner[keys.slot_of(article)]])
+        """The tag (without braces) of an article's sentences: that of the owner of ``paragraphs:<article>``."""
+        return keys.tag_for_slot(self._lowest[self._owner[keys.slot_of(keys.paragraphs_key(article))]])
 
 
-def _decoded(flat: dict[Any, Any]) -> dict[str, str]:
-    def text(value: Any) -> str:
-        return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+def _write(client: RedisCluster, articles: Sequence[Article]) -> list[Article]:
+    """Writes articles, what changed only; returns those whose keys changed. The hash comes before the text,
+    because the text starts the work that reads the hash."""
+    reads = client.pipeline()
+    for article in articles:
+        reads.hgetall(keys.article_key(article.name))
+        reads.get(keys.paragraphs_key(article.name))
+    there = reads.execute()
+    heads, texts = client.pipeline(), client.pipeline()
+    changed = []
+    for article, known, text in zip(articles, there[::2], there[1::2], strict=True):
+        wanted = {name.encode(): value.encode() for name, value in article.fields.items()}
+        fields = {_bytes(name): _bytes(value) for name, value in known.items()}
+        new_head, new_text = (
+            fields != wanted,
+            (None if text is None else _bytes(text)) != article.text.encode(),
+        )
+        if new_head:
+            heads.hset(keys.article_key(article.name), mapping=article.fields)
+            absent = [name for name in ARTICLE_FIELDS if name not in article.fields]
+            if absent:
+                heads.hdel(keys.article_key(article.name), *absent)
+        if new_text:
+            texts.set(keys.paragraphs_key(article.name), article.text)
+        if new_head or new_text:
+            changed.append(article)
+    heads.execute()
+    texts.execute()
+    return changed
 
-    return {text(name): text(value) for name, value in flat.items()}
 
-
-def _update(client: RedisCluster, key: str, wanted: dict[str, str]) -> tuple[int, int]:
-    """Makes the hash at key just `wanted`; returns (fields written, fields removed)."""
-    there = _decoded(client.hgetall(key))
-    changed = [(name, value) for name, value in wanted.items() if there.get(name) != value]
-    surplus = [name for name in there if name not in wanted]
-    for i in range(0, len(changed), WRITE_BATCH):
-        client.hset(key, mapping=dict(changed[i : i + WRITE_BATCH]))
-    for i in range(0, len(surplus), WRITE_BATCH):
-        client.hdel(key, *surplus[i : i + WRITE_BATCH])
-    return len(changed), len(surplus)
-
-
-def store_article(client: RedisCluster, tags: ShardTags, article: Article) -> tuple[int, int]:
-    """Writes what changed of an article; returns (sentences written, sentences removed)."""
-    _update(client, keys.article_key(article.name), article.fields)
-    wanted = {str(idx): sentence for idx, sentence in enumerate(article.sentences)}
-    return _update(client, keys.sentence_key(article.name, tags.tag_of(article.name)), wanted)
+def _bytes(value: Any) -> bytes:
+    return value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogateescape")
 
 
 def load_files(
     client: RedisCluster, paths: Iterable[Path], done: Callable[[Path], None] = lambda path: None
 ) -> LoadReport:
-    """Loads the files; a bad one is reported and skipped. `done` is called after each file."""
-    report, tags = LoadReport(), ShardTags(client)
-    for path in paths:
-        try:
-            article = read_article(path)
-        except BadArticle as error:
-            report.bad.append((path, str(error)))
-        else:
-            written, removed = store_article(client, tags, article)
-            report.articles += 1
-            report.sentences += len(article.sentences)
-            report.written += written
-            report.removed += removed
-        done(path)
+    """Loads the files; a bad one is reported and skipped, and so is one whose article another file brought
+    already. `done` is called after each file."""
+    report = LoadReport()
+    first_file: dict[str, Path] = {}
+    remaining = iter(paths)
+    while batch := list(islice(remaining, ARTICLES_AT_ONCE)):
+        articles = []
+        for path in batch:
+            try:
+                article = read_article(path)
+                if article.name in first_file:
+                    raise BadArticle(f"article {article.name} was in {first_file[article.name]} already")
+            except BadArticle as error:
+                report.bad.append((path, str(error)))
+            else:
+                first_file[article.name] = path
+                articles.append(article)
+                report.notes += [(path, note) for note in article.notes]
+        if articles:
+            report.written += len(_write(client, articles))
+            report.names += [article.name for article in articles]
+            report.bytes += sum(len(article.text.encode()) for article in articles)
+        for path in batch:
+            done(path)
     return report

@@ -17,6 +17,7 @@ def render_nginx(settings: Settings) -> Path:
         "API_PORT": settings.api_port,
         "TLS_CERT": settings.var / "tls" / "cert.pem",
         "TLS_KEY": settings.var / "tls" / "key.pem",
+        "PAGE": PROJECT / "nginx" / "page",
         "VAR": folder,
     }.items():
         text = text.replace(f"${{{name}}}", str(value))

@@ -4,7 +4,6 @@ The one place for it: the worker's functions, the evaluation and the tests all r
 what belongs to one model: its tokenizer and the calibration of its score. Both travel in the model's file
 (`About`), so that a shard's model is never used with another's tokenizer.
 
-XX
 The layout is BERT's: ``[CLS] question [SEP] text [SEP]``. A text is tokenized once, without ``[CLS]`` and
 with ``[SEP]`` at its end, and kept so in its tensor. Needs the `tokenizers` library and numpy only.
 """
@@ -13,7 +12,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -152,6 +151,12 @@ class Reader:
         offsets = offsets.reshape(-1, 2)
         ids.flags.writeable = offsets.flags.writeable = False
         return Sentence(sentence, ids, offsets)
+
+    def token_ids(self, sentences: Sequence[str]) -> list[Ids]:
+        """What `sentence` gives as ids, [n+1] each, of many texts at once and without their offsets: three times as
+        fast."""
+        encoded = self._tokenizer.encode_batch_fast(list(sentences), add_special_tokens=False)
+        return [np.array([*encoding.ids, *self._sep], np.int64) for encoding in encoded]
 
     def question_ids(self, question: str) -> Ids:
         """Token ids, at most MAX_QUESTION_TOKENS; TextError if it has none or is far too long."""

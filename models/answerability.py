@@ -28,11 +28,11 @@ class Pool:
             places = self._places.setdefault(id(paragraph), [])
             for start, end in squad.sentence_spans(paragraph.context):
                 sentence = paragraph.context[start:end]
-                if any(letter.isalnum() for letter in sentence):  # as keymiss.loading
+                if any(letter.isalnum() for letter in sentence):  # as keymiss.prose
                     places.append((start, end, len(self.texts)))
                     self.texts.append(sentence)
         self._words = [f" {squad.normalized(sentence)} " for sentence in self.texts]
-        self._index = ShardIndex()
+        self._index = ShardIndex(neighbours=0)
         self._index.put(b"sentence:pool:{0}", {b"%d" % i: s.encode() for i, s in enumerate(self.texts)})
         self._index.commit()
         self._paragraphs = paragraphs  # their ids are theirs as long as they are kept

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 
-from keymiss.loading import split_sentences
+from keymiss.prose import split_sentences
 from models.asking import EvaluateError, Given, Item, Part, Way, ms_since, percent
 from models.by_cluster import Visit, names_of
 from models.load import masters

@@ -153,6 +153,8 @@ def tokenizer_file(out: Path, form: str) -> Path:
 class Source:
     """A model to export: its folder, and the eager model, loaded once when it is first needed."""
 
+    forms = FORMS  # that it can be exported to
+
     def __init__(self, model: str) -> None:
         self.model = model
         self.folder, self.chosen = find_source(model)
@@ -202,6 +204,10 @@ class Source:
             self._logits[batch, seq] = eager.start_logits.numpy(), eager.end_logits.numpy()
         return self._logits[batch, seq]
 
+    def checked(self, form: str, path: Path) -> float:
+        """The greatest difference of an export's outputs to the eager model's; ExportError if too much."""
+        return _checked(self, form, path)
+
 
 def tokens_of(tokenizer: Tokenizer) -> int:
     """How many tokens a model needs to know for it: its highest token id and one."""
@@ -244,16 +250,16 @@ def export_source(source: Source, out: Path | None = None, form: str = DEFAULT_F
         return known, False
     out.parent.mkdir(parents=True, exist_ok=True)
     about_file(out).unlink(missing_ok=True)
-    about = source.about(FORMS[form].precision)
+    about = source.about(source.forms[form].precision)
     with _whole(tokenizer_file(out, form)) as part:
         part.write_text(about.tokenizer, encoding="utf-8")
     with _whole(out) as part:
-        FORMS[form].write(source.eager, about.to_json(), part)
-        difference = _checked(source, form, part)
+        source.forms[form].write(source.eager, about.to_json(), part)
+        difference = source.checked(form, part)
     made = Exported(
         model=source.model,
         form=form,
-        backend=FORMS[form].backend,
+        backend=source.forms[form].backend,
         path=str(out),
         tokenizer=str(tokenizer_file(out, form)),
         source_digest=digest,

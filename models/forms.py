@@ -142,8 +142,8 @@ def _torchscript_int8(model: Any, about: str, path: Path) -> None:
     _torchscript(small, about, path)
 
 
-def _onnx_graph(model: Any) -> Any:
-    """The model as ONNX's protobuf message."""
+def onnx_graph(model: Any, module: Any, input_names: list[str], output_names: list[str]) -> Any:
+    """`module`, which runs `model`, as ONNX's protobuf message. Its inputs are the first of dummy_inputs."""
     import torch
 
     n_bytes = sum(weights.numel() * weights.element_size() for weights in model.parameters())
@@ -151,17 +151,19 @@ def _onnx_graph(model: Any) -> Any:
         raise ExportError(
             f"{n_bytes / 1e9:.1f} GB of weights are too many for one ONNX file: use torchscript"
         )
-    inputs = dummy_inputs(2, 17, model.config.vocab_size)
+    inputs = dummy_inputs(2, 17, model.config.vocab_size)[: len(input_names)]
     any_size = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
     named = {0: "batch", 1: "seq"}
     try:
         with quiet(), torch.no_grad():
-            program = torch.export.export(_reader(model), inputs, dynamic_shapes=[any_size] * 3, strict=False)
+            program = torch.export.export(
+                module, inputs, dynamic_shapes=[any_size] * len(inputs), strict=False
+            )
             made = torch.onnx.export(
                 program,
-                input_names=INPUT_NAMES,
-                output_names=OUTPUT_NAMES,
-                dynamic_shapes=[named] * 3,
+                input_names=input_names,
+                output_names=output_names,
+                dynamic_shapes=[named] * len(inputs),
                 external_data=False,
                 verbose=False,
             )
@@ -175,36 +177,41 @@ def _onnx_graph(model: Any) -> Any:
     return made.model_proto
 
 
-def _save_onnx(graph: Any, about: str, path: Path) -> None:
+def save_onnx(graph: Any, about: str, path: Path) -> None:
+    """Writes the graph, with what it says of itself."""
     import onnx
 
     onnx.helper.set_model_props(graph, {ABOUT_ENTRY: about})
     path.write_bytes(graph.SerializeToString())
 
 
-def _onnx(model: Any, about: str, path: Path) -> None:
-    _save_onnx(_onnx_graph(model), about, path)
-
-
-def _onnx_int8(model: Any, about: str, path: Path) -> None:
+def save_onnx_int8(graph: Any, about: str, path: Path) -> None:
     """Weights per channel; so are the embeddings, which are half of a small model."""
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     with quiet():
-        quantize_dynamic(_onnx_graph(model), path, per_channel=True, weight_type=QuantType.QInt8)
-    _save_onnx(onnx.load(str(path)), about, path)
+        quantize_dynamic(graph, path, per_channel=True, weight_type=QuantType.QInt8)
+    save_onnx(onnx.load(str(path)), about, path)
 
 
-_ONNX_PACKAGES = ("torch", "transformers", "onnx", "onnxscript")
+def _onnx(model: Any, about: str, path: Path) -> None:
+    save_onnx(onnx_graph(model, _reader(model), INPUT_NAMES, OUTPUT_NAMES), about, path)
+
+
+def _onnx_int8(model: Any, about: str, path: Path) -> None:
+    save_onnx_int8(onnx_graph(model, _reader(model), INPUT_NAMES, OUTPUT_NAMES), about, path)
+
+
+ONNX_PACKAGES = ("torch", "transformers", "onnx", "onnxscript")
 _TORCH, _ONNX = TorchBackend.name, OnnxBackend.name
 FORMS = {
-    "torchscript": Form(".pt", _TORCH, "float32", _ONNX_PACKAGES[:2], _torchscript),
+    "torchscript": Form(".pt", _TORCH, "float32", ONNX_PACKAGES[:2], _torchscript),
     "torchscript-bfloat16": Form(
-        ".bfloat16.pt", _TORCH, "bfloat16", _ONNX_PACKAGES[:2], _torchscript_bfloat16
+        ".bfloat16.pt", _TORCH, "bfloat16", ONNX_PACKAGES[:2], _torchscript_bfloat16
     ),
-    "torchscript-int8": Form(".int8.pt", _TORCH, "int8", _ONNX_PACKAGES[:2], _torchscript_int8),
-    "onnx": Form(".onnx", _ONNX, "float32", _ONNX_PACKAGES, _onnx),
-    "onnx-int8": Form(".int8.onnx", _ONNX, "int8", (*_ONNX_PACKAGES, "onnxruntime"), _onnx_int8),
+    "torchscript-int8": Form(".int8.pt", _TORCH, "int8", ONNX_PACKAGES[:2], _torchscript_int8),
+    "onnx": Form(".onnx", _ONNX, "float32", ONNX_PACKAGES, _onnx),
+    "onnx-int8": Form(".int8.onnx", _ONNX, "int8", (*ONNX_PACKAGES, "onnxruntime"), _onnx_int8),
 }
 DEFAULT_FORM = "torchscript"

@@ -15,7 +15,7 @@ import argparse
 import hashlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,8 +64,11 @@ class Stored:
     new: bool
 
 
-def check_file(path: Path) -> Checked:
-    """Load a model's file as the worker will, and run it; LoadError if anything does not fit."""
+def check_file(path: Path, check: Callable[[Path, Model], None] | None = None) -> Checked:
+    """Load a model's file as the worker will, and run it; LoadError if anything does not fit.
+
+    `check` raises LoadError, ModelError, TensorError or TextError; without it the model must be a reader.
+    """
     name = BACKENDS.get(path.suffix)
     if name is None:
         raise LoadError(f"{path} is neither TorchScript (.pt) nor ONNX (.onnx) by its name")
@@ -77,7 +80,7 @@ def check_file(path: Path) -> Checked:
     try:
         blob = path.read_bytes()
         with quiet():
-            _check(path, backend.load(blob))
+            (check or _check)(path, backend.load(blob))
     except OSError as error:
         raise LoadError(f"{path} cannot be read: {error.strerror or error}") from error
     except (ModelError, TensorError, text.TextError) as error:
@@ -168,12 +171,14 @@ def model_info(client: RedisCluster, key: str) -> dict[str, Any] | None:
     return dict(zip(flat[::2], flat[1::2], strict=True)) if flat else None
 
 
-def store(client: RedisCluster, model: Checked) -> Iterator[Stored]:
-    """Store the model on every master; yields as each is done."""
+def store(
+    client: RedisCluster, model: Checked, key_of: Callable[[str], str] = keys.model_key
+) -> Iterator[Stored]:
+    """Store the model on every master, at key_of(tag); yields as each is done."""
     check_masters(client)
     tag = model.sha256[:12]
     for node, hash_tag in masters(client):
-        key = keys.model_key(hash_tag)
+        key = key_of(hash_tag)
         info = model_info(client, key)
         wanted = {"sha256": model.sha256, "tag": tag, "backend": model.backend}
         new = info is None or any(info[name] != value for name, value in wanted.items())

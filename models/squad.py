@@ -146,7 +146,7 @@ def split(articles: list[list[Paragraph]]) -> Split:
 def sentence_spans(context: str) -> list[tuple[int, int]]:
     """[start, end) characters of the sentences of a paragraph, in order, without blanks around them.
 
-    The same splitter as for the corpus (keymiss.loading), so that what is trained on looks like what is read.
+    The same splitter as for the corpus (keymiss.prose), so that what is trained on looks like what is read.
     """
     spans, at = [], 0
     for piece in sentencex.segment("en", context):

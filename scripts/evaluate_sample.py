@@ -56,7 +56,7 @@ def main() -> None:
         )
     table.add_row(
         "right sentence among the answers",
-        str(sum(any(right_sentence(q, r) for r in rs) for q, rs in asked)),
+        str(sum(any(right_sentence(q, source) for r in rs for source in r["sources"]) for q, rs in asked)),
         "",
     )
     Console().print(table)

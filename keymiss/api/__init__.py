@@ -2,12 +2,15 @@
 
 Layers, each of which knows only the ones below it:
 
-* ``app``       routes, request and reply shapes, OpenAPI
+* ``app``       the application, its start and its end
+* ``routes_*``  routes, the shapes of requests and replies, OpenAPI; ``body``, ``leaving``, ``admin`` and
+  ``openapi`` help them
 * ``problems``  every error a client can see, as one table (RFC 9457)
 * ``ask``       one question from candidates to the merged reply
 * ``ready``     the readiness check
 * ``fanout``    GETs on many shards at once, with one time limit
-* ``merge``     what came back, ranked and counted (no input or output)
+* ``merge``     what came back, ranked, grouped and counted (no input or output)
+* ``article_store``, ``articles``  articles written, read and deleted; their titles and years
 * ``shards``    who owns which slots, and a bounded connection pool for each
 * ``settings``  ``KEYMISS_API_*``
 """

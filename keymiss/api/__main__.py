@@ -16,6 +16,7 @@ import uvicorn
 
 from keymiss.api.app import create_app
 from keymiss.api.settings import ApiSettings, BadSetting, parse_nodes
+from keymiss.graph.graph_url import BadGraphUrl, graph_url
 
 KEEP_ALIVE_S = 75  # over nginx's 60, so that nginx is the one that closes an idle connection
 STOP_WITHIN_S = 10
@@ -33,9 +34,10 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=given.log_level.upper(), format=line)
     try:
         settings = ApiSettings.from_env()
+        graph_url()  # so that a bad one is said before anything starts
         if given.nodes:
             settings = replace(settings, nodes=parse_nodes(given.nodes))
-    except BadSetting as error:
+    except (BadSetting, BadGraphUrl) as error:
         print(f"keymiss.api: {error}", file=sys.stderr)
         return 2
     signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it again after a clean stop

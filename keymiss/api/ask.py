@@ -3,98 +3,157 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Protocol
 
 from redis.exceptions import RedisError
 
+from keymiss.api.articles import ArticleFacts, Articles
 from keymiss.api.fanout import Outcome, Status, ask_all
-from keymiss.api.merge import Answer, Coverage, coverage, final_status, merge
+from keymiss.api.merge import Answer, Coverage, Group, coverage, final_status, merge, shown
 from keymiss.api.problems import AllLate, NoShardAnswered, TooManyQuestions
+from keymiss.api.question_vector import QuestionVectors
 from keymiss.api.settings import ApiSettings
 from keymiss.api.shards import ShardMap
-from keymiss.keys import article_key
-from keymiss.retrieval import Retrieval
+from keymiss.retrieval import Candidate, Retrieval
+from keymiss.stored_vector import Vector
 
-MAX_TITLES = 10_000  # of a few hundred bytes: some megabytes
+log = logging.getLogger(__name__)
+
+Facts = Mapping[str, ArticleFacts]
+About = tuple[list[dict[str, Any]], list[dict[str, Any]]]
 
 
-class Titles:
-    """Titles of articles, read from ``article:<article>`` and remembered for a while."""
+class Knowledge(Protocol):
+    """What is known of a question beside the answers in sentences."""
 
-    def __init__(self, shards: ShardMap, keep_s: float) -> None:
-        self._shards = shards
-        self._keep_s = keep_s
-        self._known: dict[str, tuple[float, str | None]] = {}
+    async def about(self, question: str) -> About:
+        """The concepts that the question names, and the links between them, best first.
 
-    async def get(self, articles: Iterable[str], time_limit_s: float) -> dict[str, str | None]:
-        """Article -> title; None where there is none, or where it did not come in time."""
-        names = list(dict.fromkeys(articles))
-        titles = await asyncio.gather(*(self._one(name, time_limit_s) for name in names))
-        return dict(zip(names, titles, strict=True))
+        RedisError, OSError and TimeoutError count as nothing known.
+        """
 
-    async def _one(self, article: str, time_limit_s: float) -> str | None:
-        now = time.monotonic()
-        read_at, title = self._known.get(article, (float("-inf"), None))
-        if now - read_at < self._keep_s:
-            return title
-        key = article_key(article)
-        try:
-            async with asyncio.timeout(time_limit_s):
-                raw = await self._shards.execute(key, "HGET", key, "title")
-        except (RedisError, OSError, TimeoutError):
-            return title  # an old one is better than none
-        if len(self._known) >= MAX_TITLES:
-            self._known.clear()
-        title = raw.decode(errors="replace") if raw is not None else None
-        self._known[article] = (now, title)
-        return title
+    async def linked(self, question: str) -> dict[str, float]:
+        """Sentence key -> score of the sentences behind those links. Errors as above."""
 
 
 class Asker:
     """Answers questions over all shards."""
 
-    def __init__(self, settings: ApiSettings, shards: ShardMap, retrieval: Retrieval) -> None:
+    def __init__(
+        self,
+        settings: ApiSettings,
+        shards: ShardMap,
+        retrieval: Retrieval,
+        articles: Articles,
+        knowledge: Knowledge | None = None,
+    ) -> None:
         self._settings = settings
         self._shards = shards
         self._retrieval = retrieval
-        self._titles = Titles(shards, settings.title_cache_s)
+        self._knowledge = knowledge
+        self._articles = articles
+        self._vectors = QuestionVectors(shards, settings.vector_time_limit_s)
         self._in_flight = 0
 
-    async def ask(self, question: str) -> dict[str, Any]:
-        """The reply of /qasearch. Raises TooManyQuestions, NoShardAnswered, AllLate."""
+    async def ask(self, question: str, limit: int | None = None, offset: int = 0) -> dict[str, Any]:
+        """The reply of /qasearch, ``limit`` results (default: the setting) from ``offset`` on.
+
+        Raises TooManyQuestions, NoShardAnswered, AllLate.
+        """
         if self._in_flight >= self._settings.max_questions:
             raise TooManyQuestions(f"{self._in_flight} questions are being answered; ask again in a second")
         self._in_flight += 1
         try:
-            return await self._ask(question)
+            return await self._ask(question, limit or self._settings.results, offset)
         finally:
             self._in_flight -= 1
 
-    async def _ask(self, question: str) -> dict[str, Any]:
-        start = time.perf_counter()
+    async def _ask(self, question: str, limit: int, offset: int) -> dict[str, Any]:
+        watch = Stopwatch()
         limit_s = self._settings.time_limit_s
-        found = await self._retrieval.candidates(question, self._settings.candidates_per_shard)
-        unindexed = [shard.tag for shard in self._shards.shards if shard.tag not in found]
-        if not found:
-            raise NoShardAnswered("no shard can be reached, or none has been indexed yet")
-        outcomes, titles = await asyncio.gather(
-            ask_all(self._shards, found, question, limit_s),
-            self._titles.get((c.article for each in found.values() for c in each), limit_s),
+        vector, linked = await asyncio.gather(self._vector_of(question), self._linked(question))
+        candidates = await self._retrieval.candidates(
+            question, self._settings.candidates_per_shard, vector, linked, limit=self._settings.candidates
         )
+        unindexed = [shard.tag for shard in self._shards.shards if shard.tag not in candidates]
+        if not candidates:
+            raise NoShardAnswered("no shard can be reached, or none has been indexed yet")
+        watch.stage("retrieve")
+        outcomes, facts, (concepts, links) = await asyncio.gather(
+            ask_all(self._shards, candidates, question, limit_s),
+            self._facts_of(candidates, limit_s),
+            self._about(question, limit_s),
+        )
+        watch.stage("ask")
         covered = coverage(outcomes, unindexed)
         refuse_if_none_answered(outcomes, covered)
-        answers = merge(outcomes, self._settings.results)
-        return {
-            "links": [],
-            "results": [_result(answer, titles.get(answer.candidate.article)) for answer in answers],
-            "score": round(answers[0].score, 6) if answers else None,
+        groups = merge(outcomes)
+        sure = shown(groups, self._settings.min_score)
+        page = sure[offset : offset + limit]
+        reply = {
+            "found": bool(sure),
+            "message": None if sure else nothing_found(groups, covered, self._settings.min_score),
+            "concepts": concepts,
+            "links": links,
+            "results": [_result(group, facts) for group in page],
+            "total": len(sure),
+            "limit": limit,
+            "offset": offset,
+            "score": round(sure[0].best.score, 6) if sure else None,
             "coverage": asdict(covered),
-            "took_ms": round((time.perf_counter() - start) * 1000, 2),
         }
+        watch.stage("merge")
+        return reply | {"took_ms": watch.took_ms, "stages_ms": watch.stages_ms}
+
+    async def _facts_of(self, candidates: Mapping[str, Sequence[Candidate]], limit_s: float) -> Facts:
+        return await self._articles.get((c.article for each in candidates.values() for c in each), limit_s)
+
+    async def _vector_of(self, question: str) -> Vector | None:
+        return await self._vectors.get(question) if self._settings.vector_weight > 0 else None
+
+    async def _linked(self, question: str) -> dict[str, float]:
+        if self._knowledge is None or self._settings.graph_weight == 0:
+            return {}
+        try:
+            async with asyncio.timeout(self._settings.graph_time_limit_s):
+                return await self._knowledge.linked(question)
+        except (RedisError, OSError, TimeoutError) as error:
+            log.warning("sentences behind the links of a question: %r", error)
+            return {}
+
+    async def _about(self, question: str, limit_s: float) -> About:
+        if self._knowledge is None:
+            return [], []
+        try:
+            async with asyncio.timeout(limit_s):
+                return await self._knowledge.about(question)
+        except (RedisError, OSError, TimeoutError) as error:
+            log.warning("concepts and links of a question: %r", error)
+            return [], []
+
+
+class Stopwatch:
+    """Milliseconds since it was made, and of each stage."""
+
+    def __init__(self) -> None:
+        self._start_s = self._stage_start_s = time.perf_counter()
+        self.stages_ms: dict[str, float] = {}
+
+    def stage(self, name: str) -> None:
+        """The stage of that name ends here; the next begins."""
+        now_s = time.perf_counter()
+        self.stages_ms[name] = round((now_s - self._stage_start_s) * 1000, 2)
+        self._stage_start_s = now_s
+
+    @property
+    def took_ms(self) -> float:
+        """From the start until now."""
+        return round((time.perf_counter() - self._start_s) * 1000, 2)
 
 
 def refuse_if_none_answered(outcomes: list[Outcome], covered: Coverage) -> None:
@@ -111,15 +170,57 @@ def refuse_if_none_answered(outcomes: list[Outcome], covered: Coverage) -> None:
             raise problem(detail, coverage=asdict(covered))
 
 
-def _result(answer: Answer, title: str | None) -> dict[str, Any]:
+def nothing_found(groups: Sequence[Group], covered: Coverage, min_score: float) -> str:
+    """In words, for a person: what was read without finding an answer, and what was not read."""
+    read = covered.sentences["answered"]
+    if covered.sentences["asked"]:
+        said = f"Nothing was found: {_many(read, 'sentence')} {'was' if read == 1 else 'were'} read "
+        said += f"on {_many(len(covered.shards['answered']), 'shard')}, "
+        if groups:
+            said += f"and the best answer's probability, {max(g.reader_score for g in groups):.2g}, "
+            said += f"is below {min_score:g}."
+        else:
+            said += "and none holds an answer."
+    else:
+        said = "Nothing was found: no sentence has to do with the question's words."
+    for status, what in (("late", "did not answer in time"), ("failed", "failed")):
+        if count := covered.sentences[status]:
+            said += f" {_many(count, 'sentence')} {what} (shards {', '.join(covered.shards[status])})."
+    if covered.shards["unindexed"]:
+        said += f" Not searched yet: shards {', '.join(covered.shards['unindexed'])}."
+    return said
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def _result(group: Group, facts: Facts) -> dict[str, Any]:
+    candidate = group.best.candidate
+    return _source(group.best, facts) | {
+        "bm25": round(candidate.bm25, 4),
+        "cosine": None if candidate.cosine is None else round(candidate.cosine, 4),
+        "found_by": list(candidate.found_by),
+        "sources": [_source(member, facts) for member in group.members],
+    }
+
+
+def _source(answer: Answer, facts: Facts) -> dict[str, Any]:
+    candidate = answer.candidate
+    about = facts[candidate.article]
+    start, end = answer.span or (None, None)
     return {
         "answer": answer.answer,
-        "sentence": answer.candidate.sentence,
-        "sentencekey": answer.candidate.sentencekey,
-        "title": title,
+        "sentence": candidate.sentence,
+        "sentencekey": candidate.sentencekey,
+        "article": candidate.article,
+        "title": about.title,
+        "year": about.year,
+        "start": start,
+        "end": end,
         "score": round(answer.score, 6),
         "reader_score": answer.reader_score,
         "shard": answer.shard,
-        "bm25": round(answer.candidate.bm25, 4),
+        "cached": answer.cached,
         "took_ms": answer.took_ms,
     }

@@ -34,13 +34,14 @@ class Status(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One sentence's GET. ``raw`` is the value for ANSWERED, else None."""
+    """One sentence's GET. ``raw`` is the value for ANSWERED, else None; ``cached``: it was there already."""
 
     shard: str
     candidate: Candidate
     status: Status
     raw: bytes | None
     took_ms: float
+    cached: bool = False
 
 
 async def ask_all(
@@ -56,15 +57,17 @@ async def _ask(shards: ShardMap, tag: str, candidate: Candidate, question: str, 
     key = span_key(candidate.article, candidate.tag, candidate.idx, question)
     start = time.perf_counter()
     raw: bytes | None = None
+    cached = False
     try:
         async with asyncio.timeout_at(deadline):
-            raw = await shards.execute(key, "GET", key)
+            there, raw = await shards.execute_together(key, ("EXISTS", key), ("GET", key))
+        cached = bool(there) and raw is not None
         # nil: plain Redis's own reply, so no registration asks for this key on that shard
         status = Status.ANSWERED if raw is not None else Status.FAILED
     except (RedisError, OSError, TimeoutError) as error:
         status = status_of(error)
         log.info("shard {%s} %s: %s: %s", tag, candidate.sentencekey, status, error or type(error).__name__)
-    return Outcome(tag, candidate, status, raw, round((time.perf_counter() - start) * 1000, 2))
+    return Outcome(tag, candidate, status, raw, round((time.perf_counter() - start) * 1000, 2), cached)
 
 
 def status_of(error: BaseException) -> Status:

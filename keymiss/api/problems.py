@@ -7,10 +7,12 @@ exception: what a 500 was about stands in the log only.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any, ClassVar
 
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
@@ -41,6 +43,36 @@ class BadQuestion(Problem):
     """JSON, but not a question we can ask. ``errors`` lists what is wrong, field by field."""
 
 
+class BadParameters(Problem):
+    """A part of the address (path or query) is not what it may be. ``errors`` as BadQuestion's."""
+
+
+class UnusableArticle(Problem):
+    """JSON, but not an article in the CORD-19 format."""
+
+
+class NoSuchArticle(Problem):
+    """No article of that name is stored."""
+
+
+class NoSuchConcept(Problem):
+    """The concept table does not have the concept."""
+
+
+class NoSuchEdge(Problem):
+    """No sentence mentions both concepts."""
+
+
+class NoAdminKey(Problem):
+    """What was asked needs the admin key, and it did not come, or another came."""
+
+    headers: ClassVar[dict[str, str]] = {"WWW-Authenticate": "APIKey"}
+
+
+class NotAllowed(Problem):
+    """What was asked is for administrators, and this service has no admin key."""
+
+
 class TooManyQuestions(Problem):
     """The API's or every shard's queue is full."""
 
@@ -65,11 +97,35 @@ TABLE: dict[type[Problem], tuple[int, str]] = {
     NotJson: (400, "The body is not JSON"),
     BodyTooLarge: (413, "The body is too large"),
     BadQuestion: (422, "The question cannot be asked"),
+    BadParameters: (422, "The address has a part that cannot be used"),
+    UnusableArticle: (422, "The article cannot be used"),
+    NoSuchArticle: (404, "There is no such article"),
+    NoSuchConcept: (404, "There is no such concept"),
+    NoSuchEdge: (404, "There is no such link"),
+    NoAdminKey: (401, "The admin key is missing or wrong"),
+    NotAllowed: (403, "Not allowed"),
     TooManyQuestions: (429, "Too many questions at once"),
     NoShardAnswered: (503, "No shard could answer"),
     NotReady: (503, "Not ready"),
     AllLate: (504, "No shard answered in time"),
 }
+
+
+Faults = Iterable[Mapping[str, Any]]
+
+
+def listed(faults: Faults) -> list[dict[str, str]]:
+    """What pydantic found wrong, as members field and message; the value that came is not repeated."""
+    errors = []
+    for fault in faults:
+        field = ".".join(str(part) for part in fault["loc"] if part not in ("query", "path")) or "body"
+        errors.append({"field": field, "message": str(fault["msg"]).removeprefix("Value error, ")})
+    return errors
+
+
+def in_a_line(errors: Iterable[Mapping[str, str]]) -> str:
+    """The faults of `listed` as one text."""
+    return "; ".join(f"{error['field']}: {error['message']}" for error in errors)
 
 
 def problem_response(
@@ -85,6 +141,13 @@ async def on_problem(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, Problem)
     status, title = TABLE[type(error)]
     return problem_response(status, title, error.detail, error.headers, **error.extra)
+
+
+async def on_bad_parameters(request: Request, error: Exception) -> JSONResponse:
+    """What the framework finds wrong with parameters of the path and the query."""
+    assert isinstance(error, RequestValidationError)
+    errors = listed(error.errors())
+    return await on_problem(request, BadParameters(in_a_line(errors), errors=errors))
 
 
 async def on_http_error(request: Request, error: Exception) -> JSONResponse:
@@ -104,5 +167,6 @@ async def on_unexpected(request: Request, error: Exception) -> JSONResponse:
 def install(app: FastAPI) -> None:
     """Make every error of ``app`` a problem."""
     app.add_exception_handler(Problem, on_problem)
+    app.add_exception_handler(RequestValidationError, on_bad_parameters)
     app.add_exception_handler(HTTPException, on_http_error)
     app.add_exception_handler(Exception, on_unexpected)

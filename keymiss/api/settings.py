@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 
 Node = tuple[str, int]
+
+MAY_BE_ZERO = ("ready_cache_s", "title_cache_s", "min_score", "bm25_weight", "vector_weight", "graph_weight")
+MIN_ADMIN_KEY_CHARACTERS = 16
 
 
 class BadSetting(ValueError):
@@ -23,7 +26,8 @@ class ApiSettings:
 
     nodes: tuple[Node, ...] = (("127.0.0.1", 30001),)
     time_limit_s: float = 5.0  # how long one question may take on the shards
-    candidates_per_shard: int = 5  # sentences asked on each shard
+    candidates: int = 20  # sentences asked for one question at most, the best of all shards
+    candidates_per_shard: int = 20  # of them, on each shard at most
     results: int = 20  # results returned at most
     connections_per_shard: int = 32  # GETs in flight on one master at most
     max_questions: int = 64  # questions in flight at most; the next one gets 429
@@ -32,29 +36,52 @@ class ApiSettings:
     topology_poll_s: float = 2.0
     rescan_s: float = 300.0  # full comparison of index and shard; changes are pushed in between
     title_cache_s: float = 60.0
+    bm25_weight: float = 1.0  # of each signal in the ranking of sentences (keymiss.retrieval); 0: not used
+    vector_weight: float = 1.0
+    graph_weight: float = 0.5
+    rrf_k: float = 5.0  # rank r of a signal counts weight / (rrf_k + r)
+    pool: int = 100  # sentences of each signal that are ranked together
+    graph_time_limit_s: float = 0.5  # the sentences behind a question's links; without them it goes on
+    vector_time_limit_s: float = 0.5  # a question's vector; without it words alone are searched for
+    min_score: float = 0.15  # results whose reader score is below are not shown; 0 shows all
+    admin_key: str = field(default="", repr=False)  # X-Admin-Key must be it; empty: nobody changes articles
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> ApiSettings:
         """Settings from ``env`` (default: the process's). Raises BadSetting."""
         env = os.environ if env is None else env
-        values: dict[str, float | int] = {}
-        for field in fields(cls):
-            name = f"KEYMISS_API_{field.name.upper()}"
-            if field.name == "nodes" or name not in env:
+        values: dict[str, float | int | str] = {}
+        for one in fields(cls):
+            name = f"KEYMISS_API_{one.name.upper()}"
+            if one.type not in ("int", "float") or name not in env:
                 continue
-            kind = int if field.type == "int" else float
+            kind = int if one.type == "int" else float
             try:
                 number = kind(env[name])
             except ValueError:
                 raise BadSetting(f"{name} must be a number, not {env[name]!r}") from None
-            lowest = 0.0 if field.name in ("ready_cache_s", "title_cache_s") else 0.01
-            if not lowest <= number <= 1_000_000:
-                raise BadSetting(f"{name} must be over 0 and at most 1000000, not {env[name]!r}")
-            values[field.name] = number
+            lowest = 0.0 if one.name in MAY_BE_ZERO else 0.01
+            highest = 1 if one.name == "min_score" else 1_000_000
+            if not lowest <= number <= highest:
+                least = "from 0" if one.name in MAY_BE_ZERO else "over 0"
+                raise BadSetting(f"{name} must be {least} and at most {highest}, not {env[name]!r}")
+            values[one.name] = number
+        values["admin_key"] = checked_admin_key(env.get("KEYMISS_API_ADMIN_KEY", ""))
         nodes = env.get("KEYMISS_NODES") or (
             f"{env.get('KEYMISS_HOST') or '127.0.0.1'}:{env.get('KEYMISS_BASE_PORT') or '30001'}"
         )
         return replace(cls(nodes=parse_nodes(nodes)), **values)  # type: ignore[arg-type]
+
+
+def checked_admin_key(key: str) -> str:
+    """The key, if it can be sent in a header and is long enough. Raises BadSetting without the key in it."""
+    if key and not (len(key) >= MIN_ADMIN_KEY_CHARACTERS and key.isascii() and key.isprintable()):
+        raise BadSetting(
+            f"KEYMISS_API_ADMIN_KEY must have {MIN_ADMIN_KEY_CHARACTERS} or more printable ASCII characters"
+        )
+    if key != key.strip():
+        raise BadSetting("KEYMISS_API_ADMIN_KEY must not begin or end with a blank")
+    return key
 
 
 def parse_nodes(text: str) -> tuple[Node, ...]:

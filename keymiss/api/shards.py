@@ -34,6 +34,8 @@ CONNECT_TIMEOUT_S = 1.0
 TOPOLOGY_TIMEOUT_S = 1.0  # one node's answer to CLUSTER SLOTS
 MIN_REFRESH_S = 0.2  # a burst of errors reads the map once
 
+Command = Sequence[str | bytes | int | float]
+
 
 @dataclass(frozen=True, slots=True)
 class Shard:
@@ -122,26 +124,39 @@ class ShardMap:
 
         Raises what redis-py raises; the time limit is the caller's.
         """
+        return (await self.execute_together(key, command))[0]
+
+    async def execute_together(self, key: str, *commands: Command) -> list[Any]:
+        """Runs commands that all use ``key`` only, in one round trip on one connection, as `execute` does.
+
+        They are not a transaction: others' commands may run in between. Where one of them is sent elsewhere
+        (MOVED, ASK) or the connection is lost, all are run again on the other node, so a command must do no
+        harm when it runs twice. Returns the replies; raises the first reply that is an error.
+        """
         try:
-            return await self._run(self.shard_of(key).node, command)
-        except AskError as error:
-            return await self._ask((error.host, error.port), command)
-        except MovedError as error:
+            return await self._run(self.shard_of(key).node, commands)
+        except MovedError as error:  # before AskError, of which redis-py derives it
             self._read_at = float("-inf")
             await self.refresh()
-            return await self._run((error.host, error.port), command)
+            return await self._run((error.host, error.port), commands)
+        except AskError as error:
+            return await self._run((error.host, error.port), commands, asking=True)
         except (RedisConnectionError, OSError):
             await self.refresh()
-            return await self._run(self.shard_of(key).node, command)
+            return await self._run(self.shard_of(key).node, commands)
 
-    async def _run(self, node: Node, command: Sequence[str | bytes | int | float]) -> Any:
-        return await self.client(node).execute_command(*command)
-
-    async def _ask(self, node: Node, command: Sequence[str | bytes | int | float]) -> Any:
+    async def _run(self, node: Node, commands: Sequence[Command], asking: bool = False) -> list[Any]:
         async with self.client(node).pipeline(transaction=False) as pipe:
-            pipe.execute_command("ASKING")
-            pipe.execute_command(*command)
-            return (await pipe.execute())[1]
+            for command in commands:
+                if asking:  # holds for the next command only
+                    pipe.execute_command("ASKING")
+                pipe.execute_command(*command)
+            # Not raised by the pipeline: it would put words of its own before the module's.
+            replies = (await pipe.execute(raise_on_error=False))[1 if asking else 0 :: 2 if asking else 1]
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+        return replies
 
     async def refresh(self) -> None:
         """Reads the map again, unless that was just done. Keeps the old one when no node answers."""

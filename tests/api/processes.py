@@ -121,6 +121,7 @@ class NginxProcess(Running):
             "API_PORT": self.api_port,
             "TLS_CERT": self.certificate,
             "TLS_KEY": key,
+            "PAGE": REPO / "nginx" / "page",
             "VAR": self.folder,
         }
         for name, value in values.items():

@@ -9,10 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from tests.api.processes import QUESTION, ApiProcess, fill, pause, resume, shard_tags
+from tests.api.processes import QUESTION, SENTENCES, ApiProcess, fill, pause, resume, shard_tags
 from tests.servers import RedisClusterServers, free_port, wait_until
 
 LIMIT_S = 1.0
+ONE = len(SENTENCES)  # sentences asked on one shard: those without a word of the question are neighbours
+ALL = 3 * ONE
 
 
 @pytest.fixture(scope="module")
@@ -36,17 +38,20 @@ def test_every_shard_answers(quick_api: ApiProcess) -> None:
     assert reply.status_code == 200
     body = reply.json()
     tags = shard_tags(3)
-    assert set(body) == {"links", "results", "score", "coverage", "took_ms"}
-    assert body["links"] == []
+    assert (body["found"], body["message"]) == (True, None)
+    assert (body["concepts"], body["links"]) == ([], [])
+    assert set(body["stages_ms"]) == {"retrieve", "ask", "merge"}
+    assert sum(body["stages_ms"].values()) == pytest.approx(body["took_ms"], abs=5)
     assert sorted(body["coverage"]["shards"]["answered"]) == sorted(tags)
     sentences = body["coverage"]["sentences"]
-    assert sentences["asked"] == sentences["answered"] == 6
+    assert sentences["asked"] == sentences["answered"] == ALL
     first = body["results"][0]
     assert first["answer"] == f"answer 0 of {tags[0]}"
     assert first["sentence"].startswith("Viral transmission among adults")
     article, tag, idx = first["sentencekey"].split(":")
     assert (tag, idx, first["shard"]) == (f"{{{tags[0]}}}", "0", tags[0])
-    assert first["title"] == f"Title of {article}"
+    assert (first["article"], first["title"], first["year"]) == (article, f"Title of {article}", None)
+    assert first["cached"] is True
     assert first["reader_score"] == 0.9
     assert 0 < body["score"] == first["score"] <= 1
     assert [r["score"] for r in body["results"]] == sorted(
@@ -68,14 +73,14 @@ def test_a_stopped_shard_is_late_and_the_others_answer(
         resume(quorum.masters[1])
     assert reply.status_code == 200
     covered = reply.json()["coverage"]
-    assert covered["sentences"] == {"asked": 6, "answered": 4, "late": 2, "failed": 0}
+    assert covered["sentences"] == {"asked": ALL, "answered": ALL - ONE, "late": ONE, "failed": 0}
     assert covered["shards"]["late"] == [tags[1]]
     assert sorted(covered["shards"]["answered"]) == sorted([tags[0], tags[2]])
     assert {r["shard"] for r in reply.json()["results"]} == {tags[0], tags[2]}
     assert LIMIT_S <= took_s < LIMIT_S + 1.5
     quorum.wait_ok()
     wait_until(
-        lambda: quick_api.ask().json()["coverage"]["sentences"]["answered"] == 6, 15, "all answer again"
+        lambda: quick_api.ask().json()["coverage"]["sentences"]["answered"] == ALL, 15, "all answer again"
     )
 
 
@@ -89,7 +94,7 @@ def test_all_shards_stopped_is_504(quick_api: ApiProcess, quorum: RedisClusterSe
             resume(master)
     assert reply.status_code == 504, reply.text
     assert reply.headers["content-type"] == "application/problem+json"
-    assert reply.json()["coverage"]["sentences"] == {"asked": 6, "answered": 0, "late": 6, "failed": 0}
+    assert reply.json()["coverage"]["sentences"] == {"asked": ALL, "answered": 0, "late": ALL, "failed": 0}
     quorum.wait_ok()
     wait_until(lambda: quick_api.ask().status_code == 200, 15, "answers again")
 
@@ -134,7 +139,7 @@ def test_a_dead_shard_fails_at_once(quorum: RedisClusterServers, quick_api: ApiP
     )
     assert reply.status_code == 200
     assert reply.json()["coverage"]["shards"]["failed"] == [shard_tags(3)[2]]
-    assert reply.json()["coverage"]["sentences"]["answered"] == 4
+    assert reply.json()["coverage"]["sentences"]["answered"] == ALL - ONE
 
 
 def test_without_a_cluster_it_lives_but_is_not_ready() -> None:

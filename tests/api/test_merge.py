@@ -1,13 +1,14 @@
-"""Ranking, duplicates and the count of what was answered."""
+"""Ranking, the same answer from several sentences, the threshold, and the count of what was answered."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 
 import pytest
 
 from keymiss.api.fanout import Outcome, Status
-from keymiss.api.merge import coverage, merge, parse_answer
+from keymiss.api.merge import Answer, bare, coverage, merge, parse_answer, shown
 from keymiss.retrieval import Candidate
 
 
@@ -17,13 +18,17 @@ def outcome(
     article: str = "A",
     idx: str = "0",
     sentence: str | None = None,
-    bm25: float = 1.0,
+    rank: float = 1.0,
     shard: str = "x",
+    **more: object,
 ) -> Outcome:
-    candidate = Candidate(article, shard, idx, sentence or f"{article} {idx}", bm25)
-    return Outcome(
-        shard, candidate, Status.ANSWERED, json.dumps({"answer": answer, "score": score}).encode(), 1.0
-    )
+    candidate = Candidate(article, shard, idx, sentence or f"{article} {idx}", 1.0, score=rank)
+    value = {"answer": answer, "score": score, **more}
+    return Outcome(shard, candidate, Status.ANSWERED, json.dumps(value).encode(), 1.0)
+
+
+def best(outcomes: Iterable[Outcome]) -> list[Answer]:
+    return [group.best for group in merge(outcomes)]
 
 
 def not_answered(status: Status, shard: str) -> Outcome:
@@ -31,51 +36,118 @@ def not_answered(status: Status, shard: str) -> Outcome:
 
 
 def test_the_best_score_comes_first() -> None:
-    merged = merge([outcome("a", 0.1), outcome("b", 0.7, idx="1"), outcome("c", 0.05, idx="2")], 10)
+    merged = best([outcome("a", 0.1), outcome("b", 0.7, idx="1"), outcome("c", 0.05, idx="2")])
     assert [a.answer for a in merged] == ["b", "a", "c"]
 
 
-def test_equal_scores_go_by_bm25_then_by_sentence_key() -> None:
+def test_equal_scores_go_by_retrieval_then_by_sentence_key() -> None:
     several = [
         outcome("z", 1, article="B"),
         outcome("y", 1, article="A"),
-        outcome("x", 1, article="C", bm25=2.0),
+        outcome("x", 1, article="C", rank=2.0),
     ]
-    assert [a.answer for a in merge(several, 10)] == ["x", "y", "z"]
-    assert merge(several, 10) == merge(reversed(several), 10)
-
-
-def test_the_limit_keeps_the_best() -> None:
-    several = [outcome("a", i / 10, idx=str(i)) for i in range(5)]
-    assert [a.reader_score for a in merge(several, 2)] == [0.4, 0.3]
+    assert [a.answer for a in best(several)] == ["x", "y", "z"]
+    assert merge(several) == merge(reversed(several))
 
 
 def test_a_sentence_far_from_the_question_loses_to_a_near_one() -> None:
-    near, far = outcome("right", 0.3, bm25=10.0), outcome("sure of itself", 0.8, idx="1", bm25=3.3)
-    best, second = merge([far, near], 10)
-    assert best.answer == "right"
-    assert best.score == pytest.approx(0.3)
-    assert second.score == pytest.approx(0.8 * 0.33)
+    near, far = outcome("right", 0.3, rank=1.0), outcome("sure of itself", 0.5, idx="1", rank=0.25)
+    first, second = best([far, near])
+    assert first.answer == "right"
+    assert first.score == pytest.approx(0.3)
+    assert second.score == pytest.approx(0.5 * 0.25**0.5)
 
 
-def test_scores_out_of_bounds_are_cut_and_no_bm25_counts_for_nothing() -> None:
-    merged = merge([outcome("a", 7, bm25=0.0), outcome("b", -3.5, idx="1", bm25=0.0)], 10)
+def test_scores_out_of_bounds_are_cut_and_no_rank_counts_for_nothing() -> None:
+    merged = best([outcome("a", 7, rank=0.0), outcome("b", -3.5, idx="1", rank=0.0)])
     assert [(a.answer, a.score) for a in merged] == [("a", 1.0), ("b", 0.0)]
 
 
-def test_the_same_sentence_in_two_articles_answers_once() -> None:
-    twice = [
-        outcome("The Children", 0.5, article="A", sentence="Passed on by  the children."),
-        outcome("the children", 0.6, article="B", sentence="passed on by the children."),
-        outcome("adults", 0.4, article="C", sentence="passed on by the children."),
-        outcome("the children", 0.3, article="D", sentence="Another sentence on the children."),
+def test_the_same_answer_is_one_result_with_all_its_sources() -> None:
+    several = [
+        outcome("The Children", 0.5, article="A"),
+        outcome("children.", 0.6, article="B"),
+        outcome("adults", 0.4, article="C"),
+        outcome("infected children", 0.2, article="D"),
+        outcome("the  children", 0.3, article="E"),
     ]
-    assert [a.candidate.article for a in merge(twice, 10)] == ["B", "C", "D"]
+    groups = merge(several)
+    assert [[m.candidate.article for m in group.members] for group in groups] == [
+        ["B", "A", "E"],
+        ["C"],
+        ["D"],
+    ]
+    assert groups[0].best.score == 0.6
+
+
+def test_a_group_is_as_sure_as_its_surest_member() -> None:
+    near, far = outcome("yes", 0.3, rank=1.0), outcome("yes", 0.5, idx="1", rank=0.25)
+    (group,) = merge([near, far])
+    assert group.best.reader_score == 0.3
+    assert group.reader_score == 0.5
+    assert shown([group], 0.5) == [group]
+    assert shown([group], 0.51) == []
+
+
+def test_below_the_threshold_nothing_is_shown_and_zero_shows_all() -> None:
+    groups = merge([outcome("a", 0.2), outcome("b", 0.1, idx="1"), outcome("c", 0.0, idx="2")])
+    assert [g.best.answer for g in shown(groups, 0.15)] == ["a"]
+    assert shown(groups, 0.0) == groups
+
+
+@pytest.mark.parametrize(
+    ("answer", "compared_by"),
+    [
+        ("The Children", "children"),
+        ("  the\tchildren. ", "children"),
+        ("\u201cA virus\u201d", "virus"),
+        ("(the 'test')", "test"),
+        ("-5 %", "-5 %"),
+        (".5 mm.", ".5 mm"),
+        ("<5", "<5"),
+        ("children and the adults", "children and the adults"),
+        ("2.5 mm", "2.5 mm"),
+        ("The", "the"),
+        ("an", "an"),
+        ("...", "..."),
+        ("STRASSE", "strasse"),
+        ("Stra\u00dfe", "strasse"),
+    ],
+)
+def test_what_answers_are_compared_by(answer: str, compared_by: str) -> None:
+    assert bare(answer) == compared_by
+    assert bare(compared_by) == compared_by
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "span"),
+    [
+        (3, 8, (3, 8)),
+        (12, 17, (12, 17)),
+        (0, 5, (3, 8)),
+        (-15, -10, (3, 8)),
+        ("3", 8, (3, 8)),
+        (None, None, (3, 8)),
+    ],
+)
+def test_the_place_of_the_answer(start: object, end: object, span: tuple[int, int]) -> None:
+    """As the reader says; where that does not fit the sentence, the first place where the answer stands."""
+    given = outcome("virus", 0.5, sentence="\U0001f9a0: virus or virus", start=start, end=end)
+    answer = parse_answer(given)
+    assert answer is not None
+    assert answer.span == span
+    assert given.candidate.sentence[slice(*span)] == "virus"
+
+
+def test_an_answer_that_is_not_in_the_sentence_has_no_place() -> None:
+    answer = parse_answer(outcome("virus", 0.5, sentence="changed meanwhile", start=0, end=5))
+    assert answer is not None
+    assert answer.span is None
 
 
 def test_empty_answers_are_left_out_but_count_as_answered() -> None:
     empty = [outcome("", 0.9), outcome("  ", 0.9, idx="1")]
-    assert merge(empty, 10) == []
+    assert merge(empty) == []
     assert coverage(empty).sentences["answered"] == 2
 
 
@@ -100,7 +172,7 @@ def test_empty_answers_are_left_out_but_count_as_answered() -> None:
 def test_a_value_that_cannot_be_read_counts_as_failed(raw: bytes) -> None:
     bad = Outcome("x", Candidate("A", "x", "0", "s", 1.0), Status.ANSWERED, raw, 1.0)
     assert parse_answer(bad) is None
-    assert merge([bad], 10) == []
+    assert merge([bad]) == []
     assert coverage([bad]).sentences == {"asked": 1, "answered": 0, "late": 0, "failed": 1}
     assert coverage([bad]).shards["failed"] == ["x"]
 

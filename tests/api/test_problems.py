@@ -121,6 +121,12 @@ def test_settings_come_from_the_environment() -> None:
         {"KEYMISS_API_TIME_LIMIT_S": "soon"},
         {"KEYMISS_API_TIME_LIMIT_S": "0"},
         {"KEYMISS_API_RESULTS": "1.5"},
+        {"KEYMISS_API_MIN_SCORE": "1.01"},
+        {"KEYMISS_API_MIN_SCORE": "-0.1"},
+        {"KEYMISS_API_ADMIN_KEY": "short"},
+        {"KEYMISS_API_ADMIN_KEY": "sixteen letters\u00fc"},
+        {"KEYMISS_API_ADMIN_KEY": "sixteen letters\n"},
+        {"KEYMISS_API_ADMIN_KEY": " sixteen letters!"},
         {"KEYMISS_API_TIME_LIMIT_S": "nan"},
         {"KEYMISS_NODES": "host"},
         {"KEYMISS_NODES": "h:99999"},
@@ -128,5 +134,11 @@ def test_settings_come_from_the_environment() -> None:
     ],
 )
 def test_bad_settings_are_named(env: dict[str, str]) -> None:
-    with pytest.raises(BadSetting, match=next(iter(env))):
+    with pytest.raises(BadSetting, match=next(iter(env))) as caught:
         ApiSettings.from_env(env)
+    assert "letters" not in str(caught.value), "a key is not shown"
+
+
+def test_the_least_score_may_be_nothing_and_the_key_too() -> None:
+    settings = ApiSettings.from_env({"KEYMISS_API_MIN_SCORE": "0", "KEYMISS_API_ADMIN_KEY": ""})
+    assert (settings.min_score, settings.admin_key) == (0.0, "")

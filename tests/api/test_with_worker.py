@@ -12,8 +12,10 @@ from redis.cluster import RedisCluster
 
 from keymiss import keys
 from models import load
-from tests.api.processes import QUESTION, ApiProcess, fill, shard_tags
+from tests.api.processes import QUESTION, SENTENCES, ApiProcess, fill, shard_tags
 from tests.servers import REPO, RedisClusterServers, WorkerProcess, wait_until
+
+ALL = 3 * len(SENTENCES)  # asked on three shards: those without a word of the question are neighbours
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +46,8 @@ def client(shards: RedisClusterServers, worker: WorkerProcess) -> Iterator[Redis
 
 @pytest.fixture(scope="module")
 def service(shards: RedisClusterServers, client: RedisCluster) -> Iterator[ApiProcess]:
-    with ApiProcess(shards.addresses, wait_indexed=3, env={"KEYMISS_API_READY_CACHE_S": "0"}) as running:
+    env = {"KEYMISS_API_READY_CACHE_S": "0", "KEYMISS_API_MIN_SCORE": "0"}
+    with ApiProcess(shards.addresses, wait_indexed=3, env=env) as running:
         yield running
 
 
@@ -85,14 +88,14 @@ def test_2_new_sentences_are_answered_from_within_five_seconds(
     start = time.monotonic()
     reply = wait_until(
         lambda: (
-            (r := service.ask()).json().get("coverage", {}).get("sentences", {}).get("answered") == 6 and r
+            (r := service.ask()).json().get("coverage", {}).get("sentences", {}).get("answered") == ALL and r
         ),
         10,
         "answers from every shard",
     )
     assert time.monotonic() - start < 5
     body = reply.json()
-    assert body["coverage"]["sentences"]["answered"] == body["coverage"]["sentences"]["asked"] == 6
+    assert body["coverage"]["sentences"]["answered"] == body["coverage"]["sentences"]["asked"] == ALL
     assert sorted(body["coverage"]["shards"]["answered"]) == sorted(shard_tags(3))
     assert "children" in body["results"][0]["answer"]
     assert body["results"][0]["answer"] in body["results"][0]["sentence"]
@@ -120,6 +123,15 @@ def test_4_many_at_once_cost_one_model_call_a_sentence(service: ApiProcess, clie
     assert sum(model_calls(client)) - before == replies[0].json()["coverage"]["sentences"]["asked"]
 
 
+def test_5_it_says_what_was_cached(service: ApiProcess, client: RedisCluster) -> None:
+    for cached in (False, True):
+        before = sum(model_calls(client))
+        results = service.ask("How soon does the viral load fall").json()["results"]
+        assert results
+        assert {source["cached"] for result in results for source in result["sources"]} == {cached}
+        assert (sum(model_calls(client)) == before) is cached
+
+
 def test_5_a_question_may_hold_anything(service: ApiProcess) -> None:
     for question in (
         "viral_load _ {x} falls",
@@ -137,7 +149,7 @@ def test_6_a_failover_is_followed(
 ) -> None:
     shards.masters[0].kill()
     wait_until(
-        lambda: service.ask().json().get("coverage", {}).get("sentences", {}).get("answered") == 6,
+        lambda: service.ask().json().get("coverage", {}).get("sentences", {}).get("answered") == ALL,
         30,
         "all answer",
     )

@@ -45,6 +45,12 @@ def test_keys_used_together_share_a_slot() -> None:
         keys.model_key(tag),
         keys.answer_key("PMC1.xml", tag, 7, "Who {is} it"),
         keys.span_key("PMC1.xml", tag, 7, "Who {is} it"),
+        keys.concepts_key("PMC1.xml", tag),
+        keys.edges_key(tag),
+        keys.graph_edge_key(tag, "KC0001", "KC0002"),
+        keys.graph_years_key(tag, "KC0001", "KC0002"),
+        keys.graph_links_key(tag, "KC0001"),
+        keys.graph_nodes_key(tag),
     ]
     assert {keys.slot_of(key) for key in together} == {8192}
 

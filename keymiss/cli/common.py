@@ -1,0 +1,57 @@
+"""What all subcommands share: output, settings, a client of the cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, NoReturn
+
+import redis
+import typer
+from redis.cluster import ClusterNode, RedisCluster
+from rich.console import Console
+
+from keymiss.settings import BadSetting, Settings, parse_nodes
+
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
+out = Console(highlight=False, soft_wrap=True)
+
+SCRIPT_TIMEOUT_S = 600.0
+Nodes = Annotated[
+    str, typer.Option(help="host:port,host:port,...; default: KEYMISS_NODES or the local cluster")
+]
+
+
+def fail(text: str, code: int = 1) -> NoReturn:
+    """Ends the program with a sentence on stderr."""
+    errors.print(text, style="red", markup=False)
+    raise typer.Exit(code)
+
+
+def settings() -> Settings:
+    """The settings from the environment; exit 2 on a bad one."""
+    try:
+        return Settings.from_env()
+    except BadSetting as error:
+        fail(str(error), 2)
+
+
+@contextmanager
+def cluster(nodes: str) -> Iterator[RedisCluster]:
+    """A client of the cluster; a lost connection is one sentence and exit 1."""
+    try:
+        pairs = parse_nodes(nodes or settings().nodes)
+    except BadSetting as error:
+        fail(str(error), 2)
+    try:
+        with RedisCluster(
+            startup_nodes=[ClusterNode(*pair) for pair in pairs],
+            protocol=2,
+            socket_timeout=SCRIPT_TIMEOUT_S,
+            socket_connect_timeout=5,
+        ) as client:
+            yield client
+    except (redis.ConnectionError, redis.TimeoutError) as error:
+        fail(f"No answer from the cluster: {error}. Is it started (scripts/start.sh)?")
+    except redis.RedisError as error:
+        fail(f"The cluster refused: {error}")

@@ -1,0 +1,178 @@
+"""The corpus: articles in, the concept table, how far the pipeline is."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from redis.cluster import RedisCluster
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from keymiss import keys
+from keymiss.cli.common import Nodes, cluster, errors, fail, out
+
+PROCESS_TIMEOUT_S = 3600.0
+Timeout = Annotated[float, typer.Option(help="seconds to wait at most")]
+concepts = typer.Typer(help="The concept table.", no_args_is_help=True)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Adds the subcommands of this file."""
+    app.command()(load)
+    app.command()(wait)
+    app.command()(pipeline)
+    app.command("catch-up")(catch_up)
+    concepts.command("load")(load_concepts)
+    app.add_typer(concepts, name="concepts")
+
+
+def load(
+    folders: Annotated[
+        list[Path], typer.Argument(help="folders with *.json articles (and their subfolders), or files")
+    ],
+    nodes: Nodes = "",
+    process: Annotated[bool, typer.Option(help="wait until the functions have processed all")] = True,
+    timeout_s: Timeout = PROCESS_TIMEOUT_S,
+) -> None:
+    """Load articles in the CORD-19 JSON format, and wait until the functions on the shards have processed them. What is
+    wrong with a file, or left out of it, is named; the exit code is 1 when a file was."""
+    from keymiss.loading import load_files
+    from keymiss.progress import outcome_of
+
+    paths = _files(folders)
+    with cluster(nodes) as client, _progress() as bar:
+        start = time.monotonic()
+        task = bar.add_task("loading", total=len(paths))
+        report = load_files(client, paths, lambda path: bar.update(task, advance=1))
+        for path, why in report.bad:
+            errors.print(f"skipped {path}: {why}", style="red", markup=False)
+        for path, note in report.notes:
+            errors.print(f"{path}: {note}", style="yellow", markup=False)
+        out.print(
+            f"{len(report.names)} articles, {report.bytes / 1e6:.2f} MB: {report.written} written, "
+            f"{len(report.names) - report.written} as before, {len(report.bad)} files skipped"
+        )
+        if process:
+            _wait(client, bar, timeout_s)
+            took_s = time.monotonic() - start
+            outcome = outcome_of(client, report.names)
+            for name, why in outcome.skipped:
+                errors.print(f"skipped article {name}: {why}", style="red", markup=False)
+            for name, what in outcome.left_out:
+                errors.print(
+                    f"article {name}: paragraphs left out by language: {what}", style="yellow", markup=False
+                )
+            if outcome.unprocessed:
+                fail(
+                    f"{len(outcome.unprocessed)} articles were not split, {outcome.unprocessed[0]} for one: are the functions "
+                    "registered (keymiss.cli gears upload gears/*.py)?"
+                )
+            out.print(
+                f"{outcome.sentences} sentences processed in {took_s:.2f} s: {outcome.sentences / took_s:.0f} sentences/s"
+            )
+    if report.bad or (process and outcome.skipped):
+        raise typer.Exit(1)
+
+
+def wait(timeout_s: Timeout = PROCESS_TIMEOUT_S, nodes: Nodes = "") -> None:
+    """Wait until the functions have worked off everything that waits."""
+    with cluster(nodes) as client, _progress() as bar:
+        _wait(client, bar, timeout_s)
+
+
+def pipeline(nodes: Nodes = "") -> None:
+    """Say how much of each stage is there, on every shard."""
+    from keymiss.progress import GRAPH_CONCEPTS, counts, shard_tags, waiting_on
+
+    with cluster(nodes) as client:
+        found, waiting, tags = counts(client), waiting_on(client), shard_tags(client)
+    for name, numbers in found.items():
+        numbers["events waiting"] = waiting[name].events
+    table = Table("", *(f"{{{tags[name]}}}" for name in found), "all")
+    for what in next(iter(found.values())):
+        row = [numbers[what] for numbers in found.values()]
+        total = "" if what == GRAPH_CONCEPTS else str(sum(row))  # one concept is on several shards
+        table.add_row(what, *map(str, row), total)
+    out.print(table)
+
+
+def catch_up(nodes: Nodes = "") -> None:
+    """Have the functions look at every key again and do what was missed, as when a worker starts."""
+    from keymiss.catchup import catch_up as on_shard
+
+    queued = 0
+    with cluster(nodes) as client:
+        for node in client.get_primaries():
+            shard = client.get_redis_connection(node)
+            queued += on_shard(lambda *command, shard=shard: _raw(shard, command))
+    out.print(f"{queued} events queued")
+
+
+def load_concepts(
+    file: Annotated[Path, typer.Argument(help="CSV with the columns id, name, synonyms (separated by |)")],
+    nodes: Nodes = "",
+) -> None:
+    """Store a concept table on every shard; the functions then look at every sentence again. A broken row is named and left
+    out; the exit code is 1 then."""
+    from keymiss.concept_table import BadTable, read_table
+    from keymiss.progress import shard_tags
+
+    try:
+        table, report = read_table(file)
+    except BadTable as error:
+        fail(str(error), 2)
+    for fault in report.faults:
+        errors.print(f"{file}: {fault}", style="red", markup=False)
+    with cluster(nodes) as client:
+        for tag in shard_tags(client).values():
+            key = keys.concept_table_key(tag)
+            if client.hget(key, "sha256") != table.digest.encode():
+                client.hset(key, mapping={"sha256": table.digest, "csv": table.csv_text})
+    out.print(
+        f"{len(table)} concepts, {report.synonyms} synonyms; {report.rows_left_out} rows left out, "
+        f"{len(report.faults)} faults; sha256 {table.digest[:12]}"
+    )
+    if report.faults:
+        raise typer.Exit(1)
+
+
+def _raw(shard: object, command: tuple[object, ...]) -> object:
+    """A reply as it came: redis-py makes SCAN's a tuple of an integer and a list, which is as good."""
+    return shard.execute_command(*command)  # type: ignore[attr-defined]
+
+
+def _files(folders: list[Path]) -> list[Path]:
+    paths = []
+    for folder in folders:
+        found = [folder] if folder.is_file() else sorted(folder.rglob("*.json"))
+        if not found:
+            what = f"no *.json file in {folder}" if folder.is_dir() else f"no folder {folder}"
+            fail(f"There is {what}.", 2)
+        paths += found
+    return paths
+
+
+def _progress() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=errors, disable=not sys.stderr.isatty())
+
+
+def _wait(client: RedisCluster, bar: Progress, timeout_s: float) -> None:
+    from keymiss.progress import PipelineStuck, wait_processed
+
+    task = bar.add_task("processing (what waits)", total=None)
+    most = 0
+
+    def tell(left: int) -> None:
+        nonlocal most
+        most = max(most, left)
+        bar.update(task, total=most, completed=most - left)
+
+    try:
+        wait_processed(client, timeout_s, tell)
+    except PipelineStuck as error:
+        fail(str(error))

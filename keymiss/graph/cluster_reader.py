@@ -1,0 +1,167 @@
+"""Reads the concept graph from the cluster: every shard is asked at once, and what they hold is added up.
+
+A shard that fails, or does not answer in time, is missing from then on, so that all numbers of a reply
+are about the same shards. A slot that is being moved at this moment counts as failed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import MovedError, RedisError
+
+from keymiss.api.shards import Shard, ShardMap
+from keymiss.graph.events import carrier_of
+from keymiss.graph.pages import (
+    MAX_NEIGHBOURS,
+    Carrier,
+    GraphAway,
+    Histogram,
+    PagedReader,
+    Pair,
+    Request,
+)
+from keymiss.graph.reading_scripts import CARRIERS_OF_YEARS, NEIGHBOURS_OF_YEARS
+from keymiss.graph.years import Years
+from keymiss.keys import graph_edge_key, graph_links_key, graph_nodes_key, graph_years_key
+
+log = logging.getLogger(__name__)
+
+MAX_CARRIERS_LOOKED_AT = 12_000
+"""Sentences of one edge, best first, that a shard looks at for those of some years: about 11 ms of work."""
+
+Command = tuple[str | bytes | int, ...]
+
+
+class ClusterGraphReader(PagedReader):
+    """See `keymiss.graph.pages.GraphReader`; a part of the graph is a shard, named by its tag."""
+
+    def __init__(self, shards: ShardMap, time_limit_s: float) -> None:
+        super().__init__(time_limit_s)
+        self._shards = shards
+
+    async def close(self) -> None:
+        """The connections are the shard map's."""
+
+    def _check(self, request: Request) -> None:
+        if all(shard.tag in request.missing for shard in self._shards.shards):
+            raise GraphAway(sorted(request.missing), any(request.missing.values()))
+
+    async def _neighbours(
+        self, request: Request, ids: Sequence[str], years: Years | None
+    ) -> Mapping[Pair, int]:
+        bounds = _bounds(years)
+
+        def commands(tag: str) -> list[Command]:
+            if years is None:
+                return [
+                    ("ZREVRANGE", graph_links_key(tag, each), 0, MAX_NEIGHBOURS - 1, "WITHSCORES")
+                    for each in ids
+                ]
+            prefix = graph_years_key(tag, "", "")[:-1]
+            script = ("EVAL_RO", NEIGHBOURS_OF_YEARS, 1)
+            return [
+                (*script, graph_links_key(tag, each), prefix, each, MAX_NEIGHBOURS, *bounds) for each in ids
+            ]
+
+        ranks: Counter[Pair] = Counter()
+        for replies in await self._ask_all(request, commands):
+            of_shard: dict[Pair, int] = {}  # an edge between two of the concepts comes from both its ends
+            for concept, flat in zip(ids, replies, strict=True):
+                for neighbour, rank in zip(flat[::2], flat[1::2], strict=True):
+                    other = neighbour.decode()
+                    pair = (concept, other) if concept < other else (other, concept)
+                    of_shard[pair] = int(rank)
+            ranks.update(of_shard)
+        return ranks
+
+    async def _histograms(self, request: Request, pairs: Sequence[Pair]) -> Mapping[Pair, Histogram]:
+        found: dict[Pair, Counter[int | None]] = {}
+
+        def commands(tag: str) -> list[Command]:
+            return [("HGETALL", graph_years_key(tag, *pair)) for pair in pairs]
+
+        for replies in await self._ask_all(request, commands):
+            for pair, counts in zip(pairs, replies, strict=True):
+                for year, count in counts.items():
+                    found.setdefault(pair, Counter())[int(year) if year else None] += int(count)
+        return found
+
+    async def _node_ranks(self, request: Request, ids: Sequence[str]) -> Mapping[str, int]:
+        def commands(tag: str) -> list[Command]:
+            return [("ZMSCORE", graph_nodes_key(tag), *ids)] if ids else []
+
+        ranks: Counter[str] = Counter()
+        for replies in await self._ask_all(request, commands):
+            for concept, rank in zip(ids, replies[0], strict=True):
+                ranks[concept] += int(float(rank or 0))
+        return ranks
+
+    async def _carriers(
+        self, request: Request, pairs: Sequence[Pair], years: Years | None, count: int
+    ) -> Mapping[Pair, Sequence[Carrier]]:
+        bounds = _bounds(years)
+
+        def commands(tag: str) -> list[Command]:
+            edges = [graph_edge_key(tag, *pair) for pair in pairs]
+            if years is None:
+                return [("ZREVRANGE", edge, 0, count - 1, "WITHSCORES") for edge in edges]
+            script = ("EVAL_RO", CARRIERS_OF_YEARS, 1)
+            return [(*script, edge, count, MAX_CARRIERS_LOOKED_AT, *bounds) for edge in edges]
+
+        found: dict[Pair, list[Carrier]] = {}
+        for replies in await self._ask_all(request, commands):
+            for pair, flat in zip(pairs, replies, strict=True):
+                for member, score in zip(flat[::2], flat[1::2], strict=True):
+                    sentence, year = carrier_of(member.decode(errors="surrogateescape"))
+                    found.setdefault(pair, []).append(Carrier(sentence, float(score), year))
+        return found
+
+    async def _ask_all(self, request: Request, commands: Callable[[str], list[Command]]) -> list[list[Any]]:
+        """The replies of each shard that is not missing yet, to the commands made for its tag."""
+        asked = [shard for shard in self._shards.shards if shard.tag not in request.missing]
+        ends = request.round_ends()
+        replies = await asyncio.gather(
+            *(self._ask(request, ends, each, commands(each.tag)) for each in asked)
+        )
+        return [reply for reply in replies if reply]
+
+    async def _ask(
+        self, request: Request, ends: float, shard: Shard, commands: Sequence[Command]
+    ) -> list[Any] | None:
+        """None: nothing was asked, or the shard is missing from now on."""
+        if not commands:
+            return None
+        try:
+            async with asyncio.timeout_at(ends):
+                return await self._run(shard, commands)
+        except TimeoutError:
+            request.missing[shard.tag] = True
+        except (RedisError, OSError) as error:
+            log.warning("graph of shard {%s}: %s", shard.tag, error)
+            request.missing[shard.tag] = False
+        return None
+
+    async def _run(self, shard: Shard, commands: Sequence[Command]) -> list[Any]:
+        """Follows a failover, and a slot that has moved, once."""
+        try:
+            return await self._send(shard, commands)
+        except (MovedError, RedisConnectionError, OSError):
+            await self._shards.refresh()
+            return await self._send(self._shards.shard_of(graph_nodes_key(shard.tag)), commands)
+
+    async def _send(self, shard: Shard, commands: Sequence[Command]) -> list[Any]:
+        async with self._shards.client(shard.node).pipeline(transaction=False) as pipe:
+            for command in commands:
+                pipe.execute_command(*command)
+            replies: list[Any] = await pipe.execute()
+        return replies
+
+
+def _bounds(years: Years | None) -> list[int]:
+    return [bound for low_high in years.ranges for bound in low_high] if years else []

@@ -1,0 +1,226 @@
+"""Keeps one shard's index equal to the shard, until it is stopped.
+
+An index is made from the shard's ``sentence:*`` and ``vectors:*`` hashes by SCAN. From then on the shard
+itself says what changed: one connection asks for invalidation messages of the two prefixes (CLIENT TRACKING,
+broadcast mode) and both hashes of an article named are read again, so a new sentence is found within about
+``SETTLE_S``, by its vector as soon as that is there. After a lost connection, and every ``rescan_s``, all
+hashes are compared with the index (by digest; only what differs is written).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Iterable
+from itertools import islice
+from typing import Any
+
+from redis.asyncio.connection import Connection
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import MovedError, RedisError
+
+from keymiss.keys import SENTENCE_PREFIX, VECTORS_PREFIX
+from keymiss.retrieval.index import ShardIndex
+
+log = logging.getLogger(__name__)
+
+SETTLE_S = 0.2  # changes that come together are written together
+PING_S = 5.0  # a silent connection is asked whether it is alive
+CONNECT_TIMEOUT_S = 2.0
+READ_TIMEOUT_S = 10.0
+FIRST_RETRY_S, LAST_RETRY_S = 0.25, 2.0
+SCAN_COUNT = 1000
+HASHES_AT_ONCE = 50
+
+INVALIDATIONS = b"__redis__:invalidate"
+_SENTENCES, _VECTORS = SENTENCE_PREFIX.encode(), VECTORS_PREFIX.encode()
+
+Fields = dict[bytes, bytes]
+
+
+class ShardFollower:
+    """Keeps one shard's index equal to the shard's hashes until `stop`."""
+
+    def __init__(
+        self, host: str, port: int, rescan_s: float = 300.0, index: ShardIndex | None = None
+    ) -> None:
+        self.host, self.port = host, port
+        self.index = index or ShardIndex()
+        self.ready = asyncio.Event()  # set when the index was complete once
+        self._rescan_s = rescan_s
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Starts to follow; `ready` says when the first scan is through."""
+        self._task = asyncio.create_task(self._run(), name=f"follow {self.host}:{self.port}")
+
+    async def stop(self) -> None:
+        """Stops following; the index stays as it is."""
+        if self._task:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _run(self) -> None:
+        retry_s = FIRST_RETRY_S
+        while True:
+            try:
+                async with (
+                    _connection(self.host, self.port) as news,
+                    _connection(self.host, self.port) as reader,
+                ):
+                    await self._track(news)
+                    await self._rescan(reader)
+                    retry_s = FIRST_RETRY_S
+                    await self._listen(news, reader)
+            except (RedisError, OSError, TimeoutError) as error:
+                log.warning("sentences of %s:%s: %s; again in %s s", self.host, self.port, error, retry_s)
+            except Exception:  # a fault of ours must not end the refresh for good
+                log.exception("sentences of %s:%s", self.host, self.port)
+            await asyncio.sleep(retry_s)
+            retry_s = min(retry_s * 2, LAST_RETRY_S)
+
+    async def _track(self, news: Connection) -> None:
+        """Subscribes before the first scan, so that no change falls between the two.
+
+        RESP2: the messages are redirected to the connection that asks for them, as pub/sub.
+        """
+        own_id = await _call(news, "CLIENT", "ID")
+        prefixes = ("PREFIX", SENTENCE_PREFIX, "PREFIX", VECTORS_PREFIX)
+        await _call(news, "CLIENT", "TRACKING", "ON", "REDIRECT", own_id, "BCAST", *prefixes)
+        await _call(news, "SUBSCRIBE", INVALIDATIONS)
+
+    async def _listen(self, news: Connection, reader: Connection) -> None:
+        loop = asyncio.get_running_loop()
+        rescan_at = loop.time() + self._rescan_s
+        silent = False
+        while True:
+            message = await news.read_response(timeout=min(PING_S, max(rescan_at - loop.time(), 0.01)))
+            if message is None and loop.time() < rescan_at:
+                if silent:
+                    raise RedisConnectionError(f"no answer to PING within {PING_S} s")
+                silent = True
+                await news.send_command("PING")
+                continue
+            silent = silent and message is None
+            changed = await self._gather(news, message)
+            if changed is None or loop.time() >= rescan_at:
+                await self._rescan(reader)
+                rescan_at = loop.time() + self._rescan_s
+            elif changed:
+                await self._read(reader, changed)
+                await asyncio.to_thread(self.index.commit)
+
+    async def _gather(self, news: Connection, message: Any) -> set[bytes] | None:
+        """The keys of this message and of those that come within SETTLE_S; None: everything changed."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + SETTLE_S
+        changed: set[bytes] = set()
+        everything = False
+        while message is not None:
+            if message[0] == b"message":
+                everything = everything or message[2] is None  # FLUSHALL
+                changed.update(message[2] or ())
+            left_s = until - loop.time()
+            if left_s <= 0 or not (changed or everything):
+                break
+            message = await news.read_response(timeout=left_s)
+        return None if everything else changed
+
+    async def _rescan(self, reader: Connection) -> None:
+        """Compares every hash of the shard with the index."""
+        found: set[bytes] = set()
+        cursor: Any = b"0"
+        while True:
+            cursor, keys = await _call(
+                reader, "SCAN", cursor, "MATCH", f"{SENTENCE_PREFIX}*", "COUNT", SCAN_COUNT, "TYPE", "hash"
+            )
+            await self._read(reader, keys)
+            found.update(keys)
+            if int(cursor) == 0:
+                break
+        for key in self.index.keys - found:
+            self.index.drop(key)
+        await asyncio.to_thread(self.index.commit)
+        if not self.ready.is_set():
+            log.info(
+                "%s:%s: %d sentences indexed, %d with a vector",
+                self.host,
+                self.port,
+                self.index.sentences,
+                self.index.vectors,
+            )
+        self.ready.set()
+
+    async def _read(self, reader: Connection, keys: Iterable[bytes]) -> None:
+        """Reads these hashes into the index; what is gone, or is no hash any more, is dropped.
+
+        A key may be that of the sentences or of the vectors. Indexing takes its time, so it is done in a
+        thread, a batch at a time.
+        """
+        remaining = iter({_sentences_of(key) for key in keys})
+        while batch := list(islice(remaining, HASHES_AT_ONCE)):
+            commands = [("HGETALL", key) for each in batch for key in (each, _vectors_of(each))]
+            await reader.send_packed_command(reader.pack_commands(commands))
+            fields = [await _hash(reader) for _ in commands]
+            await asyncio.to_thread(self._put, batch, fields[::2], fields[1::2])
+
+    def _put(self, keys: list[bytes], sentences: list[Fields], vectors: list[Fields]) -> None:
+        for each in zip(keys, sentences, vectors, strict=True):
+            self.index.put(*each)
+
+
+def _sentences_of(key: bytes) -> bytes:
+    return _SENTENCES + key[len(_VECTORS) :] if key.startswith(_VECTORS) else key
+
+
+def _vectors_of(key: bytes) -> bytes:
+    return _VECTORS + key[len(_SENTENCES) :]
+
+
+async def _hash(reader: Connection) -> Fields:
+    """The reply of HGETALL; nothing for what is no hash any more, or another shard's.
+
+    Any other error (CLUSTERDOWN, LOADING: SCAN goes on then, HGETALL does not) says nothing about the
+    sentences: it is raised, to try again later.
+    """
+    try:
+        flat = await reader.read_response(timeout=READ_TIMEOUT_S)
+    except RedisError as error:
+        if not (isinstance(error, MovedError) or str(error).startswith("WRONGTYPE")):
+            raise
+        flat = []
+    if flat is None:
+        raise RedisConnectionError(f"no answer within {READ_TIMEOUT_S} s")
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+async def _call(connection: Connection, *command: Any) -> Any:
+    """One command, one reply. A reply that does not come within READ_TIMEOUT_S is a lost connection."""
+    await connection.send_command(*command)
+    reply = await connection.read_response(timeout=READ_TIMEOUT_S)
+    if reply is None:
+        await connection.disconnect(nowait=True)
+        raise RedisConnectionError(f"{command[0]}: no answer within {READ_TIMEOUT_S} s")
+    return reply
+
+
+@contextlib.asynccontextmanager
+async def _connection(host: str, port: int) -> AsyncIterator[Connection]:
+    connection = Connection(
+        host=host,
+        port=port,
+        protocol=2,
+        socket_timeout=None,
+        socket_connect_timeout=CONNECT_TIMEOUT_S,
+        client_name="keymiss-retrieval",
+        retry=Retry(NoBackoff(), 0),
+    )
+    try:
+        await connection.connect()
+        yield connection
+    finally:
+        await connection.disconnect(nowait=True)

@@ -1,0 +1,197 @@
+"""The sentences of one shard, by their words and by their vectors."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from keymiss.context import NEIGHBOURS, in_order, texts_in_context, vectors_in_context
+from keymiss.retrieval.candidate import Candidate, parse_sentence_key
+from keymiss.retrieval.lexical import Frequencies, WordIndex, boosts
+from keymiss.retrieval.vectors import VectorIndex
+from keymiss.stored_vector import DIMENSIONS, Vector, from_field
+
+log = logging.getLogger(__name__)
+
+Hits = list[tuple[int, float]]  # (number of the sentence in this index, score), best first
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """One sentence of the index."""
+
+    article: str
+    tag: str
+    idx: str
+    text: str
+
+    def candidate(self, bm25: float, cosine: float | None = None) -> Candidate:
+        """As found by words alone."""
+        return Candidate(self.article, self.tag, self.idx, self.text, bm25, cosine)
+
+
+@dataclass(frozen=True, slots=True)
+class _Hash:
+    """A hash in the index: a digest of its sentences, and their numbers in the article's order."""
+
+    digest: bytes
+    numbers: dict[str, int]
+
+
+class ShardIndex:
+    """The sentences of one shard. `put` and `drop` take effect at `commit`, for vectors at once.
+
+    One thread at a time may change it; any number may search. `neighbours`: keymiss.context; 0: none count.
+    """
+
+    def __init__(self, neighbours: int = NEIGHBOURS) -> None:
+        self._neighbours = neighbours
+        self._words, self._vectors = WordIndex(), VectorIndex()
+        self._hashes: dict[bytes, _Hash] = {}
+        self._sentences: dict[int, Sentence] = {}
+        self._numbers = itertools.count()
+
+    @property
+    def keys(self) -> set[bytes]:
+        """The ``sentence:*`` hashes that are in the index."""
+        return set(self._hashes)
+
+    @property
+    def sentences(self) -> int:
+        """How many sentences can be found."""
+        return len(self._words)
+
+    @property
+    def vectors(self) -> int:
+        """How many of them can be found by their vector."""
+        return len(self._vectors)
+
+    @property
+    def changed(self) -> bool:
+        """Whether `commit` has something to do."""
+        return self._words.changed
+
+    def put(
+        self, key: bytes, fields: Mapping[bytes, bytes], vectors: Mapping[bytes, bytes] | None = None
+    ) -> None:
+        """Makes the index hold exactly these sentences for one ``sentence:*`` hash.
+
+        `vectors` are the fields of its ``vectors:*`` hash. One that is not of its sentence as it is now is
+        left out: that sentence is found by its words alone.
+        """
+        parsed = parse_sentence_key(key)
+        if parsed is None:
+            log.warning("not indexed, because the key is not sentence:<article>:{tag}: %r", key)
+            return
+        if not fields:
+            self.drop(key)
+            return
+        known, digest = self._hashes.get(key), _digest(fields)
+        if known is None or known.digest != digest:
+            known = self._put_sentences(key, *parsed, fields, known.numbers if known else {}, digest)
+        self._put_vectors(known.numbers, vectors or {})
+
+    def _put_sentences(
+        self,
+        key: bytes,
+        article: str,
+        tag: str,
+        fields: Mapping[bytes, bytes],
+        old: Mapping[str, int],
+        digest: bytes,
+    ) -> _Hash:
+        """A sentence keeps its number as long as its field is there."""
+        texts = {idx.decode(errors="replace"): text.decode(errors="replace") for idx, text in fields.items()}
+        ordered = in_order(texts)
+        numbers = {idx: old[idx] if idx in old else next(self._numbers) for idx in ordered}
+        if old:
+            self._words.remove(key.decode())
+            self._forget([number for idx, number in old.items() if idx not in numbers])
+        indexed = texts_in_context([texts[idx] for idx in ordered], self._neighbours)
+        for idx, text in zip(ordered, indexed, strict=True):
+            self._sentences[numbers[idx]] = Sentence(article, tag, idx, texts[idx])
+            self._words.add(key.decode(), numbers[idx], text)
+        made = self._hashes[key] = _Hash(digest, numbers)
+        return made
+
+    def _put_vectors(self, numbers: Mapping[str, int], fields: Mapping[bytes, bytes]) -> None:
+        own = np.zeros((len(numbers), DIMENSIONS), np.float32)
+        there = [False] * len(numbers)
+        for row, (idx, number) in enumerate(numbers.items()):
+            vector = from_field(fields.get(idx.encode(), b""), self._sentences[number].text)
+            if vector is not None:
+                own[row], there[row] = vector, True
+        self._vectors.remove(number for number, has in zip(numbers.values(), there, strict=True) if not has)
+        if any(there):
+            mixed = vectors_in_context(own, self._neighbours)
+            rows = zip(numbers.values(), mixed, there, strict=True)
+            self._vectors.put({number: vector for number, vector, has in rows if has})
+
+    def _forget(self, numbers: Sequence[int]) -> None:
+        self._vectors.remove(numbers)
+        for number in numbers:
+            del self._sentences[number]
+
+    def drop(self, key: bytes) -> None:
+        """Takes a hash's sentences out."""
+        known = self._hashes.pop(key, None)
+        if known is not None:
+            self._words.remove(key.decode())
+            self._forget(list(known.numbers.values()))
+
+    def commit(self) -> None:
+        """Makes what was put and dropped visible."""
+        self._words.commit()
+
+    def terms(self, question: str) -> list[str]:
+        """The words to look for."""
+        return self._words.terms(question)
+
+    def frequencies(self, terms: Sequence[str]) -> Frequencies:
+        """How rare they are here."""
+        return self._words.frequencies(terms)
+
+    def by_words(self, own: Frequencies, whole: Frequencies, limit: int) -> Hits:
+        """The best by BM25 with the weights of the whole corpus; `own`: this index's `frequencies`."""
+        hits = self._words.search(boosts(own, whole), limit)
+        return [hit for hit in hits if hit[0] in self._sentences]  # not what was dropped since the commit
+
+    def by_vector(self, vector: Vector, limit: int) -> Hits:
+        """The nearest by cosine."""
+        return [hit for hit in self._vectors.search(vector, limit) if hit[0] in self._sentences]
+
+    def number(self, article: str, tag: str, idx: str) -> int | None:
+        """Of a sentence, None if it is not here."""
+        known = self._hashes.get(f"sentence:{article}:{{{tag}}}".encode("utf-8", "surrogateescape"))
+        return known.numbers.get(idx) if known else None
+
+    def sentence(self, number: int) -> Sentence | None:
+        """None if it was dropped in the meantime."""
+        return self._sentences.get(number)
+
+    def cosine(self, number: int, vector: Vector) -> float | None:
+        """Of a sentence, None if it has no vector."""
+        return self._vectors.cosine(number, vector)
+
+    def search(self, question: str, limit: int) -> list[Candidate]:
+        """The at most ``limit`` best sentences by words, best first."""
+        own = self.frequencies(self.terms(question))
+        return [self._sentences[number].candidate(bm25) for number, bm25 in self.by_words(own, own, limit)]
+
+    def first(self) -> Candidate | None:
+        """Some sentence, as long as there is one."""
+        number = next(iter(self._sentences), None)
+        return None if number is None else self._sentences[number].candidate(1.0)
+
+
+def _digest(fields: Mapping[bytes, bytes]) -> bytes:
+    """Of a hash's content; lengths go in, so that no two contents look alike."""
+    digest = hashlib.sha256()
+    for idx, sentence in sorted(fields.items()):
+        digest.update(b"%d:%d:" % (len(idx), len(sentence)) + idx + sentence)
+    return digest.digest()

@@ -1,0 +1,153 @@
+"""The sentences of all shards: each shard's index is asked, and one ranking is made of all."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+
+from keymiss.retrieval.candidate import Candidate
+from keymiss.retrieval.follow import ShardFollower
+from keymiss.retrieval.fuse import BM25, GRAPH, VECTORS, Fused, Mix, fuse
+from keymiss.retrieval.index import Hits, ShardIndex
+from keymiss.retrieval.lexical import added_up
+from keymiss.stored_vector import Vector
+
+Place = tuple[str, int]  # shard tag, number of the sentence in the shard's index
+
+
+class Retrieval:
+    """The indexes of all shards, each followed on its master. Fed by `follow` with the cluster's map."""
+
+    def __init__(self, rescan_s: float = 300.0, mix: Mix | None = None) -> None:
+        self._rescan_s, self._mix = rescan_s, mix or Mix()
+        self._followers: dict[str, ShardFollower] = {}
+
+    async def follow(self, masters: Mapping[str, tuple[str, int]]) -> None:
+        """Shard tag -> (host, port) of its master now. An index moves with its shard to a new master."""
+        for tag, old in list(self._followers.items()):
+            if masters.get(tag) != (old.host, old.port):
+                await old.stop()
+                if tag not in masters:
+                    del self._followers[tag]
+        for tag, (host, port) in masters.items():
+            known = self._followers.get(tag)
+            if known and (known.host, known.port) == (host, port):
+                continue
+            follower = ShardFollower(host, port, self._rescan_s, known.index if known else None)
+            if known and known.ready.is_set():
+                follower.ready.set()
+            self._followers[tag] = follower
+            follower.start()
+
+    async def stop(self) -> None:
+        """Stops following every shard."""
+        await self.follow({})
+
+    def sentences(self) -> dict[str, int | None]:
+        """Shard tag -> sentences indexed; None while its first scan is not through."""
+        return {
+            tag: follower.index.sentences if follower.ready.is_set() else None
+            for tag, follower in self._followers.items()
+        }
+
+    def vectors(self) -> dict[str, int]:
+        """Shard tag -> sentences that can be found by their vector."""
+        return {tag: follower.index.vectors for tag, follower in self._followers.items()}
+
+    def some_sentence(self, tag: str) -> Candidate | None:
+        """Any sentence of a shard, for checks; None when it has none."""
+        follower = self._followers.get(tag)
+        return follower.index.first() if follower else None
+
+    async def candidates(
+        self,
+        question: str,
+        per_shard: int,
+        vector: Vector | None = None,
+        linked: Mapping[str, float] | None = None,
+        limit: int | None = None,
+    ) -> dict[str, list[Candidate]]:
+        """Shard tag -> its best sentences for the question; shards not indexed yet are left out.
+
+        The sentences of all shards are ranked together; of them at most `limit`, and `per_shard` of each shard,
+        are taken. `vector`: the question's, [384] of unit length. `linked`: sentencekey -> score, from the
+        concept graph.
+        """
+        indexes = {tag: f.index for tag, f in self._followers.items() if f.ready.is_set()}
+        ranked = await asyncio.to_thread(rank, indexes, question, self._mix, vector, linked, per_shard, limit)
+        return {tag: [one for one in ranked if one.tag == tag] for tag in indexes}
+
+
+def rank(
+    indexes: Mapping[str, ShardIndex],
+    question: str,
+    mix: Mix,
+    vector: Vector | None = None,
+    linked: Mapping[str, float] | None = None,
+    per_shard: int | None = None,
+    limit: int | None = None,
+) -> list[Candidate]:
+    """The sentences of all indexes (by shard tag), best first; `Retrieval.candidates` says the rest."""
+    words = _by_words(indexes, question, mix.pool) if mix.bm25_weight > 0 else {}
+    near: dict[Place, float] = {}
+    if vector is not None and mix.vector_weight > 0:
+        near = _best(indexes, lambda tag: indexes[tag].by_vector(vector, mix.pool), mix.pool)
+    links = _by_links(indexes, linked or {}, mix.pool) if mix.graph_weight > 0 else {}
+    rankings: dict[str, Sequence[Place]] = {BM25: list(words), VECTORS: list(near), GRAPH: list(links)}
+    taken: dict[str, int] = dict.fromkeys(indexes, 0)
+    ranked: list[Candidate] = []
+    for fused in fuse(rankings, mix.weights, mix.rrf_k):
+        if limit is not None and len(ranked) >= limit:
+            break
+        tag, number = fused.item
+        if per_shard is not None and taken[tag] >= per_shard:
+            continue
+        cosine = near.get(fused.item)
+        if cosine is None and vector is not None:
+            cosine = indexes[tag].cosine(number, vector)
+        candidate = _candidate(indexes[tag], fused, words.get(fused.item, 0.0), cosine)
+        if candidate is not None:
+            taken[tag] += 1
+            ranked.append(candidate)
+    return ranked
+
+
+def _candidate(index: ShardIndex, fused: Fused[Place], bm25: float, cosine: float | None) -> Candidate | None:
+    sentence = index.sentence(fused.item[1])
+    if sentence is None:  # dropped in the meantime
+        return None
+    return Candidate(
+        sentence.article, sentence.tag, sentence.idx, sentence.text, bm25, cosine, fused.found_by, fused.score
+    )
+
+
+def _by_words(indexes: Mapping[str, ShardIndex], question: str, limit: int) -> dict[Place, float]:
+    terms = next(iter(indexes.values())).terms(question) if indexes else []
+    own = {tag: index.frequencies(terms) for tag, index in indexes.items()}
+    whole = added_up(own.values())
+    return _best(indexes, lambda tag: indexes[tag].by_words(own[tag], whole, limit), limit)
+
+
+def _best(
+    indexes: Mapping[str, ShardIndex], hits_of: Callable[[str], Hits], limit: int
+) -> dict[Place, float]:
+    """The `limit` best of all shards, best first; equal scores in the order of shards and their indexes."""
+    found = [((tag, number), score) for tag in indexes for number, score in hits_of(tag)]
+    return dict(sorted(found, key=lambda one: -one[1])[:limit])
+
+
+def _by_links(
+    indexes: Mapping[str, ShardIndex], linked: Mapping[str, float], limit: int
+) -> dict[Place, float]:
+    """The sentences that are here of those that the graph names, best first."""
+    found: dict[Place, float] = {}
+    for sentencekey, score in sorted(linked.items(), key=lambda one: (-one[1], one[0])):
+        name, _, idx = sentencekey.rpartition(":")
+        article, _, tag = name.rpartition(":")
+        tag = tag.removeprefix("{").removesuffix("}")
+        number = indexes[tag].number(article, tag, idx) if tag in indexes else None
+        if number is not None:
+            found[tag, number] = score
+        if len(found) == limit:
+            break
+    return found

@@ -1,0 +1,59 @@
+"""Repair of spelling, off by default: it damages what it does not know, and medicine is full of that.
+
+Only a word of small letters, five at least, that the dictionary does not know and no concept has, is looked at, and
+only one letter of it is changed. The dictionary is the one that `symspellpy` brings (82,765 English words).
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from importlib import resources
+from typing import Protocol
+
+from symspellpy import SymSpell, Verbosity
+
+WORD = re.compile(r"[^\W\d_]+")
+MIN_LETTERS = 5
+MIN_TIMES = 1_000_000
+"""How often the word must stand in the dictionary's corpus to be taken for what was meant."""
+
+
+class Words(Protocol):
+    """What a concept matcher says of a word."""
+
+    def has_word(self, word: str) -> bool:
+        """True when a concept's name or synonym has it."""
+
+
+@lru_cache(maxsize=1)
+def _dictionary() -> SymSpell:
+    """About 100 MB and two seconds, once for the process."""
+    made = SymSpell(max_dictionary_edit_distance=1, prefix_length=7)
+    with resources.as_file(resources.files("symspellpy") / "frequency_dictionary_en_82_765.txt") as path:
+        if not made.load_dictionary(path, 0, 1):
+            raise FileNotFoundError("symspellpy has no frequency_dictionary_en_82_765.txt: install it again")
+    return made
+
+
+class Repair:
+    """Repairs sentences. `words`: what is never touched; None: nothing is known."""
+
+    def __init__(self, words: Words | None) -> None:
+        self._words = words
+        self._dictionary = _dictionary()
+
+    def sentence(self, sentence: str) -> str:
+        """The sentence, its misspelt words replaced."""
+        return WORD.sub(lambda found: self._word(sentence, found), sentence)
+
+    def _word(self, sentence: str, found: re.Match[str]) -> str:
+        word = found.group()
+        before, after = sentence[found.start() - 1 : found.start()], sentence[found.end() : found.end() + 1]
+        compound = before in ("-", "/", "'", "’") or after in ("-", "/", "'", "’")
+        if len(word) < MIN_LETTERS or not word.islower() or not word.isascii() or (before + after).isdigit():
+            return word
+        if compound or word in self._dictionary.words or (self._words and self._words.has_word(word)):
+            return word
+        best = self._dictionary.lookup(word, Verbosity.TOP, max_edit_distance=1)
+        return best[0].term if best and best[0].count >= MIN_TIMES else word

@@ -1,0 +1,106 @@
+// The answers' section: one question at a time; a new one ends the one before.
+
+import { answerList } from "./answers.js";
+import { ask } from "./api.js";
+import { byId, el, show } from "./dom.js";
+import { failure, notice, skeleton } from "./states.js";
+import { count, listed, percent, whatIsMissing, whatWasRead } from "./words.js";
+
+const SLOW_MS = 1500;
+
+/** The section. say(text) announces. */
+export class Answers {
+  constructor(say) {
+    Object.assign(this, { say, section: byId("answers"), state: byId("answers-state"), list: byId("answers-list") });
+    this.running = new AbortController();
+    this.shards = []; // those that were asked last time
+  }
+
+  /** Asks, and shows what comes: answers, that there are none, or what went wrong. */
+  async ask(question) {
+    this.stop();
+    this.running = new AbortController();
+    const { signal } = this.running;
+    this.#wait("Asking the shards…");
+    const slow = setTimeout(() => this.#slow(), SLOW_MS);
+    try {
+      const reply = await ask(question, 0, signal);
+      this.shards = reply.coverage.shards.asked;
+      this.#show(reply, question);
+    } catch (error) {
+      if (error.name === "AbortError") return;
+      this.#fail(error, question);
+    } finally {
+      clearTimeout(slow);
+      if (this.running.signal === signal) this.section.setAttribute("aria-busy", "false");
+    }
+  }
+
+  stop() {
+    this.running.abort();
+    show(this.state);
+    show(this.list);
+  }
+
+  #wait(text) {
+    this.section.setAttribute("aria-busy", "true");
+    show(this.state, el("p", { class: "waiting" }, text));
+    show(this.list, skeleton());
+    this.say(text);
+  }
+
+  #slow() {
+    const which = this.shards.length ? `one of the shards ${listed(this.shards)}` : "a shard";
+    const text = `Still waiting for ${which}: its reader is busy or it does not answer. Whatever is not back within the time limit is left out.`;
+    this.state.querySelector(".waiting").textContent = text;
+    this.say(text);
+  }
+
+  #show(reply, question) {
+    const missing = whatIsMissing(reply.coverage);
+    const again = { label: "Ask again", run: () => this.ask(question) };
+    show(this.state,
+      el("p", { class: "read" }, whatWasRead(reply.coverage, reply.took_ms)),
+      missing && notice(missing, again),
+    );
+    if (!reply.results.length) {
+      const message = reply.message || "Nothing was found that answers this.";
+      show(this.list, notice(message));
+      return this.say(message);
+    }
+    show(this.list, answerList(reply.results), el("div", { class: "foot" }));
+    this.#offerMore(reply.total, question);
+    const best = reply.results[0];
+    return this.say(`${count(reply.results.length, "answer")}. Best: ${best.answer}, ${percent(best.score)}. ${missing}`);
+  }
+
+  #offerMore(total, question) {
+    const [list, foot] = this.list.children;
+    const shown = list.children.length;
+    const label = `More answers (${shown} of ${total})`;
+    show(foot, shown < total && el("button", { type: "button", class: "more", onclick: () => this.#more(question) }, label));
+  }
+
+  async #more(question) {
+    const [list, foot] = this.list.children;
+    const before = list.children.length;
+    try {
+      const reply = await ask(question, before, this.running.signal);
+      list.append(...answerList(reply.results).children);
+      this.#offerMore(reply.results.length ? reply.total : 0, question);
+      this.say(`${count(list.children.length - before, "more answer")}.`);
+      const first = list.children[before];
+      first?.setAttribute("tabindex", "-1");
+      first?.focus();
+    } catch (error) {
+      if (error.name !== "AbortError") show(foot, failure(error, () => this.#more(question)));
+    }
+  }
+
+  #fail(error, question) {
+    const missing = error.problem?.coverage ? whatIsMissing(error.problem.coverage) : "";
+    show(this.state, failure(error, () => this.ask(question)), missing && el("p", { class: "read" }, missing));
+    show(this.list);
+    this.say(`${error.title}. ${error.detail}`);
+  }
+}

@@ -1,0 +1,165 @@
+"""The concept graph in the cluster: all that a graph must do, over two shards that add up, and what only
+this store has: keys that vanish, shards that do not answer."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Iterator, Sequence
+
+import pytest
+
+from keymiss.api.settings import ApiSettings
+from keymiss.api.shards import ShardMap
+from keymiss.graph import choose_writer
+from keymiss.graph.cluster import ClusterGraph
+from keymiss.graph.cluster_reader import ClusterGraphReader
+from keymiss.graph.pages import GraphAway, GraphReader
+from keymiss.graph.reader import choose_reader
+from keymiss.graph.store import GraphStore
+from keymiss.keys import graph_edge_key, graph_links_key, graph_nodes_key, graph_years_key
+from tests.api.processes import pause, resume, shard_tags
+from tests.graph_cases import GraphCases, add, removal
+from tests.servers import RedisClusterServers, RedisServer
+
+TIME_LIMIT_S = 20.0
+
+
+class ClusterStore:
+    """The graph of two shards."""
+
+    def __init__(self, servers: RedisClusterServers) -> None:
+        self.servers = servers
+        self.tags = shard_tags(2)
+        self.clients = [server.client() for server in servers.masters]
+        self.writers: Sequence[GraphStore] = [
+            ClusterGraph(client.execute_command, tag)
+            for client, tag in zip(self.clients, self.tags, strict=True)
+        ]
+
+    @contextlib.asynccontextmanager
+    async def reader(self, time_limit_s: float = TIME_LIMIT_S) -> AsyncIterator[GraphReader]:
+        nodes = tuple(("127.0.0.1", server.port) for server in self.servers.masters)
+        shards = ShardMap(ApiSettings(nodes=nodes))
+        await shards.start()
+        try:
+            yield choose_reader(None, shards, time_limit_s)
+        finally:
+            await shards.stop()
+
+    def is_empty(self) -> bool:
+        return not any(client.dbsize() for client in self.clients)
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[RedisClusterServers]:
+    with RedisClusterServers(masters=2, module=False) as running:
+        yield running
+
+
+@pytest.fixture
+def store(servers: RedisClusterServers) -> Iterator[ClusterStore]:
+    made = ClusterStore(servers)
+    for client in made.clients:
+        client.flushall()
+    yield made
+    for client in made.clients:
+        client.close()
+
+
+class TestClusterGraph(GraphCases):
+    """Every case of both stores."""
+
+
+def test_the_keys_are_those_of_the_table(store: ClusterStore) -> None:
+    tag, client = store.tags[0], store.clients[0]
+    one, two = f"A:{{{tag}}}:1", f"A:{{{tag}}}:2"
+    store.writers[0].apply([add("a", "b", one, 0.5, 2020), add("a", "b", two, 0.25), add("b", "c", one, 0.5)])
+    edge = client.zrange(graph_edge_key(tag, "a", "b"), 0, -1, withscores=True)
+    assert edge == [(two.encode(), 0.25), (f"{one} 2020".encode(), 0.5)]
+    assert client.hgetall(graph_years_key(tag, "a", "b")) == {b"2020": b"1", b"": b"1"}
+    links = client.zrange(graph_links_key(tag, "b"), 0, -1, withscores=True)
+    assert links == [(b"c", 1.0), (b"a", 2.0)]
+    nodes = client.zrange(graph_nodes_key(tag), 0, -1, withscores=True)
+    assert nodes == [(b"c", 1.0), (b"a", 2.0), (b"b", 3.0)]
+
+
+def test_what_no_sentence_carries_has_no_key(store: ClusterStore) -> None:
+    event, other = add("a", "b", "A:{x}:1", 0.5, 2020), add("a", "c", "A:{x}:2")
+    store.writers[0].apply([event, other])
+    assert store.clients[0].dbsize() == 2 * 2 + 3 + 1
+    store.writers[0].apply([removal(event)])
+    assert store.clients[0].dbsize() == 2 + 2 + 1
+    store.writers[0].apply([removal(other)])
+    assert store.is_empty()
+
+
+def test_a_server_that_forgot_the_script_is_given_it_again(store: ClusterStore) -> None:
+    for i in range(3):
+        assert store.writers[0].apply([add("a", "b", f"A:{{x}}:{i}")]).added == 1
+        store.clients[0].script_flush()
+
+
+def test_the_cluster_is_chosen_when_no_url_is_set(
+    store: ClusterStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("KEYMISS_GRAPH_URL", raising=False)
+    choose_writer(store.clients[1].execute_command, store.tags[1]).apply([add("a", "b", "A:{x}:1")])
+    assert store.clients[1].exists(graph_edge_key(store.tags[1], "a", "b"))
+
+
+async def test_a_shard_that_does_not_answer_is_named(store: ClusterStore) -> None:
+    for writer, tag in zip(store.writers, store.tags, strict=True):
+        writer.apply([add("a", "b", f"A:{{{tag}}}:1", 0.5, 2020)])
+    async with store.reader(time_limit_s=0.5) as reader:
+        assert (await reader.edge("a", "b", None, 0, 10)).rank == 2
+        pause(store.servers.masters[1])
+        try:
+            edge = await reader.edge("a", "b", None, 0, 10)
+            page = await reader.links(["a"], None, 0, 10)
+            between = await reader.links_between(["a", "b"], 10)
+        finally:
+            resume(store.servers.masters[1])
+        assert (edge.rank, edge.missing) == (1, (store.tags[1],))
+        assert [carrier.sentencekey for carrier in edge.sentences] == [f"A:{{{store.tags[0]}}}:1"]
+        assert (page.links[0].rank, page.missing) == (1, (store.tags[1],))
+        assert between[0].rank == 1
+
+
+async def test_no_shard_answers(store: ClusterStore) -> None:
+    async with store.reader(time_limit_s=0.3) as reader:
+        for server in store.servers.masters:
+            pause(server)
+        try:
+            with pytest.raises(GraphAway) as away:
+                await reader.links(["a"], None, 0, 10)
+        finally:
+            for server in store.servers.masters:
+                resume(server)
+        assert away.value.late
+        assert away.value.missing == tuple(sorted(store.tags))
+
+
+async def test_a_shard_that_cannot_answer_is_named(store: ClusterStore) -> None:
+    tag = store.tags[0]
+    store.writers[1].apply([add("a", "b", "A:{x}:1")])
+    store.clients[0].set(graph_years_key(tag, "a", "b"), "no hash")
+    async with store.reader() as reader:
+        edge = await reader.edge("a", "b", None, 0, 10)
+    assert (edge.rank, edge.missing) == (1, (tag,))
+
+
+async def test_no_shard_is_known() -> None:
+    reader = ClusterGraphReader(ShardMap(ApiSettings()), TIME_LIMIT_S)
+    with pytest.raises(GraphAway, match="none is known"):
+        await reader.edge("a", "b", None, 0, 10)
+
+
+async def test_a_single_server_is_one_shard() -> None:
+    with RedisServer(module=False) as server, server.client() as client:
+        shards = ShardMap(ApiSettings(nodes=(("127.0.0.1", server.port),)))
+        await shards.start()
+        try:
+            ClusterGraph(client.execute_command, shards.shards[0].tag).apply([add("a", "b", "A:{x}:1")])
+            assert (await ClusterGraphReader(shards, TIME_LIMIT_S).edge("a", "b", None, 0, 1)).rank == 1
+        finally:
+            await shards.stop()
