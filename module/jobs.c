@@ -1,73 +1,9 @@
-/* Jobs: the queue, single flight, blocked clients, and the worker protocol. Lifetimes: see module.c. */
-#include "core.h"
-#include "resp.h"
+/* Jobs: the queue, single flight, blocked clients. How workers take them: protocol.c. Lifetimes: see module.c. */
+#include "jobs.h"
 
 #define TICK_MS 100
-#define MAX_PULL 1024
 #define MAX_ATTEMPTS 2
 #define MAX_EVENT_ATTEMPTS 8 /* nobody can ask again for an event that is given up */
-
-/* ---- the answer that every client of a job gets: shared, counted ---- */
-typedef struct {
-    int refs;
-    size_t len;
-    char raw[]; /* one RESP2 value */
-} answer;
-
-static answer *answer_new(const char *raw, size_t len) {
-    answer *a = km_alloc(sizeof *a + len);
-    a->refs = 1;
-    a->len = len;
-    memcpy(a->raw, raw, len);
-    return a;
-}
-
-/* "-<text>\r\n", line breaks in the text made spaces. */
-static answer *answer_error(const char *prefix, const char *text, size_t len) {
-    size_t prefix_len = strlen(prefix);
-    if (len > 4096) len = 4096;
-    answer *a = km_alloc(sizeof *a + prefix_len + len + 3);
-    a->refs = 1;
-    a->len = prefix_len + len + 3;
-    a->raw[0] = '-';
-    memcpy(a->raw + 1, prefix, prefix_len);
-    for (size_t i = 0; i < len; i++) {
-        char c = text[i];
-        a->raw[1 + prefix_len + i] = c == '\r' || c == '\n' || c == '\0' ? ' ' : c;
-    }
-    memcpy(a->raw + 1 + prefix_len + len, "\r\n", 2);
-    return a;
-}
-
-static void answer_release(answer *a) {
-    if (--a->refs == 0) km_free(a);
-}
-
-static void reply_value(RedisModuleCtx *ctx, const answer *a, size_t *pos) {
-    km_resp value;
-    if (km_resp_next(a->raw, a->len, pos, &value) != 0) return; /* was checked when it came */
-    char *text;
-    switch (value.type) {
-    case '+':
-        text = km_memdup0(value.text, value.len);
-        RedisModule_ReplyWithSimpleString(ctx, text);
-        km_free(text);
-        break;
-    case '-':
-        text = km_memdup0(value.text, value.len);
-        RedisModule_ReplyWithError(ctx, text);
-        km_free(text);
-        break;
-    case ':': RedisModule_ReplyWithLongLong(ctx, value.number); break;
-    case '$': RedisModule_ReplyWithStringBuffer(ctx, value.text, value.len); break;
-    case 'n': RedisModule_ReplyWithNull(ctx); break;
-    case 'N': RedisModule_ReplyWithNullArray(ctx); break;
-    case '*':
-        RedisModule_ReplyWithArray(ctx, (long)value.number);
-        for (long long i = 0; i < value.number; i++) reply_value(ctx, a, pos);
-        break;
-    }
-}
 
 /* ---- state ---- */
 typedef struct {
@@ -75,23 +11,9 @@ typedef struct {
     long long n;
 } job_list;
 
-typedef struct puller { /* a worker's connection that waits in KM.PULL */
-    struct puller *next;
-    RedisModuleBlockedClient *bc;
-    unsigned long long client;
-    int max;
-    mstime_t deadline_ms;
-} puller;
-
-typedef struct { /* a worker's connection */
-    unsigned long long client;
-    char *name;
-} worker;
-
 static job_list questions, events, running; /* questions are taken before events */
-static km_map *by_id, *flights, *queued_events, *running_events, *waiters, *workers;
+static km_map *by_id, *flights, *queued_events, *running_events, *waiters;
 static long long n_parked, n_events_running;
-static puller *pullers;
 static uint64_t next_id;
 static long long n_waiting;
 static mstime_t first_deadline_ms; /* no waiter's time ends before it; 0 when nobody waits */
@@ -245,22 +167,22 @@ static void job_count(km_job *job, int failed, const char *error, size_t len) {
 }
 
 /* Answers every client of the job and ends it. Takes over the answer. */
-static void job_answer(km_job *job, answer *a) {
+static void job_answer(km_job *job, km_answer *a) {
     while (job->waiters) {
         km_waiter *w = job->waiters;
         job->waiters = w->next;
         km_map_del(waiters, &w->bc, sizeof w->bc);
         n_waiting--;
-        a->refs++;
+        km_answer_share(a);
         RedisModule_UnblockClient(w->bc, a);
         km_free(w);
     }
-    answer_release(a);
+    km_answer_release(a);
     job_end(job);
 }
 
 static void job_refuse(km_job *job, const char *error) {
-    job_answer(job, answer_error(error, "", 0));
+    job_answer(job, km_answer_error(error, "", 0));
 }
 
 /* ---- blocked clients: reply, timeout, disconnect, free ---- */
@@ -268,15 +190,14 @@ static void job_refuse(km_job *job, const char *error) {
 static int client_reply(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     (void)argv;
     (void)argc;
-    answer *a = RedisModule_GetBlockedClientPrivateData(ctx);
-    size_t pos = 0;
-    if (a) reply_value(ctx, a, &pos);
+    km_answer *a = RedisModule_GetBlockedClientPrivateData(ctx);
+    if (a) km_answer_reply(ctx, a);
     return REDISMODULE_OK;
 }
 
 static void client_free(RedisModuleCtx *ctx, void *privdata) {
     (void)ctx;
-    if (privdata) answer_release(privdata);
+    if (privdata) km_answer_release(privdata);
 }
 
 /* Takes a client that leaves out of its job; a job that nobody waits for any more is not started. */
@@ -318,15 +239,6 @@ static void client_disconnected(RedisModuleCtx *ctx, RedisModuleBlockedClient *b
     RedisModule_UnblockClient(bc, NULL);
 }
 
-static void wake_puller(void) {
-    if (!pullers || (questions.n == 0 && events.n == 0)) return;
-    puller *p = pullers;
-    pullers = p->next;
-    /* The jobs are taken when its reply is made, so that all that this turn of the server's loop
-     * brings go together. */
-    RedisModule_UnblockClient(p->bc, p);
-}
-
 static void block_on(RedisModuleCtx *ctx, km_job *job, long long timeout_ms) {
     km_waiter *w = km_calloc(1, sizeof *w);
     w->job = job;
@@ -343,7 +255,7 @@ static void block_on(RedisModuleCtx *ctx, km_job *job, long long timeout_ms) {
 static void enqueue(km_job *job) {
     km_map_set(by_id, &job->id, sizeof job->id, job);
     list_push(list_of(job), job, 0);
-    wake_puller();
+    km_protocol_wake();
 }
 
 static int reply_busy(RedisModuleCtx *ctx) {
@@ -440,26 +352,13 @@ int km_submit_model_job(RedisModuleCtx *ctx, RedisModuleString **payload, int n_
     return km_jobs_submit(ctx, KM_JOB_MODEL, payload, n_payload, timeout_ms > 0 ? timeout_ms : km_config.model_timeout_ms);
 }
 
-/* ---- the worker protocol ---- */
+/* ---- for the protocol ---- */
 
-static void reply_job(RedisModuleCtx *ctx, km_job *job) {
-    long long remaining = job->deadline_ms ? job->deadline_ms - RedisModule_Milliseconds() : 0;
-    RedisModule_ReplyWithArray(ctx, 9);
-    RedisModule_ReplyWithLongLong(ctx, (long long)job->id);
-    RedisModule_ReplyWithCString(ctx, kind_names[job->kind]);
-    RedisModule_ReplyWithCString(ctx, job->registration ? job->registration : "");
-    RedisModule_ReplyWithCString(ctx, job->event ? job->event : "");
-    RedisModule_ReplyWithStringBuffer(ctx, job->key ? job->key : "", job->key_len);
-    RedisModule_ReplyWithLongLong(ctx, job->attempts);
-    RedisModule_ReplyWithLongLong(ctx, remaining > 0 ? remaining : 0);
-    RedisModule_ReplyWithLongLong(ctx, km_config.cache);
-    RedisModule_ReplyWithArray(ctx, job->n_payload);
-    for (int i = 0; i < job->n_payload; i++) RedisModule_ReplyWithString(ctx, job->payload[i]);
-}
+const char *km_job_kind_name(const km_job *job) { return kind_names[job->kind]; }
+long long km_jobs_waiting(void) { return questions.n + events.n; }
+int km_job_wanted(const km_job *job) { return job->kind != KM_JOB_MISS || job->waiters; }
 
-/* Hands up to max jobs to the connection, questions first; null when there are none. */
-static void reply_jobs(RedisModuleCtx *ctx, unsigned long long client, int max) {
-    km_job *taken[MAX_PULL];
+int km_jobs_take(unsigned long long client, int max, km_job **taken) {
     int n = 0;
     while (n < max && (questions.n || events.n)) {
         km_job *job = questions.head ? questions.head : events.head;
@@ -468,144 +367,33 @@ static void reply_jobs(RedisModuleCtx *ctx, unsigned long long client, int max) 
             if (park_behind_running(job)) continue;
             unindex_event(job);
         }
-        taken[n++] = job;
-    }
-    if (n == 0) {
-        RedisModule_ReplyWithNullArray(ctx);
-        return;
-    }
-    RedisModule_ReplyWithArray(ctx, n);
-    for (int i = 0; i < n; i++) {
-        km_job *job = taken[i];
         job->running = 1;
         job->attempts++;
         job->owner = client;
         job->taken_ms = RedisModule_Milliseconds();
         list_push(&running, job, 0);
-        reply_job(ctx, job);
+        taken[n++] = job;
     }
-    wake_puller();
+    return n;
 }
 
-static int puller_reply(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
-    (void)argv;
-    (void)argc;
-    puller *p = RedisModule_GetBlockedClientPrivateData(ctx);
-    reply_jobs(ctx, p->client, p->max);
-    return REDISMODULE_OK;
+km_job *km_job_running(uint64_t id) {
+    km_job *job = km_map_get(by_id, &id, sizeof id);
+    return job && job->running ? job : NULL;
 }
 
-static void puller_free(RedisModuleCtx *ctx, void *privdata) {
-    (void)ctx;
-    km_free(privdata);
-}
-
-/* Takes a waiting puller out of the list; NULL if it was woken already. */
-static puller *puller_remove(RedisModuleBlockedClient *bc) {
-    for (puller **link = &pullers; *link; link = &(*link)->next) {
-        puller *p = *link;
-        if (p->bc != bc) continue;
-        *link = p->next;
-        return p;
-    }
-    return NULL;
-}
-
-static int puller_timeout(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
-    (void)argv;
-    (void)argc;
-    RedisModuleBlockedClient *bc = RedisModule_GetBlockedClientHandle(ctx); /* CLIENT UNBLOCK */
-    RedisModule_UnblockClient(bc, puller_remove(bc));
-    return RedisModule_ReplyWithNullArray(ctx);
-}
-
-static void puller_disconnected(RedisModuleCtx *ctx, RedisModuleBlockedClient *bc) {
-    (void)ctx;
-    puller *p = puller_remove(bc);
-    if (p) RedisModule_UnblockClient(bc, p);
-}
-
-/* KM.PULL name max block_ms */
-static int pull_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
-    if (argc != 4) return RedisModule_WrongArity(ctx);
-    long long max, block_ms;
-    if (RedisModule_StringToLongLong(argv[2], &max) != REDISMODULE_OK || max < 1 || max > MAX_PULL)
-        return RedisModule_ReplyWithError(ctx, "ERR max must be a whole number from 1 to 1024");
-    if (RedisModule_StringToLongLong(argv[3], &block_ms) != REDISMODULE_OK || block_ms < 0 || block_ms > 60000)
-        return RedisModule_ReplyWithError(ctx, "ERR block_ms must be a whole number from 0 to 60000");
-    unsigned long long client = RedisModule_GetClientId(ctx);
-    if (!km_cannot_block(ctx) && !km_map_get(workers, &client, sizeof client)) {
-        size_t len;
-        const char *name = RedisModule_StringPtrLen(argv[1], &len);
-        worker *w = km_calloc(1, sizeof *w);
-        w->client = client;
-        w->name = km_memdup0(name, len > 128 ? 128 : len);
-        km_map_set(workers, &client, sizeof client, w);
-        RedisModule_Log(ctx, "notice", "keymiss: worker %s attached", w->name);
-    }
-    if (questions.n || events.n || block_ms == 0 || km_cannot_block(ctx)) {
-        if (km_cannot_block(ctx)) return RedisModule_ReplyWithNullArray(ctx);
-        reply_jobs(ctx, client, (int)max);
-        return REDISMODULE_OK;
-    }
-    puller *p = km_calloc(1, sizeof *p);
-    p->client = client;
-    p->max = (int)max;
-    p->deadline_ms = RedisModule_Milliseconds() + block_ms;
-    p->bc = RedisModule_BlockClient(ctx, puller_reply, puller_timeout, puller_free, 0);
-    RedisModule_SetDisconnectCallback(p->bc, puller_disconnected);
-    p->next = pullers;
-    pullers = p;
-    return REDISMODULE_OK;
-}
-
-/* The running job an argument names. Returns 0 and the job (NULL if it ended), or -1 after an error reply. */
-static int running_job(RedisModuleCtx *ctx, RedisModuleString *arg, km_job **job) {
-    long long number;
-    if (RedisModule_StringToLongLong(arg, &number) != REDISMODULE_OK || number < 0) {
-        RedisModule_ReplyWithError(ctx, "ERR a job's id is a whole number");
-        return -1;
-    }
-    uint64_t id = (uint64_t)number;
-    *job = km_map_get(by_id, &id, sizeof id);
-    if (*job && !(*job)->running) *job = NULL;
-    return 0;
-}
-
-static int reply_late(RedisModuleCtx *ctx) {
-    km_stats.jobs_late++;
-    return RedisModule_ReplyWithLongLong(ctx, 0);
-}
-
-/* KM.DONE id raw-resp2 */
-static int done_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
-    if (argc != 3) return RedisModule_WrongArity(ctx);
-    km_job *job;
-    size_t len;
-    const char *raw = RedisModule_StringPtrLen(argv[2], &len);
-    if (km_resp_check(raw, len) != 0) return RedisModule_ReplyWithError(ctx, "ERR the answer is not one complete RESP2 value");
-    if (running_job(ctx, argv[1], &job) != 0) return REDISMODULE_OK;
-    if (!job) return reply_late(ctx);
+void km_job_done(km_job *job, const char *raw, size_t len) {
     km_stats.jobs_done++;
     job_count(job, 0, "", 0);
-    job_answer(job, answer_new(raw, len));
-    wake_puller(); /* for what was parked behind it */
-    return RedisModule_ReplyWithLongLong(ctx, 1);
+    job_answer(job, km_answer_new(raw, len));
+    km_protocol_wake(); /* for what was parked behind it */
 }
 
-/* KM.FAIL id text */
-static int fail_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
-    if (argc != 3) return RedisModule_WrongArity(ctx);
-    km_job *job;
-    if (running_job(ctx, argv[1], &job) != 0) return REDISMODULE_OK;
-    if (!job) return reply_late(ctx);
-    size_t len;
-    const char *text = RedisModule_StringPtrLen(argv[2], &len);
+void km_job_failed(km_job *job, const char *text, size_t len) {
     km_stats.jobs_failed++;
     job_count(job, 1, text, len);
-    job_answer(job, answer_error("FAILED ", text, len));
-    wake_puller();
-    return RedisModule_ReplyWithLongLong(ctx, 1);
+    job_answer(job, km_answer_error("FAILED ", text, len));
+    km_protocol_wake();
 }
 
 /* Back to the head of its queue; a job that nobody waits for ends instead. */
@@ -622,49 +410,12 @@ static void requeue(km_job *job) {
     }
 }
 
-/* KM.GIVEBACK id [id ...] */
-static int giveback_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
-    if (argc < 2) return RedisModule_WrongArity(ctx);
-    long long n = 0;
-    for (int i = 1; i < argc; i++) {
-        km_job *job;
-        if (running_job(ctx, argv[i], &job) != 0) return REDISMODULE_OK;
-        if (!job) continue;
-        job->attempts--; /* it was not tried */
-        requeue(job);
-        n++;
-    }
-    wake_puller();
-    return RedisModule_ReplyWithLongLong(ctx, n);
+void km_job_give_back(km_job *job) {
+    job->attempts--; /* it was not tried */
+    requeue(job);
 }
 
-/* KM.ALIVE id */
-static int alive_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
-    if (argc != 2) return RedisModule_WrongArity(ctx);
-    km_job *job;
-    if (running_job(ctx, argv[1], &job) != 0) return REDISMODULE_OK;
-    return RedisModule_ReplyWithLongLong(ctx, job && (job->kind != KM_JOB_MISS || job->waiters));
-}
-
-/* A worker's connection closed: its jobs go back once, then fail. */
-static void client_changed(RedisModuleCtx *ctx, RedisModuleEvent event, uint64_t subevent, void *data) {
-    (void)event;
-    if (subevent != REDISMODULE_SUBEVENT_CLIENT_CHANGE_DISCONNECTED || km_map_size(workers) == 0) return;
-    unsigned long long client = ((RedisModuleClientInfo *)data)->id;
-    worker *w = km_map_del(workers, &client, sizeof client);
-    if (!w) return;
-    RedisModule_Log(ctx, "notice", "keymiss: worker %s detached", w->name);
-    km_free(w->name);
-    km_free(w);
-    for (puller **link = &pullers; *link;) { /* else the jobs that go back now could be handed to it */
-        puller *p = *link;
-        if (p->client == client) {
-            *link = p->next;
-            RedisModule_UnblockClient(p->bc, p);
-        } else {
-            link = &p->next;
-        }
-    }
+void km_jobs_worker_gone(RedisModuleCtx *ctx, unsigned long long client) {
     for (km_job *job = running.tail, *prev; job; job = prev) {
         prev = job->prev;
         if (job->owner != client) continue;
@@ -681,7 +432,7 @@ static void client_changed(RedisModuleCtx *ctx, RedisModuleEvent event, uint64_t
         }
         job_refuse(job, lost);
     }
-    wake_puller();
+    km_protocol_wake();
 }
 
 /* ---- time ---- */
@@ -709,33 +460,21 @@ static void time_out_waiters(job_list *list, mstime_t now) {
             RedisModuleBlockedClient *bc = w->bc;
             km_stats.clients_timed_out++;
             client_leaves(bc); /* ends the job with its last waiter, unless it runs */
-            RedisModule_UnblockClient(bc, answer_error(timeout_text, "", 0));
+            RedisModule_UnblockClient(bc, km_answer_error(timeout_text, "", 0));
         }
-    }
-}
-
-static void time_out_pullers(mstime_t now) {
-    for (puller **link = &pullers; *link;) {
-        puller *p = *link;
-        if (now < p->deadline_ms) {
-            link = &p->next;
-            continue;
-        }
-        *link = p->next;
-        RedisModule_UnblockClient(p->bc, p); /* replies with null, or with what has just come */
     }
 }
 
 static void tick(RedisModuleCtx *ctx, void *data) {
     (void)data;
     mstime_t now = RedisModule_Milliseconds();
-    if (km_map_size(workers) == 0) refuse_without_worker(now);
+    if (km_protocol_workers() == 0) refuse_without_worker(now);
     if (first_deadline_ms && now >= first_deadline_ms) {
         first_deadline_ms = 0;
         time_out_waiters(&questions, now);
         time_out_waiters(&running, now);
     }
-    time_out_pullers(now);
+    km_protocol_tick(now);
     /* A running job that took its time twice is forgotten; who joined it meanwhile asks anew. */
     for (km_job *job = running.head, *next; job; job = next) {
         next = job->next;
@@ -750,7 +489,7 @@ static void tick(RedisModuleCtx *ctx, void *data) {
 km_jobs_now km_jobs_snapshot(void) {
     mstime_t oldest = 0;
     if (questions.head) oldest = RedisModule_Milliseconds() - questions.head->created_ms;
-    return (km_jobs_now){(long long)km_map_size(workers), questions.n, events.n + n_parked, n_events_running,
+    return (km_jobs_now){(long long)km_protocol_workers(), questions.n, events.n + n_parked, n_events_running,
                          running.n, n_waiting, oldest};
 }
 
@@ -763,17 +502,7 @@ int km_jobs_register(RedisModuleCtx *ctx) {
     queued_events = km_map_new(seed);
     running_events = km_map_new(seed);
     waiters = km_map_new(seed);
-    workers = km_map_new(seed);
-    static const km_command commands[] = {
-        {"km.pull", pull_command, "deny-script admin", 0, 0, 0},
-        {"km.done", done_command, "admin fast", 0, 0, 0},
-        {"km.fail", fail_command, "admin fast", 0, 0, 0},
-        {"km.giveback", giveback_command, "admin", 0, 0, 0},
-        {"km.alive", alive_command, "admin fast", 0, 0, 0},
-    };
-    if (km_commands_register(ctx, commands, 5) != REDISMODULE_OK) return REDISMODULE_ERR;
-    RedisModuleEvent event = {REDISMODULE_EVENT_CLIENT_CHANGE, 1};
-    if (RedisModule_SubscribeToServerEvent(ctx, event, client_changed) != REDISMODULE_OK) return REDISMODULE_ERR;
+    if (km_protocol_register(ctx, seed) != REDISMODULE_OK) return REDISMODULE_ERR;
     RedisModule_CreateTimer(ctx, TICK_MS, tick, NULL);
     return REDISMODULE_OK;
 }

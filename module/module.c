@@ -6,7 +6,7 @@
  * Python and models, runs in worker processes that are clients of the server.
  *
  * Lifetimes.
- *  - A job (jobs.c) lives from the request until exactly one of: answered (KM.DONE), failed (KM.FAIL, or
+ *  - A job (jobs.c; its commands: protocol.c) lives from the request until exactly one of: answered (KM.DONE), failed (KM.FAIL, or
  *    its worker's connection closed twice), refused (no worker), abandoned (every client left before it was
  *    taken), forgotten (it ran its time limit and as long again). It is in `by_id`, and in one
  *    of the lists questions, events, running; a miss also in `flights` by key until it ends.

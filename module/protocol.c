@@ -1,0 +1,243 @@
+/* The worker protocol: the commands by which workers, ordinary clients, take jobs and answer them. Lifetimes of pullers: see
+ * module.c. */
+#include "jobs.h"
+#include "resp.h"
+
+typedef struct puller { /* a worker's connection that waits in KM.PULL */
+    struct puller *next;
+    RedisModuleBlockedClient *bc;
+    unsigned long long client;
+    int max;
+    mstime_t deadline_ms;
+} puller;
+
+typedef struct { /* a worker's connection */
+    unsigned long long client;
+    char *name;
+} worker;
+
+static puller *pullers;
+static km_map *workers;
+
+size_t km_protocol_workers(void) { return km_map_size(workers); }
+
+void km_protocol_wake(void) {
+    if (!pullers || (km_jobs_waiting() == 0)) return;
+    puller *p = pullers;
+    pullers = p->next;
+    /* The jobs are taken when its reply is made, so that all that this turn of the server's loop
+     * brings go together. */
+    RedisModule_UnblockClient(p->bc, p);
+}
+
+static void reply_job(RedisModuleCtx *ctx, km_job *job) {
+    long long remaining = job->deadline_ms ? job->deadline_ms - RedisModule_Milliseconds() : 0;
+    RedisModule_ReplyWithArray(ctx, 9);
+    RedisModule_ReplyWithLongLong(ctx, (long long)job->id);
+    RedisModule_ReplyWithCString(ctx, km_job_kind_name(job));
+    RedisModule_ReplyWithCString(ctx, job->registration ? job->registration : "");
+    RedisModule_ReplyWithCString(ctx, job->event ? job->event : "");
+    RedisModule_ReplyWithStringBuffer(ctx, job->key ? job->key : "", job->key_len);
+    RedisModule_ReplyWithLongLong(ctx, job->attempts);
+    RedisModule_ReplyWithLongLong(ctx, remaining > 0 ? remaining : 0);
+    RedisModule_ReplyWithLongLong(ctx, km_config.cache);
+    RedisModule_ReplyWithArray(ctx, job->n_payload);
+    for (int i = 0; i < job->n_payload; i++) RedisModule_ReplyWithString(ctx, job->payload[i]);
+}
+
+/* Hands up to max jobs to the connection; null when there are none. */
+static void reply_jobs(RedisModuleCtx *ctx, unsigned long long client, int max) {
+    km_job *taken[KM_MAX_PULL];
+    int n = km_jobs_take(client, max, taken);
+    if (n == 0) {
+        RedisModule_ReplyWithNullArray(ctx);
+        return;
+    }
+    RedisModule_ReplyWithArray(ctx, n);
+    for (int i = 0; i < n; i++) reply_job(ctx, taken[i]);
+    km_protocol_wake();
+}
+
+static int puller_reply(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    (void)argv;
+    (void)argc;
+    puller *p = RedisModule_GetBlockedClientPrivateData(ctx);
+    reply_jobs(ctx, p->client, p->max);
+    return REDISMODULE_OK;
+}
+
+static void puller_free(RedisModuleCtx *ctx, void *privdata) {
+    (void)ctx;
+    km_free(privdata);
+}
+
+/* Takes a waiting puller out of the list; NULL if it was woken already. */
+static puller *puller_remove(RedisModuleBlockedClient *bc) {
+    for (puller **link = &pullers; *link; link = &(*link)->next) {
+        puller *p = *link;
+        if (p->bc != bc) continue;
+        *link = p->next;
+        return p;
+    }
+    return NULL;
+}
+
+static int puller_timeout(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    (void)argv;
+    (void)argc;
+    RedisModuleBlockedClient *bc = RedisModule_GetBlockedClientHandle(ctx); /* CLIENT UNBLOCK */
+    RedisModule_UnblockClient(bc, puller_remove(bc));
+    return RedisModule_ReplyWithNullArray(ctx);
+}
+
+static void puller_disconnected(RedisModuleCtx *ctx, RedisModuleBlockedClient *bc) {
+    (void)ctx;
+    puller *p = puller_remove(bc);
+    if (p) RedisModule_UnblockClient(bc, p);
+}
+
+/* KM.PULL name max block_ms */
+static int pull_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    if (argc != 4) return RedisModule_WrongArity(ctx);
+    long long max, block_ms;
+    if (RedisModule_StringToLongLong(argv[2], &max) != REDISMODULE_OK || max < 1 || max > KM_MAX_PULL)
+        return RedisModule_ReplyWithError(ctx, "ERR max must be a whole number from 1 to 1024");
+    if (RedisModule_StringToLongLong(argv[3], &block_ms) != REDISMODULE_OK || block_ms < 0 || block_ms > 60000)
+        return RedisModule_ReplyWithError(ctx, "ERR block_ms must be a whole number from 0 to 60000");
+    unsigned long long client = RedisModule_GetClientId(ctx);
+    if (!km_cannot_block(ctx) && !km_map_get(workers, &client, sizeof client)) {
+        size_t len;
+        const char *name = RedisModule_StringPtrLen(argv[1], &len);
+        worker *w = km_calloc(1, sizeof *w);
+        w->client = client;
+        w->name = km_memdup0(name, len > 128 ? 128 : len);
+        km_map_set(workers, &client, sizeof client, w);
+        RedisModule_Log(ctx, "notice", "keymiss: worker %s attached", w->name);
+    }
+    if (km_jobs_waiting() || block_ms == 0 || km_cannot_block(ctx)) {
+        if (km_cannot_block(ctx)) return RedisModule_ReplyWithNullArray(ctx);
+        reply_jobs(ctx, client, (int)max);
+        return REDISMODULE_OK;
+    }
+    puller *p = km_calloc(1, sizeof *p);
+    p->client = client;
+    p->max = (int)max;
+    p->deadline_ms = RedisModule_Milliseconds() + block_ms;
+    p->bc = RedisModule_BlockClient(ctx, puller_reply, puller_timeout, puller_free, 0);
+    RedisModule_SetDisconnectCallback(p->bc, puller_disconnected);
+    p->next = pullers;
+    pullers = p;
+    return REDISMODULE_OK;
+}
+
+/* The running job an argument names. Returns 0 and the job (NULL if it ended), or -1 after an error reply. */
+static int running_job(RedisModuleCtx *ctx, RedisModuleString *arg, km_job **job) {
+    long long number;
+    if (RedisModule_StringToLongLong(arg, &number) != REDISMODULE_OK || number < 0) {
+        RedisModule_ReplyWithError(ctx, "ERR a job's id is a whole number");
+        return -1;
+    }
+    *job = km_job_running((uint64_t)number);
+    return 0;
+}
+
+static int reply_late(RedisModuleCtx *ctx) {
+    km_stats.jobs_late++;
+    return RedisModule_ReplyWithLongLong(ctx, 0);
+}
+
+/* KM.DONE id raw-resp2 */
+static int done_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    if (argc != 3) return RedisModule_WrongArity(ctx);
+    km_job *job;
+    size_t len;
+    const char *raw = RedisModule_StringPtrLen(argv[2], &len);
+    if (km_resp_check(raw, len) != 0) return RedisModule_ReplyWithError(ctx, "ERR the answer is not one complete RESP2 value");
+    if (running_job(ctx, argv[1], &job) != 0) return REDISMODULE_OK;
+    if (!job) return reply_late(ctx);
+    km_job_done(job, raw, len);
+    return RedisModule_ReplyWithLongLong(ctx, 1);
+}
+
+/* KM.FAIL id text */
+static int fail_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    if (argc != 3) return RedisModule_WrongArity(ctx);
+    km_job *job;
+    if (running_job(ctx, argv[1], &job) != 0) return REDISMODULE_OK;
+    if (!job) return reply_late(ctx);
+    size_t len;
+    const char *text = RedisModule_StringPtrLen(argv[2], &len);
+    km_job_failed(job, text, len);
+    return RedisModule_ReplyWithLongLong(ctx, 1);
+}
+
+/* KM.GIVEBACK id [id ...] */
+static int giveback_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    if (argc < 2) return RedisModule_WrongArity(ctx);
+    long long n = 0;
+    for (int i = 1; i < argc; i++) {
+        km_job *job;
+        if (running_job(ctx, argv[i], &job) != 0) return REDISMODULE_OK;
+        if (!job) continue;
+        km_job_give_back(job);
+        n++;
+    }
+    km_protocol_wake();
+    return RedisModule_ReplyWithLongLong(ctx, n);
+}
+
+/* KM.ALIVE id */
+static int alive_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    if (argc != 2) return RedisModule_WrongArity(ctx);
+    km_job *job;
+    if (running_job(ctx, argv[1], &job) != 0) return REDISMODULE_OK;
+    return RedisModule_ReplyWithLongLong(ctx, job && km_job_wanted(job));
+}
+
+/* A worker's connection closed: its jobs go back, or end. */
+static void client_changed(RedisModuleCtx *ctx, RedisModuleEvent event, uint64_t subevent, void *data) {
+    (void)event;
+    if (subevent != REDISMODULE_SUBEVENT_CLIENT_CHANGE_DISCONNECTED || km_map_size(workers) == 0) return;
+    unsigned long long client = ((RedisModuleClientInfo *)data)->id;
+    worker *w = km_map_del(workers, &client, sizeof client);
+    if (!w) return;
+    RedisModule_Log(ctx, "notice", "keymiss: worker %s detached", w->name);
+    km_free(w->name);
+    km_free(w);
+    for (puller **link = &pullers; *link;) { /* else the jobs that go back now could be handed to it */
+        puller *p = *link;
+        if (p->client == client) {
+            *link = p->next;
+            RedisModule_UnblockClient(p->bc, p);
+        } else {
+            link = &p->next;
+        }
+    }
+    km_jobs_worker_gone(ctx, client);
+}
+
+void km_protocol_tick(mstime_t now) {
+    for (puller **link = &pullers; *link;) {
+        puller *p = *link;
+        if (now < p->deadline_ms) {
+            link = &p->next;
+            continue;
+        }
+        *link = p->next;
+        RedisModule_UnblockClient(p->bc, p); /* replies with null, or with what has just come */
+    }
+}
+
+int km_protocol_register(RedisModuleCtx *ctx, uint64_t seed) {
+    workers = km_map_new(seed);
+    static const km_command commands[] = {
+        {"km.pull", pull_command, "deny-script admin", 0, 0, 0},
+        {"km.done", done_command, "admin fast", 0, 0, 0},
+        {"km.fail", fail_command, "admin fast", 0, 0, 0},
+        {"km.giveback", giveback_command, "admin", 0, 0, 0},
+        {"km.alive", alive_command, "admin fast", 0, 0, 0},
+    };
+    if (km_commands_register(ctx, commands, 5) != REDISMODULE_OK) return REDISMODULE_ERR;
+    RedisModuleEvent event = {REDISMODULE_EVENT_CLIENT_CHANGE, 1};
+    return RedisModule_SubscribeToServerEvent(ctx, event, client_changed);
+}
