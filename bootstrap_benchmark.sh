@@ -50,7 +50,7 @@ keymiss gears upload gears/*.py
 
 echo "== 5/7 articles: $CORPUS"
 keymiss concepts load "$CORPUS/concepts.csv"
-keymiss load --timeout-s "$PROCESS_TIMEOUT_S" "$CORPUS"/KM*.json
+keymiss load --timeout-s "$PROCESS_TIMEOUT_S" "$CORPUS"
 keymiss pipeline
 
 echo "== 6/7 a question"

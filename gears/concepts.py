@@ -1,15 +1,17 @@
 # ruff: noqa: F821, B905 - the names are the gears runtime's; RedisGears 1.2 has Python 3.7
-"""Find the concepts in the sentences of sentence:<article>:{tag}; every pair of two goes to the stream edges:{tag}.
+"""Find the concepts in the sentences of sentence:<article>:{tag}; every pair of two goes to the stream
+edges:{tag}.
 
-concepts:<article>:{tag} has what was found (idx -> year and ids). The stream gets the difference to that: an entry
-"add" for a pair that a sentence has gained, "del" for one that it has lost, written in one script with what was found,
-so that doing it again adds nothing. Concepts come from the table at concept-table:{tag}.
+concepts:<article>:{tag} has what was found (idx -> year and ids). The stream gets the difference to that: an
+entry "add" for a pair that a sentence has gained, "del" for one that it has lost, written in one script with
+what was found, so that doing it again adds nothing. Concepts come from the table at concept-table:{tag}.
 """
 
 MAX_CONCEPTS = 16  # of one sentence: 120 pairs. A list of fifty names says little about each pair of them.
 SENTENCES_A_SCRIPT = 100
 
-# KEYS: found, stream. ARGV: for each sentence idx, found ("" for none), number of entries, then six of each entry.
+# KEYS: found, stream. ARGV: for each sentence idx, found ("" for none), number of entries, then six of each
+# entry.
 WRITE = """
 local at = 1
 while at < #ARGV do
@@ -29,7 +31,8 @@ return redis.status_reply('OK')
 def pairs_of(found):
     """{(source, target): (score, year)} of one field of concepts:…
 
-    A sentence that speaks of two concepts says more about the pair than one that speaks of ten: the score is 2 / n.
+    A sentence that speaks of two concepts says more about the pair than one that speaks of ten: the score is
+    2 / n.
     """
     year, *ids = found.split(" ")
     score = f"{2 / max(len(ids), 2):.4g}"

@@ -1,8 +1,8 @@
 # ruff: noqa: F821 - the names are the gears runtime's
 """Keep the concept graph: what sentences gained and lost goes from the stream edges:{tag} into the graph.
 
-The graph is in the shard itself, or in the FalkorDB server of KEYMISS_GRAPH_URL. An entry that is no edge is logged and
-passed over; when the graph cannot be written the entries stay, and it is tried again.
+The graph is in the shard itself, or in the FalkorDB server of KEYMISS_GRAPH_URL. An entry that is no edge is
+logged and passed over; when the graph cannot be written the entries stay, and it is tried again.
 """
 
 

@@ -1,14 +1,15 @@
 # ruff: noqa: F821 - the names are the gears runtime's
 """Split an article into sentences when paragraphs:<article> is written; take them out when it is deleted.
 
-The sentences go to sentence:<article>:{tag} on the same shard, what was done to state:<article>:{tag}. English is
-kept; a paragraph in another language is left out, and so is an article that is mostly so. Nothing is written when the
-text and the article's year are what they were.
+The sentences go to sentence:<article>:{tag} on the same shard, what was done to state:<article>:{tag}.
+English is kept; a paragraph in another language is left out, and so is an article that is mostly so. Nothing
+is written when the text and the article's year are what they were.
 """
 
 VERSION = "1"  # another one splits every article again
 
-# KEYS: sentences, state. ARGV: number of fields and values to set, they, number of fields to delete, they, state.
+# KEYS: sentences, state. ARGV: number of fields and values to set, they, number of fields to delete, they,
+# state.
 WRITE = """
 local at = 1
 local function take(n)
@@ -82,7 +83,7 @@ def split(record):
         return  # not UTF-8
     name = record["key"][len("paragraphs:") :]
     sentence, state = sentence_key(name, hashtag()), state_key(name, hashtag())
-    if record["type"] != "string":
+    if record["type"] != "string" or record["value"] is None:  # None: gone since its type was asked for
         execute("UNLINK", sentence, state)
         return
     text, year = record["value"], year_of(name)

@@ -1,9 +1,10 @@
 # ruff: noqa: F821 - the names are the gears runtime's
-"""Tokenize the sentences of sentence:<article>:{tag} when the hash is written; take the tensors out with them.
+"""Tokenize the sentences of sentence:<article>:{tag} when the hash is written; take the tensors out with
+them.
 
-For each field idx: an INT64 tensor [1, n] at tokenized:bert:qa:<article>:{tag}:<idx>. What it was made from is noted
-in tokens:<article>:{tag} afterwards (idx -> SHA-1), so that only what changed is made again; before, that there will be
-one (idx -> nothing), so that no tensor is forgotten when the worker dies between the two.
+For each field idx: an INT64 tensor [1, n] at tokenized:bert:qa:<article>:{tag}:<idx>. What it was made from
+is noted in tokens:<article>:{tag} afterwards (idx -> SHA-1), so that only what changed is made again; before,
+that there will be one (idx -> nothing), so that no tensor is forgotten when the worker dies between the two.
 """
 
 

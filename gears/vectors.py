@@ -1,9 +1,11 @@
 # ruff: noqa: F821, B905 - the names are the gears runtime's; RedisGears 1.2 has Python 3.7
-"""Make vectors: of the sentences of sentence:<article>:{tag} when the hash is written, and of a question on a miss.
+"""Make vectors: of the sentences of sentence:<article>:{tag} when the hash is written, and of a question on a
+miss.
 
-vectors:<article>:{tag} has the sentences' (idx -> digest of the sentence and its vector, keymiss.stored_vector), so only
-what changed is encoded again. GET bertvec{tag}_<question> gives the question's. The encoder is the model at
-bert-encoder{tag}; without one there are no vectors, and with another one all are made anew.
+vectors:<article>:{tag} has the sentences' (idx -> digest of the sentence and its vector,
+keymiss.stored_vector), so only what changed is encoded again. GET bertvec{tag}_<question> gives the
+question's. The encoder is the model at bert-encoder{tag}; without one there are no vectors, and with another
+one all are made anew.
 """
 
 RUNS_AT_ONCE = 2  # of one article: others want the model's threads too
@@ -53,8 +55,6 @@ async def encode_article(record):
         return  # not UTF-8
     model_key = f"bert-encoder{{{hashtag()}}}"
     version, encoder = version_of(model_key), encoder_of(model_key)
-    if encoder is None:
-        return
     key = "vectors:" + record["key"][len("sentence:") :]
     flat = execute("HGETALL", key)
     known = {idx: raw(field)[:DIGEST_BYTES] for idx, field in zip(flat[::2], flat[1::2])}
@@ -62,6 +62,8 @@ async def encode_article(record):
     for idx, sentence in (record["value"] or {}).items():
         if isinstance(sentence, str) and known.pop(idx, None) != text_digest(sentence):
             wanted[idx] = sentence
+    if encoder is None:
+        wanted = {}  # what is gone goes all the same
     ids, texts = list(wanted), list(wanted.values())
     for at in range(0, len(ids), FIELDS_AT_ONCE):
         part = texts[at : at + FIELDS_AT_ONCE]
@@ -91,7 +93,7 @@ async def encode_question(record):
     model_key = f"bert-encoder{{{hashtag()}}}"
     encoder = encoder_of(model_key)
     if encoder is None:
-        raise ValueError(f"there is no model {model_key} on this shard: python -m models.load_encoder stores it")
+        raise ValueError(f"there is no model {model_key} on this shard: models.load_encoder stores it")
     (vector,) = await vectors_of(encoder, model_key, [question])
     value = question_to_bytes(vector)
     tag = key[len("bertvec") : key.find("_")]

@@ -68,8 +68,8 @@ class Article:
 
 @dataclass(slots=True)
 class LoadReport:
-    """What a load did. `bad` has (file, why), `notes` (file, what was repaired); `names`: the articles that are
-    there now, `written`: how many of them changed; `bytes`: of their text."""
+    """What a load did. `bad` has (file, why), `notes` (file, what was repaired); `names`: the articles that
+    are there now, `written`: how many of them changed; `bytes`: of their text."""
 
     names: list[str] = field(default_factory=list)
     written: int = 0
@@ -189,7 +189,8 @@ class ShardTags:
             self._owner[slot] = node
 
     def tag_of(self, article: str) -> str:
-        """The tag (without braces) of an article's sentences: that of the owner of ``paragraphs:<article>``."""
+        """The tag (without braces) of an article's sentences: that of the owner of
+        ``paragraphs:<article>``."""
         return keys.tag_for_slot(self._lowest[self._owner[keys.slot_of(keys.paragraphs_key(article))]])
 
 

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from keymiss.settings import PROJECT, Settings
+
+
+def _user(page: Path) -> str:
+    """As root nginx works as "nobody", who may not read a project in root's own folder: it stays root
+    then."""
+    closed = any(not folder.stat().st_mode & 0o001 for folder in (page, *page.parents))
+    return "user root;" if os.geteuid() == 0 and closed else ""
 
 
 def render_nginx(settings: Settings) -> Path:
@@ -19,6 +27,7 @@ def render_nginx(settings: Settings) -> Path:
         "TLS_KEY": settings.var / "tls" / "key.pem",
         "PAGE": PROJECT / "nginx" / "page",
         "VAR": folder,
+        "USER": _user(PROJECT / "nginx" / "page"),
     }.items():
         text = text.replace(f"${{{name}}}", str(value))
     path = settings.run / "nginx.conf"

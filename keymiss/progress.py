@@ -25,8 +25,8 @@ class PipelineStuck(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """What waits on one shard: key events (queued and running), entries of the edge stream; workers attached; jobs done
-    since the server started."""
+    """What waits on one shard: key events (queued and running), entries of the edge stream; workers attached;
+    jobs done since the server started."""
 
     events: int
     edges: int
@@ -60,11 +60,11 @@ def shard_tags(client: RedisCluster) -> dict[str, str]:
 def wait_processed(
     client: RedisCluster, timeout_s: float, tell: Callable[[int], None] = lambda left: None
 ) -> None:
-    """Until nothing waits on any shard; `tell` gets how much does. PipelineStuck when it takes longer than `timeout_s`, or
-    nothing moves for STUCK_S.
+    """Until nothing waits on any shard; `tell` gets how much does. PipelineStuck when it takes longer than
+    `timeout_s`, or nothing moves for STUCK_S.
 
-    Shards are asked one after the other, and a job on one may give another one work: so nothing waits when that was so
-    twice, and no job ended in between."""
+    Shards are asked one after the other, and a job on one may give another one work: so nothing waits when
+    that was so twice, and no job ended in between."""
     start = moved = time.monotonic()
     last = -1
     while True:
@@ -83,8 +83,8 @@ def wait_processed(
                 if each.events or each.edges
             )
             raise PipelineStuck(
-                f"not processed after {time.monotonic() - start:.0f} s: {places}. See RG.DUMPREGISTRATIONS (lastError) and "
-                "the worker's log."
+                f"not processed after {time.monotonic() - start:.0f} s: {places}. "
+                "See RG.DUMPREGISTRATIONS (lastError) and the worker's log."
             )
         time.sleep(POLL_S)
 
@@ -122,7 +122,8 @@ def outcome_of(client: RedisCluster, names: Iterable[str]) -> Outcome:
 
 
 def counts(client: RedisCluster) -> dict[str, dict[str, int]]:
-    """Node name -> how many keys and entries of each stage are there. Reads every key's name: seconds for a million."""
+    """Node name -> how many keys and entries of each stage are there. Reads every key's name: seconds for a
+    million."""
     found = {}
     tags = shard_tags(client)
     for node in client.get_primaries():

@@ -88,9 +88,9 @@ def language_of(paragraph: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Languages:
-    """What the paragraphs are written in. `main`: the language of most of the text ("en" when none can be told);
-    `kept`: numbers of the paragraphs that are English or whose language cannot be told; `others`: language ->
-    number of paragraphs left out.
+    """What the paragraphs are written in. `main`: the language of most of the text ("en" when none can be
+    told); `kept`: numbers of the paragraphs that are English or whose language cannot be told; `others`:
+    language -> number of paragraphs left out.
     """
 
     main: str

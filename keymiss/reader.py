@@ -153,8 +153,8 @@ class Reader:
         return Sentence(sentence, ids, offsets)
 
     def token_ids(self, sentences: Sequence[str]) -> list[Ids]:
-        """What `sentence` gives as ids, [n+1] each, of many texts at once and without their offsets: three times as
-        fast."""
+        """What `sentence` gives as ids, [n+1] each, of many texts at once and without their offsets: three
+        times as fast."""
         encoded = self._tokenizer.encode_batch_fast(list(sentences), add_special_tokens=False)
         return [np.array([*encoding.ids, *self._sep], np.int64) for encoding in encoded]
 

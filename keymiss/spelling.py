@@ -1,7 +1,8 @@
 """Repair of spelling, off by default: it damages what it does not know, and medicine is full of that.
 
-Only a word of small letters, five at least, that the dictionary does not know and no concept has, is looked at, and
-only one letter of it is changed. The dictionary is the one that `symspellpy` brings (82,765 English words).
+Only a word of small letters, five at least, that the dictionary does not know and no concept has, is looked
+at, and only one letter of it is changed. The dictionary is the one that `symspellpy` brings (82,765 English
+words).
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from typing import Protocol
 from symspellpy import SymSpell, Verbosity
 
 WORD = re.compile(r"[^\W\d_]+")
+PARTS = ("-", "/", "'", "\u2019")
+"""What joins the parts of a word; a part alone is not looked at."""
 MIN_LETTERS = 5
 MIN_TIMES = 1_000_000
 """How often the word must stand in the dictionary's corpus to be taken for what was meant."""
@@ -50,7 +53,7 @@ class Repair:
     def _word(self, sentence: str, found: re.Match[str]) -> str:
         word = found.group()
         before, after = sentence[found.start() - 1 : found.start()], sentence[found.end() : found.end() + 1]
-        compound = before in ("-", "/", "'", "’") or after in ("-", "/", "'", "’")
+        compound = before in PARTS or after in PARTS
         if len(word) < MIN_LETTERS or not word.islower() or not word.isascii() or (before + after).isdigit():
             return word
         if compound or word in self._dictionary.words or (self._words and self._words.has_word(word)):

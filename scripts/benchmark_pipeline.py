@@ -1,12 +1,14 @@
-"""How fast articles go through the whole pipeline, without and with vectors, beside the same work in one plain process.
+"""How fast articles go through the whole pipeline, without and with vectors, beside the same work in one
+plain process.
 
     python scripts/benchmark_pipeline.py data/sample <folder with CORD-19 JSON files>
     python scripts/benchmark_pipeline.py --rounds 5 --masters 4 --replicas 1 --api data/sample
 
-Starts a cluster, a worker and (--api) the API with its index on free ports. A round loads all articles by `keymiss load` with a
-table of concepts, waits until every shard is idle, and takes them out again. Before each round the plain process does
-what a user would write for it: the same splitter, tokenizer, matcher and encoder in a loop, into dictionaries, with nothing stored.
-Medians of the rounds; "ratio" is the pipeline's sentences a second over the plain process's, round by round.
+Starts a cluster, a worker and (--api) the API with its index on free ports. A round loads all articles by
+`keymiss load` with a table of concepts, waits until every shard is idle, and takes them out again. Before
+each round the plain process does what a user would write for it: the same splitter, tokenizer, matcher and
+encoder in a loop, into dictionaries, with nothing stored. Medians of the rounds; "ratio" is the pipeline's
+sentences a second over the plain process's, round by round.
 """
 
 from __future__ import annotations
@@ -164,9 +166,7 @@ def main() -> None:
     parser.add_argument("--concepts", type=Path, default=REPO / "data" / "sample" / "concepts.csv")
     parser.add_argument("--api", action="store_true", help="the API runs too, and indexes what comes in")
     options = parser.parse_args()
-    paths = [
-        p for folder in options.folders for p in sorted(folder.rglob("*.json")) if p.name != "questions.json"
-    ]
+    paths = [p for folder in options.folders for p in sorted(folder.rglob("*.json"))]
     if not paths:
         parser.error("there is no article in these folders")
     nodes = f"{options.masters} masters, {options.replicas} replicas each{', API' if options.api else ''}"

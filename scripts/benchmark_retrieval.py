@@ -1,13 +1,13 @@
 """How long finding sentences takes as the corpus grows: a table.
 
-    python scripts/benchmark_retrieval.py --data squad.json [--sizes 1000 10000 100000]
+    python scripts/benchmark_retrieval.py --data squad.json [--sizes 1000 10000 100000] [--compare]
 
-In this process, with the classes that /qasearch uses, SHARDS shards. The file's real sentences come first; the
-rest are made, seeded, from the real sentences' words, each word as often as it is there (so a few words are in
-most sentences, as in any text). Their vectors: those of real sentences, turned by as much noise as two related
-sentences differ; to encode 100,000 sentences takes minutes and would measure the encoder. The same questions,
-with their real vectors, are asked of every size. Memory: what the process grew by while the index was made.
-`found again`: how many of the 20 nearest vectors the HNSW graph finds, against all of them compared.
+In this process, with the classes that /qasearch uses, SHARDS shards. The file's real sentences come first;
+the rest are made, seeded, from the real sentences' words, each word as often as it is there (so a few words
+are in most sentences, as in any text). Their vectors: those of real sentences, turned by as much noise as two
+related sentences differ; to encode 100,000 sentences takes minutes and would measure the encoder. The same
+questions, with their real vectors, are asked of every size. MB: what the process grew by while the index was
+made. "found again": how many of the 20 nearest vectors the HNSW graph finds, against all of them compared.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from evaluate_retrieval import SHARDS, Corpus, Encoding
 from rich.console import Console
 from rich.table import Table
 
@@ -31,13 +30,15 @@ from keymiss.prose import split_sentences
 from keymiss.retrieval import Mix, ShardIndex
 from keymiss.retrieval.shards import rank
 from keymiss.stored_vector import DIMENSIONS, Vector, to_field
+from models.find_paragraphs import Corpus, Encoding
 
+SHARDS = 4
 SIZES = (1_000, 10_000, 100_000)
 SEED = 4
 A_ARTICLE = 100  # sentences
 QUESTIONS = 400
 LIMIT = 20  # as KEYMISS_API_CANDIDATES
-NOISE = 0.8  # length of what is added to a unit vector: a cosine of 0.78, as of a sentence and its neighbours' mean
+NOISE = 0.8  # length of what is added to a unit vector: a cosine of 0.78
 NEAREST = 20
 COMPARED = 50  # questions whose nearest vectors are looked for in all
 WAYS = {
@@ -87,7 +88,9 @@ def indexes_of(made: Made) -> dict[str, ShardIndex]:
     return indexes
 
 
-def times_ms(indexes: dict[str, ShardIndex], questions: Sequence[tuple[str, Vector]], mix: Mix) -> list[float]:
+def times_ms(
+    indexes: dict[str, ShardIndex], questions: Sequence[tuple[str, Vector]], mix: Mix
+) -> list[float]:
     """Of each question, sorted."""
     took = []
     for question, vector in questions:

@@ -1,236 +1,196 @@
 """How often retrieval finds the paragraph that answers, and what each of its signals adds.
 
-    python scripts/evaluate_retrieval.py --data squad.json                      # in this process, no cluster
-    python scripts/evaluate_retrieval.py --data squad.json --nodes 127.0.0.1:30001   # through a running one
+    python scripts/evaluate_retrieval.py --data squad.json               # in this process
+    python scripts/evaluate_retrieval.py --data squad.json --nodes HOST:PORT  # through a running cluster
 
-All paragraphs of a file in SQuAD format are the corpus, an article of the file is an article; its questions are
-asked. Sentences are ranked, by the classes that /qasearch uses; a paragraph's rank is that of its first sentence.
+All paragraphs of a file in SQuAD format are the corpus, its questions are asked (models/find_paragraphs.py).
 In this process the articles are spread over SHARDS indexes and the encoder runs here. With --nodes they are
-written as articles of a name of their own, the cluster's functions split and encode them, the API's `Retrieval`
-follows the shards, the questions' vectors are asked from the shards, and all is removed at the end.
+written as articles of a name of their own; the cluster's functions split and encode them, `Retrieval` follows
+the shards as in the API, questions' vectors and links are asked from the shards; the articles are deleted at
+the end. What else is in the cluster stays, and competes. "as /qasearch" reads no more sentences than it asks.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import json
 import os
 import sys
 import time
-import zlib
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 from redis.cluster import RedisCluster
 from rich.console import Console
 from rich.table import Table
 
 from keymiss import keys
+from keymiss.api.concepts import Concepts
+from keymiss.api.knowledge import GraphKnowledge
 from keymiss.api.question_vector import QuestionVectors
 from keymiss.api.settings import ApiSettings, parse_nodes
-from keymiss.api.shards import ShardMap
-from keymiss.encoder import Encoder, in_order
-from keymiss.prose import split_sentences
-from keymiss.retrieval import Candidate, Mix, Retrieval, ShardIndex
-from keymiss.retrieval.shards import rank
-from keymiss.stored_vector import Vector, to_field
-from keymiss.worker.backend_onnx import OnnxBackend
-from keymiss.worker.tensors import Tensor
-from models.export_encoder import export_encoder
+from keymiss.api.shards import Shard, ShardMap
+from keymiss.graph.graph_url import graph_url
+from keymiss.graph.reader import choose_reader
+from keymiss.loading import ShardTags
+from keymiss.progress import wait_processed
+from keymiss.prose import join_paragraphs
+from keymiss.retrieval import Mix, Retrieval, ShardIndex
+from models.find_paragraphs import (
+    RECALL_AT,
+    Asked,
+    Corpus,
+    Encoding,
+    Hashes,
+    Row,
+    all_places,
+    measured,
+    split_here,
+)
 from models.load import connect
-from models.squad import read
 
 SHARDS = 4
 PROCESSED_LIMIT_S = 1800.0
-WAIT_S = 0.5
-RECALL_AT = (1, 5, 20)
-WITHOUT_LIMIT = 1_000
-
-Ranker = Callable[[str, Vector | None], Sequence[Candidate]]
-
-
-@dataclass(frozen=True)
-class Corpus:
-    """`articles`: name -> its paragraphs; `questions`: with the (article, paragraph) that answers."""
-
-    articles: dict[str, list[str]]
-    questions: list[tuple[str, tuple[str, int]]]
-
-    @classmethod
-    def of(cls, path: Path, prefix: str, every: int) -> Corpus:
-        """A SQuAD-format file; every so-manieth question of it. BadFile."""
-        articles, questions = {}, []
-        for number, paragraphs in enumerate(read(path)):
-            name = f"{prefix}{number}"
-            articles[name] = [" ".join(paragraph.context.split()) for paragraph in paragraphs]
-            for place, paragraph in enumerate(paragraphs):
-                questions += [(question.question, (name, place)) for question in paragraph.questions]
-        return cls(articles, questions[::every])
+INDEXED_LIMIT_S = 120.0
+VECTOR_LIMIT_S = 10.0
+WAIT_S = 0.2
+ASKED_AT_ONCE = 16
+WORDS, VECTORS = Mix(vector_weight=0, graph_weight=0), Mix(bm25_weight=0, graph_weight=0)
+NO_LINKS = Mix(graph_weight=0)
 
 
-@dataclass
-class Hashes:
-    """What a shard's hashes hold, and whose paragraph each sentence is."""
-
-    sentences: dict[bytes, dict[bytes, bytes]] = field(default_factory=dict)
-    vectors: dict[bytes, dict[bytes, bytes]] = field(default_factory=dict)
-    paragraph_of: dict[tuple[str, str], int] = field(default_factory=dict)  # (article, idx)
-
-
-def index_of(hashes: Mapping[bytes, Mapping[bytes, bytes]], neighbours: int) -> ShardIndex:
-    """Words alone."""
-    index = ShardIndex(neighbours)
-    for key, fields in hashes.items():
-        index.put(key, fields)
-    index.commit()
-    return index
-
-
-class Encoding:
-    """The exported encoder, run in this process, two runs at once."""
-
-    def __init__(self) -> None:
-        made, _ = export_encoder()
-        model = OnnxBackend().load(Path(made.path).read_bytes())
-        if model.about is None:
-            raise SystemExit(f"{made.path} says nothing of its tokenizer")
-        self._model, self._encoder = model, Encoder.of(model.about)
-
-    def __call__(self, texts: Sequence[str]) -> Vector:
-        """[texts, 384]"""
-        batches = list(self._encoder.batches(texts))
-
-        def run(at: int) -> Vector:
-            inputs = [Tensor(batches[at].input_ids), Tensor(batches[at].attention_mask)]
-            return np.asarray(self._model.run(inputs)[0].array, np.float32)
-
-        with ThreadPoolExecutor(2) as pool:
-            return in_order(zip(batches, pool.map(run, range(len(batches))), strict=True), len(texts))
-
-
-def split_here(corpus: Corpus, encode: Encoding) -> dict[str, Hashes]:
-    """Shard -> what the cluster's functions would have written there."""
-    shards = {f"s{number}": Hashes() for number in range(SHARDS)}
-    for name, paragraphs in corpus.articles.items():
-        tag = f"s{zlib.crc32(name.encode()) % SHARDS}"
-        shard, texts = shards[tag], list[str]()
-        for place, paragraph in enumerate(paragraphs):
-            for sentence in split_sentences([paragraph]):
-                shard.paragraph_of[name, str(len(texts))] = place
-                texts.append(sentence)
-        key = keys.sentence_key(name, tag).encode()
-        shard.sentences[key] = {b"%d" % idx: text.encode() for idx, text in enumerate(texts)}
-        vectors = zip(texts, encode(texts), strict=True)
-        shard.vectors[key] = {b"%d" % idx: to_field(*each) for idx, each in enumerate(vectors)}
-    return shards
-
-
-def ranking(indexes: Mapping[str, ShardIndex], mix: Mix, limit: int | None = None) -> Ranker:
-    """The sentences of these indexes, best first."""
-    return lambda question, vector: rank(indexes, question, mix, vector, None, None, limit)
-
-
-def paragraph_rank(
-    found: Sequence[Candidate], paragraph_of: Mapping[tuple[str, str], int], right: tuple[str, int]
-) -> int:
-    """From 1; 0 when it is not among those found."""
-    seen: dict[tuple[str, int], None] = {}
-    for one in found:
-        seen.setdefault((one.article, paragraph_of.get((one.article, one.idx), -1)))
-    return next((place for place, paragraph in enumerate(seen, 1) if paragraph == right), 0)
-
-
-@dataclass(frozen=True)
-class Row:
-    """One way of ranking: recalls of the right paragraph at RECALL_AT, milliseconds a question (median)."""
-
-    way: str
-    recall: tuple[float, ...]
-    p50_ms: float
-
-
-def measured(
-    way: str,
-    ranker: Ranker,
+def rows_of(
     corpus: Corpus,
-    vectors: Sequence[Vector | None],
-    paragraph_of: Mapping[tuple[str, str], int],
-) -> Row:
-    """Asks every question."""
-    ranks, took_ms = [], []
-    for (question, right), vector in zip(corpus.questions, vectors, strict=True):
-        began_s = time.perf_counter()
-        found = ranker(question, vector)
-        took_ms.append((time.perf_counter() - began_s) * 1000)
-        ranks.append(paragraph_rank(found, paragraph_of, right))
-    recall = tuple(sum(0 < one <= at for one in ranks) / len(ranks) for at in RECALL_AT)
-    return Row(way, recall, float(np.median(took_ms)))
-
-
-def word_ways(corpus: Corpus, shards: Mapping[str, Hashes]) -> Iterator[tuple[str, Ranker, dict[tuple[str, str], int]]]:
-    """What others do: BM25 over whole paragraphs, and over sentences alone."""
-    words = Mix(vector_weight=0, graph_weight=0)
-    paragraphs: dict[str, dict[bytes, dict[bytes, bytes]]] = {tag: {} for tag in shards}
-    own = {}
+    shards: Mapping[str, Hashes],
+    indexes: Mapping[str, ShardIndex],
+    asked: Sequence[Asked],
+    limit: int,
+) -> Iterator[Row]:
+    """What others do, BM25 of whole paragraphs and of sentences alone; the signals one by one; all."""
+    whole = {tag: Hashes() for tag in shards}
     for tag, shard in shards.items():
         for key in shard.sentences:
             name = key.decode().removeprefix(keys.SENTENCE_PREFIX).rpartition(":")[0]
-            texts = corpus.articles[name]
-            paragraphs[tag][key] = {b"%d" % idx: text.encode() for idx, text in enumerate(texts)}
-            own |= {(name, str(idx)): idx for idx in range(len(texts))}
-    whole = {tag: index_of(each, 0) for tag, each in paragraphs.items()}
-    yield "BM25, whole paragraphs", ranking(whole, words), own
-    alone = {tag: index_of(shard.sentences, 0) for tag, shard in shards.items()}
-    yield "BM25, sentences alone", ranking(alone, words), _all_paragraphs(shards)
+            whole[tag].sentences[key] = {
+                b"%d" % at: text.encode() for at, text in enumerate(corpus.articles[name])
+            }
+            whole[tag].paragraph_of |= {(name, str(at)): at for at in range(len(corpus.articles[name]))}
+    paragraphs = {tag: each.index(0) for tag, each in whole.items()}
+    yield measured("BM25, whole paragraphs", paragraphs, WORDS, asked, all_places(whole.values()))
+    places = all_places(shards.values())
+    alone = {tag: each.index(0) for tag, each in shards.items()}
+    yield measured("BM25, sentences alone", alone, WORDS, asked, places)
+    yield measured("BM25", indexes, WORDS, asked, places)
+    yield measured("vectors", indexes, VECTORS, asked, places)
+    yield measured("BM25, vectors", indexes, NO_LINKS, asked, places)
+    if any(one.linked for one in asked):
+        yield measured("BM25, vectors, graph", indexes, Mix(), asked, places)
+    yield measured(f"as /qasearch: {limit} sentences", indexes, Mix(), asked, places, limit)
 
 
-def _all_paragraphs(shards: Mapping[str, Hashes]) -> dict[tuple[str, str], int]:
-    return {place: number for shard in shards.values() for place, number in shard.paragraph_of.items()}
-
-
-def offline(corpus: Corpus, per_shard: int) -> Iterator[Row]:
-    """In this process."""
+def offline(corpus: Corpus, limit: int) -> list[Row]:
+    """In this process; no graph."""
     encode = Encoding()
     began_s = time.perf_counter()
-    shards = split_here(corpus, encode)
+    shards = split_here(corpus, encode, SHARDS)
     count = sum(len(fields) for shard in shards.values() for fields in shard.sentences.values())
     took_s = time.perf_counter() - began_s
     print(f"{count} sentences split and encoded in {took_s:.0f} s, {count / took_s:.0f} a second", flush=True)
-    indexes = {}
-    began_s = time.perf_counter()
-    for tag, shard in shards.items():
-        index = indexes[tag] = ShardIndex()
-        for key, fields in shard.sentences.items():
-            index.put(key, fields, shard.vectors[key])
-        index.commit()
-    print(f"indexed in {time.perf_counter() - began_s:.1f} s", flush=True)
-    vectors: list[Vector | None] = list(encode([question for question, _ in corpus.questions]))
-    paragraph_of = _all_paragraphs(shards)
-    for way, ranker, own in word_ways(corpus, shards):
-        yield measured(way, ranker, corpus, vectors, own)
-    for way, mix, limit in ways(per_shard):
-        yield measured(way, ranking(indexes, mix, limit), corpus, vectors, paragraph_of)
+    indexes = {tag: shard.index() for tag, shard in shards.items()}
+    vectors = encode([question for question, _ in corpus.questions])
+    asked = [Asked(*each, vector) for each, vector in zip(corpus.questions, vectors, strict=True)]
+    return list(rows_of(corpus, shards, indexes, asked, limit))
 
 
-def ways(per_shard: int) -> Iterator[tuple[str, Mix, int | None]]:
-    """The signals one by one, and together."""
-    yield "BM25, with neighbours", Mix(vector_weight=0, graph_weight=0), None
-    yield "vectors, with neighbours", Mix(bm25_weight=0, graph_weight=0), None
-    yield "BM25 and vectors", Mix(), None
-    for limit in (per_shard, 2 * per_shard, 4 * per_shard):
-        yield f"the same, at most {limit} a shard", Mix(), limit
+async def live(corpus: Corpus, nodes: str, limit: int) -> list[Row]:
+    """Through a running cluster."""
+    with connect(nodes) as client:
+        try:
+            began_s = time.perf_counter()
+            for name, paragraphs in corpus.articles.items():
+                client.hset(keys.article_key(name), mapping={"title": name})
+                client.set(keys.paragraphs_key(name), join_paragraphs(paragraphs))
+            await asyncio.to_thread(wait_processed, client, PROCESSED_LIMIT_S)
+            shards = _read(client, corpus)
+            count = sum(len(fields) for shard in shards.values() for fields in shard.sentences.values())
+            took_s = time.perf_counter() - began_s
+            print(f"{count} sentences through the cluster in {took_s:.0f} s, {count / took_s:.0f} a second")
+            return await _ask(corpus, nodes, shards, limit)
+        finally:
+            for name in corpus.articles:
+                client.delete(keys.paragraphs_key(name))
+                client.delete(keys.article_key(name))
+
+
+def _read(client: RedisCluster, corpus: Corpus) -> dict[str, Hashes]:
+    """What the functions wrote. The client decodes replies; vectors are read by `Retrieval`, not here."""
+    tags, shards = ShardTags(client), dict[str, Hashes]()
+    for name in corpus.articles:
+        tag = tags.tag_of(name)
+        shard = shards.setdefault(tag, Hashes())
+        sentences = client.hgetall(keys.sentence_key(name, tag))
+        numbers = json.loads(client.hget(keys.state_key(name, tag), "paragraph_of") or "[]")
+        shard.paragraph_of |= {(name, str(idx)): number for idx, number in enumerate(numbers)}
+        key = keys.sentence_key(name, tag).encode()
+        shard.sentences[key] = {str(idx).encode(): str(text).encode() for idx, text in sentences.items()}
+    return shards
+
+
+async def _ask(corpus: Corpus, nodes: str, shards: Mapping[str, Hashes], limit: int) -> list[Row]:
+    retrieval = Retrieval()
+    settings = ApiSettings(nodes=parse_nodes(nodes))
+    shard_map = ShardMap(settings)
+
+    async def follow(now: tuple[Shard, ...]) -> None:
+        await retrieval.follow({shard.tag: shard.node for shard in now})
+
+    shard_map.on_change = follow
+    await shard_map.start()
+    concepts = Concepts(shard_map, settings.topology_poll_s)
+    graph = choose_reader(graph_url(), shard_map, settings.time_limit_s)
+    concepts.start()
+    try:
+        await _indexed(retrieval, shards)
+        print(f"{retrieval.sentences()} sentences indexed, {retrieval.vectors()} with a vector", flush=True)
+        vectors, knowledge = QuestionVectors(shard_map, VECTOR_LIMIT_S), GraphKnowledge(concepts, graph)
+        gate = asyncio.Semaphore(ASKED_AT_ONCE)
+
+        async def ask(question: str, right: tuple[str, int]) -> Asked:
+            async with gate:
+                return Asked(question, right, await vectors.get(question), await knowledge.linked(question))
+
+        asked = await asyncio.gather(*(ask(*each) for each in corpus.questions))
+        print(
+            f"of {len(asked)} questions {sum(one.vector is not None for one in asked)} have a vector, "
+            f"{sum(bool(one.linked) for one in asked)} name linked concepts",
+            flush=True,
+        )
+        return await asyncio.to_thread(
+            lambda: list(rows_of(corpus, shards, retrieval.indexes(), asked, limit))
+        )
+    finally:
+        await concepts.stop()
+        await graph.close()
+        await shard_map.stop()
+        await retrieval.stop()
+
+
+async def _indexed(retrieval: Retrieval, shards: Mapping[str, Hashes]) -> None:
+    """Until every shard's index has at least what was written there. TimeoutError."""
+    wanted = {tag: sum(map(len, shard.sentences.values())) for tag, shard in shards.items()}
+    async with asyncio.timeout(INDEXED_LIMIT_S):
+        while any(  # noqa: ASYNC110 - an index tells nobody
+            (retrieval.sentences().get(tag) or 0) < count for tag, count in wanted.items()
+        ):
+            await asyncio.sleep(WAIT_S)
 
 
 def table_of(rows: Sequence[Row], title: str) -> Table:
     """For people."""
     table = Table(title=title, title_justify="left")
-    for column in ("ranked by", *(f"recall@{at}" for at in RECALL_AT), "ms a question, p50"):
-        table.add_column(column, justify="left" if column == "ranked by" else "right")
+    for column in ("ranked by", *(f"recall@{at}" for at in RECALL_AT), "ms, p50"):
+        table.add_column(column, justify="left" if column == "ranked by" else "right", no_wrap=True)
     for row in rows:
         table.add_row(row.way, *(f"{100 * recall:.1f}" for recall in row.recall), f"{row.p50_ms:.1f}")
     return table
@@ -240,14 +200,18 @@ def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="a file in SQuAD format")
+    parser.add_argument("--nodes", help="host:port,... of a running cluster (default: in this process)")
     parser.add_argument("--every", type=int, default=1, help="every so-manieth question (default: all)")
-    parser.add_argument("--per-shard", type=int, default=ApiSettings().candidates_per_shard)
+    parser.add_argument("--limit", type=int, default=ApiSettings().candidates, help="sentences of a question")
     options = parser.parse_args()
     corpus = Corpus.of(options.data, f"eval{os.getpid()}-", options.every)
-    rows = list(offline(corpus, options.per_shard))
+    if options.nodes:
+        rows = asyncio.run(live(corpus, options.nodes, options.limit))
+    else:
+        rows = offline(corpus, options.limit)
     paragraphs = sum(map(len, corpus.articles.values()))
-    title = f"{options.data.name}: {paragraphs} paragraphs, {len(corpus.questions)} questions, recall in percent"
-    Console().print(table_of(rows, title))
+    asked = f"{paragraphs} paragraphs, {len(corpus.questions)} questions"
+    Console().print(table_of(rows, f"{options.data.name}: {asked}, percent"))
     return 0
 
 

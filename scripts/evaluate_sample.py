@@ -19,7 +19,7 @@ import httpx
 from rich.console import Console
 from rich.table import Table
 
-QUESTIONS = Path(__file__).resolve().parent.parent / "data" / "sample" / "questions.json"
+QUESTIONS = Path(__file__).resolve().parent.parent / "data" / "sample-questions.json"
 RANKINGS: dict[str, Callable[[dict[str, Any]], float]] = {
     "reader alone": lambda r: float(r["reader_score"]),
     "BM25 alone": lambda r: float(r["bm25"]),

@@ -36,7 +36,7 @@ find_python() {
     done
 }
 
-# Debian packages for what is missing, one a line.
+# Debian packages for what is missing, one a line; with `dev` the tests' too.
 missing_packages() {
     command -v "$KEYMISS_SERVER-server" >/dev/null || echo "$KEYMISS_SERVER-server"
     command -v redis-cli >/dev/null && command -v redis-benchmark >/dev/null || echo redis-tools
@@ -47,6 +47,7 @@ missing_packages() {
     command -v curl >/dev/null || echo curl
     [ -e /usr/include/stdio.h ] || echo libc6-dev
     [ -n "$(find_python)" ] || [ -x "$VENV/bin/python" ] || printf '%s\n' python3 python3-venv
+    [ "${1:-}" != dev ] || command -v chromium >/dev/null || echo chromium
 }
 
 # Installs Debian packages without letting their services start. In a subshell: its traps clean up.
@@ -75,7 +76,7 @@ apt_install() (
 
 set_up_packages() {
     local missing log
-    mapfile -t missing < <(missing_packages)
+    mapfile -t missing < <(missing_packages "${1:-}")
     [ ${#missing[@]} -gt 0 ] || return 0
     command -v apt-get >/dev/null ||
         give_up "Please install with your package manager: ${missing[*]} (there is no apt-get here to do it)."
@@ -89,7 +90,7 @@ set_up_packages() {
         give_up "apt-get could not install ${missing[*]}: see its words above, install them by hand, and start again."
     }
     rm -f "$log"
-    mapfile -t missing < <(missing_packages)
+    mapfile -t missing < <(missing_packages "${1:-}")
     [ ${#missing[@]} = 0 ] || give_up "Still missing after apt-get: ${missing[*]}. Please install them by hand."
 }
 
@@ -150,7 +151,7 @@ set_up() {
         redis | valkey) ;;
         *) give_up "KEYMISS_SERVER must be redis or valkey, not '$KEYMISS_SERVER'." ;;
     esac
-    set_up_packages
+    set_up_packages "${1:-}"
     set_up_python "${1:-}"
     set_up_module
 }

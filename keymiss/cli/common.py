@@ -9,6 +9,7 @@ from typing import Annotated, NoReturn
 import redis
 import typer
 from redis.cluster import ClusterNode, RedisCluster
+from redis.exceptions import RedisClusterException
 from rich.console import Console
 
 from keymiss.settings import BadSetting, Settings, parse_nodes
@@ -51,7 +52,7 @@ def cluster(nodes: str) -> Iterator[RedisCluster]:
             socket_connect_timeout=5,
         ) as client:
             yield client
-    except (redis.ConnectionError, redis.TimeoutError) as error:
+    except (redis.ConnectionError, redis.TimeoutError, RedisClusterException) as error:
         fail(f"No answer from the cluster: {error}. Is it started (scripts/start.sh)?")
     except redis.RedisError as error:
         fail(f"The cluster refused: {error}")

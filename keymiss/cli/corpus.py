@@ -38,8 +38,8 @@ def load(
     process: Annotated[bool, typer.Option(help="wait until the functions have processed all")] = True,
     timeout_s: Timeout = PROCESS_TIMEOUT_S,
 ) -> None:
-    """Load articles in the CORD-19 JSON format, and wait until the functions on the shards have processed them. What is
-    wrong with a file, or left out of it, is named; the exit code is 1 when a file was."""
+    """Load articles in the CORD-19 JSON format, and wait until the functions on the shards have processed
+    them. What is wrong with a file, or left out of it, is named; the exit code is 1 when a file was."""
     from keymiss.loading import load_files
     from keymiss.progress import outcome_of
 
@@ -68,12 +68,11 @@ def load(
                 )
             if outcome.unprocessed:
                 fail(
-                    f"{len(outcome.unprocessed)} articles were not split, {outcome.unprocessed[0]} for one: are the functions "
-                    "registered (keymiss.cli gears upload gears/*.py)?"
+                    f"{len(outcome.unprocessed)} articles were not split, {outcome.unprocessed[0]} for one: "
+                    "are the functions registered (keymiss.cli gears upload gears/*.py)?"
                 )
-            out.print(
-                f"{outcome.sentences} sentences processed in {took_s:.2f} s: {outcome.sentences / took_s:.0f} sentences/s"
-            )
+            per_s = outcome.sentences / took_s
+            out.print(f"{outcome.sentences} sentences processed in {took_s:.2f} s: {per_s:.0f} sentences/s")
     if report.bad or (process and outcome.skipped):
         raise typer.Exit(1)
 
@@ -116,8 +115,8 @@ def load_concepts(
     file: Annotated[Path, typer.Argument(help="CSV with the columns id, name, synonyms (separated by |)")],
     nodes: Nodes = "",
 ) -> None:
-    """Store a concept table on every shard; the functions then look at every sentence again. A broken row is named and left
-    out; the exit code is 1 then."""
+    """Store a concept table on every shard; the functions then look at every sentence again. A broken row is
+    named and left out; the exit code is 1 then."""
     from keymiss.concept_table import BadTable, read_table
     from keymiss.progress import shard_tags
 
@@ -125,6 +124,8 @@ def load_concepts(
         table, report = read_table(file)
     except BadTable as error:
         fail(str(error), 2)
+    except OSError as error:
+        fail(f"{file}: {error.strerror}", 2)
     for fault in report.faults:
         errors.print(f"{file}: {fault}", style="red", markup=False)
     with cluster(nodes) as client:

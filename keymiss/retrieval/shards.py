@@ -54,6 +54,10 @@ class Retrieval:
         """Shard tag -> sentences that can be found by their vector."""
         return {tag: follower.index.vectors for tag, follower in self._followers.items()}
 
+    def indexes(self) -> dict[str, ShardIndex]:
+        """Shard tag -> its index, of the shards whose first scan is through."""
+        return {tag: f.index for tag, f in self._followers.items() if f.ready.is_set()}
+
     def some_sentence(self, tag: str) -> Candidate | None:
         """Any sentence of a shard, for checks; None when it has none."""
         follower = self._followers.get(tag)
@@ -69,11 +73,11 @@ class Retrieval:
     ) -> dict[str, list[Candidate]]:
         """Shard tag -> its best sentences for the question; shards not indexed yet are left out.
 
-        The sentences of all shards are ranked together; of them at most `limit`, and `per_shard` of each shard,
-        are taken. `vector`: the question's, [384] of unit length. `linked`: sentencekey -> score, from the
-        concept graph.
+        The sentences of all shards are ranked together; of them at most `limit`, and `per_shard` of each
+        shard, are taken. `vector`: the question's, [384] of unit length. `linked`: sentencekey -> score, from
+        the concept graph.
         """
-        indexes = {tag: f.index for tag, f in self._followers.items() if f.ready.is_set()}
+        indexes = self.indexes()
         ranked = await asyncio.to_thread(rank, indexes, question, self._mix, vector, linked, per_shard, limit)
         return {tag: [one for one in ranked if one.tag == tag] for tag in indexes}
 

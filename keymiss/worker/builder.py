@@ -48,8 +48,8 @@ class Step:
 
 @dataclass(frozen=True)
 class StreamOptions:
-    """How a StreamReader reads: at most `batch` records a run; `trim`: a record that was worked off is deleted.
-    `on_failed`: one of FAILED_POLICIES."""
+    """How a StreamReader reads: at most `batch` records a run; `trim`: a record that was worked off is
+    deleted. `on_failed`: one of FAILED_POLICIES."""
 
     batch: int = 1
     trim: bool = True
@@ -378,8 +378,8 @@ class GearsBuilder:
         trimStream: bool = True,
         **_ignored: Any,
     ) -> None:
-        """Registers the flow for keys that start with `prefix` (a trailing ``*`` is dropped). The arguments from
-        `batch` on are a StreamReader's, whose events and key types are given."""
+        """Registers the flow for keys that start with `prefix` (a trailing ``*`` is dropped). The arguments
+        from `batch` on are a StreamReader's, whose events and key types are given."""
         recorder = _recorder()
         stream = StreamOptions()
         if self._reader == "StreamReader":

@@ -12,6 +12,10 @@ from keymiss.worker.context import GearsError, JobContext, current
 from keymiss.worker.records import decode
 
 
+class NoOwnerError(GearsError):
+    """A slot that no shard serves: the cluster is changing, or a part of it is down."""
+
+
 def _owner(key: str) -> JobContext:
     context = current()
     slot = slot_of(key)
@@ -19,13 +23,13 @@ def _owner(key: str) -> JobContext:
         return context
     owner = next((shard for shard in context.services.masters() if shard.serves(slot)), None)
     if owner is None:
-        raise GearsError(f"no shard serves slot {slot} of {key}")
+        raise NoOwnerError(f"no shard serves slot {slot} of {key}")
     return context.on(owner)
 
 
 def execute_at(key: str, *command: Any) -> Any:
-    """`execute` on the shard that owns `key`. GearsError when nobody does; redis's errors are raised, MOVED too (the
-    masters are looked up every second: do it again)."""
+    """`execute` on the shard that owns `key`. NoOwnerError when nobody does; redis's errors are raised, MOVED
+    too (the masters are looked up every second: do it again)."""
     return decode(_owner(key).connection.command(*command))
 
 

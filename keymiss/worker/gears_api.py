@@ -68,8 +68,8 @@ def override_reply(value: Any) -> None:
 
 
 def config_get(key: str) -> str | None:
-    """``cache``: "yes" or "no", the shard's setting when the job was made. Others: the worker's environment variable
-    KEYMISS_GEARS_<KEY>, None when it is not set."""
+    """``cache``: "yes" or "no", the shard's setting when the job was made. Others: the worker's environment
+    variable KEYMISS_GEARS_<KEY>, None when it is not set."""
     if key == "cache":
         return "yes" if current().cache else "no"
     return os.environ.get(f"{GEARS_SETTING}{key.upper()}")

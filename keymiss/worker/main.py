@@ -120,15 +120,16 @@ class Worker:
         backends = backend_table(args.backend)
         self._model_store = ModelStore(backends)
         self._model_pool = ModelPool(args.model_threads, list(backends.values()), self._dead)
+        self._attendance = Attendance(self._credentials)
         self._services = Services(
             connections=ThreadConnections(args.execute_timeout_s, self._credentials),
             masters=self._topology.masters,
             models=ModelRunner(self._model_store, self._model_pool),
             scripts=ScriptStore(),
             waiting=self._pool.waiting,
+            missed=self._attendance.missed,
         )
         self._runner = JobRunner(self._services)
-        self._attendance = Attendance(self._credentials)
         self._pullers: dict[str, Puller] = {}
         self._leaving: list[Puller] = []
 

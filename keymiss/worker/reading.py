@@ -1,5 +1,5 @@
-"""For gears functions: the reader (tokenizer and calibration) that belongs to a model on the job's shard, and the
-encoder that belongs to one that makes vectors.
+"""For gears functions: the reader (tokenizer and calibration) that belongs to a model on the job's shard, and
+the encoder that belongs to one that makes vectors.
 
 from keymiss.worker.reading import encoder_of, reader_of
 """
@@ -48,13 +48,16 @@ def _encoder(about: About) -> Encoder:
 
 
 def encoder_of(model_key: str) -> Encoder | None:
-    """The encoder of the model at `model_key`; None if there is no model. ModelError if it is none that makes vectors."""
+    """The encoder of the model at `model_key`; None if there is no model. ModelError if it is none that makes
+    vectors."""
     context = current()
     if not context.connection.command("EXISTS", model_key):
         return None
     model, _ = context.services.models.store.get(context.shard, context.connection, model_key)
     if model.about is None:
-        raise ModelError(f"model {model_key}: its file has no tokenizer; store it by python -m models.load_encoder")
+        raise ModelError(
+            f"model {model_key}: its file has no tokenizer; store it by python -m models.load_encoder"
+        )
     try:
         return _encoder(model.about)
     except TextError as error:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from redis import exceptions
 from redis.exceptions import RedisError, ResponseError
 
 from keymiss.worker import loops, resp, tensors
 from keymiss.worker.builder import Registration, Run
 from keymiss.worker.context import CURRENT, GearsError, JobContext, ReplySlot
+from keymiss.worker.elsewhere import NoOwnerError
 from keymiss.worker.execution import run_flow, run_reader
 from keymiss.worker.jobs import Job, JobKind, JobStatus
 from keymiss.worker.logs import log_event, one_line
@@ -20,6 +22,20 @@ from keymiss.worker.streams import RunBatch, read_stream
 
 ASK_ALIVE_AFTER_S = 0.5
 """A job that waited longer in this process is not started before the shard says somebody waits."""
+
+PASSING = (
+    exceptions.ConnectionError,
+    exceptions.TimeoutError,
+    exceptions.ClusterDownError,
+    exceptions.MovedError,
+    exceptions.AskError,
+    exceptions.TryAgainError,
+    exceptions.MasterDownError,
+    exceptions.ReadOnlyError,
+    exceptions.OutOfMemoryError,
+    NoOwnerError,
+)
+"""What a function may meet while shards restart or change: an event that fails so is worth another try."""
 
 OK = resp.Status("OK")
 
@@ -65,6 +81,8 @@ def _alive(context: JobContext, job: Job) -> bool:
 
 def _fail(context: JobContext, job: Job, error: Exception) -> JobStatus:
     text = one_line(error)
+    if job.kind is JobKind.EVENT and isinstance(error, PASSING):
+        context.services.missed(context.shard)
     log_event(
         "job_failed", "warning", kind=job.kind, key=decode(job.key), shard=job.shard.address, error=text
     )

@@ -16,10 +16,12 @@ if TYPE_CHECKING:
 @dataclass
 class Services:
     """`masters` gives the shards of the cluster; `waiting` is entered around a command that may wait
-    for another job, so that the pool lets another thread work meanwhile."""
+    for another job, so that the pool lets another thread work meanwhile; `missed` is told of a shard whose
+    event failed for a reason that passes."""
 
     connections: ThreadConnections
     masters: Callable[[], list[Shard]]
     models: ModelRunner
     scripts: ScriptStore
     waiting: Callable[[], AbstractContextManager[None]]
+    missed: Callable[[Shard], None] = lambda shard: None

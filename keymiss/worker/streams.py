@@ -1,9 +1,9 @@
 """StreamReader: runs a registration's flow over what waits in a stream, batch after batch, oldest first.
 
-The module hands out one job at a time for a registration and a stream, so records keep their order. A batch is deleted
-from the stream (or, with ``trimStream=False``, acknowledged in the registration's consumer group) after the flow
-has run over it: what a worker leaves undone when it dies is read again. So a function sees each record at least
-once.
+The module hands out one job at a time for a registration and a stream, so records keep their order. A batch
+is deleted from the stream (or, with ``trimStream=False``, acknowledged in the registration's consumer group)
+after the flow has run over it: what a worker leaves undone when it dies is read again. So a function sees
+each record at least once.
 """
 
 from __future__ import annotations
@@ -34,8 +34,9 @@ RunBatch = Callable[[list[dict[str, Any]]], None]
 
 
 def read_stream(context: JobContext, job: Job, registration: Registration, run_batch: RunBatch) -> None:
-    """Works the stream off. With the policy "continue" a batch that fails is logged and passed over; with "abort" and
-    "retry" it stays, and the error is raised (and, with "retry", the job comes again after the interval)."""
+    """Works the stream off. With the policy "continue" a batch that fails is logged and passed over; with
+    "abort" and "retry" it stays, and the error is raised (and, with "retry", the job comes again after the
+    interval)."""
     options, connection = registration.stream, context.connection
     group = None if options.trim else f"gears-{job.registration_id}"
     if group is not None:

@@ -115,7 +115,10 @@ export class Links {
     }
     if (!shown.concepts.length) return el("p", {}, "The question names no known concept, so there are no links to show.");
     const names = listed(shown.concepts.map((each) => each.name));
-    return el("p", {}, `In the question: ${names}. ${shown.total ? "Choose a circle to explore it, a line to read its sentences." : "No sentence links it to another concept."}`);
+    const next = shown.total
+      ? "Choose a circle to explore it, a line to read its sentences."
+      : "No sentence links it to another concept.";
+    return el("p", {}, `In the question: ${names}. ${next}`);
   }
 
   #missing({ missing }) {

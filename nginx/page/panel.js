@@ -35,7 +35,8 @@ export class Panel {
     dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
     dialog.addEventListener("close", () => {
       this.running.abort();
-      if (this.from?.isConnected) this.from.focus(); // not every browser focuses a button that is clicked
+      // The browser gives the focus back to what had it; but not every one focuses a button that is clicked.
+      if (document.activeElement === document.body) this.from?.focus();
     });
   }
 

@@ -123,6 +123,7 @@ class NginxProcess(Running):
             "TLS_KEY": key,
             "PAGE": REPO / "nginx" / "page",
             "VAR": self.folder,
+            "USER": "",
         }
         for name, value in values.items():
             text = text.replace(f"${{{name}}}", str(value))

@@ -1,4 +1,4 @@
-"""Candidates from a real server's hashes: found, ranked, and kept up to date."""
+"""Candidates from a real server's hashes, by their words: found, ranked, and kept up to date."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ async def test_stems_case_and_order(retrieval: Retrieval) -> None:
 
 async def test_stop_words_count_only_when_there_is_nothing_else(retrieval: Retrieval) -> None:
     assert await found(retrieval, "by a PCR in the") == ["B:{x}:0"]
-    assert await found(retrieval, "by") == ["A:{x}:0"]
+    assert await found(retrieval, "by") == ["A:{x}:0", "A:{x}:1"]  # the second has it from its neighbour
 
 
 @pytest.mark.parametrize(
@@ -164,5 +164,7 @@ def test_an_unchanged_hash_is_not_written_again() -> None:
     index.put(b"sentence:A:{x}", {b"0": b"one", b"1": b"two"})
     index.commit()
     index.put(b"sentence:A:{x}", {b"1": b"two", b"0": b"one"})
-    assert not index._changed
+    assert not index.changed
     assert index.sentences == 2
+    index.put(b"sentence:A:{x}", {b"0": b"one", b"1": b"three"})
+    assert index.changed

@@ -1,4 +1,4 @@
-"""The pipeline's functions on a small cluster: uploading, writing articles, waiting, and what is there afterwards."""
+"""The pipeline's functions on a small cluster: uploading, writing articles, waiting, what is there then."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import redis
 from redis.cluster import RedisCluster
 
 from keymiss import keys
@@ -50,9 +49,7 @@ def store_table(client: RedisCluster, table: ConceptTable | None = None) -> None
     """The concept table, by default the sample's, on every shard."""
     table = table or sample_table()
     for tag in shard_tags(client).values():
-        client.hset(
-            keys.concept_table_key(tag), mapping={"sha256": table.digest, "csv": table.csv_text}
-        )
+        client.hset(keys.concept_table_key(tag), mapping={"sha256": table.digest, "csv": table.csv_text})
 
 
 @lru_cache(maxsize=1)
@@ -82,7 +79,8 @@ def running(
 
 def write(client: RedisCluster, name: str, *paragraphs: str, **fields: Any) -> None:
     """An article as keymiss.loading writes it: the hash, then the text."""
-    client.hset(keys.article_key(name), mapping={"title": name, **fields})
+    head: dict[Any, Any] = {"title": name, **fields}
+    client.hset(keys.article_key(name), mapping=head)
     client.set(keys.paragraphs_key(name), join_paragraphs(paragraphs))
 
 
@@ -115,13 +113,12 @@ def tag_of(client: RedisCluster, article: str) -> str:
 
 def state_of(client: RedisCluster, article: str) -> dict[str, str]:
     """The fields of the article's state; empty when there is none."""
-    found: dict[str, str] = client.hgetall(keys.state_key(article, tag_of(client, article)))
-    return found
+    return dict[Any, Any](client.hgetall(keys.state_key(article, tag_of(client, article))))
 
 
 def sentences_of(client: RedisCluster, article: str) -> list[str]:
     """The article's sentences in order."""
-    found = client.hgetall(keys.sentence_key(article, tag_of(client, article)))
+    found: dict[Any, Any] = client.hgetall(keys.sentence_key(article, tag_of(client, article)))
     return [found[str(idx)] for idx in range(len(found))]
 
 
@@ -142,8 +139,9 @@ def _pairs(flat: list[Any]) -> dict[str, Any]:
 
 
 def keyspace(servers: RedisClusterServers, *without: str) -> Keyspace:
-    """Every key of every master -> (type, value), but for those that begin with one of `without` (by default what the
-    pipeline does not write). Of a stream its entries without their ids, of a tensor what AI.TENSORGET says."""
+    """Every key of every master -> (type, value), but for those that begin with one of `without` (by default
+    what the pipeline does not write). Of a stream its entries without their ids, of a tensor what
+    AI.TENSORGET says. A stream without entries is as good as none."""
     found: Keyspace = {}
     for server in servers.masters:
         with server.client() as client:
@@ -151,10 +149,12 @@ def keyspace(servers: RedisClusterServers, *without: str) -> Keyspace:
                 name = key.decode("utf-8", "backslashreplace")
                 if not name.startswith(without or NOT_THE_PIPELINES):
                     found[name] = _value(client, key)
+                    if found[name] == ("stream", []):
+                        del found[name]
     return found
 
 
-def _value(client: redis.Redis, key: bytes) -> tuple[str, Any]:
+def _value(client: Any, key: bytes) -> tuple[str, Any]:
     kind = client.type(key).decode()
     if kind == "string":
         return kind, client.get(key)
@@ -177,7 +177,7 @@ def differences(left: Keyspace, right: Keyspace) -> list[str]:
     return said + [f"{key}: {left[key]} != {right[key]}" for key in both if left[key] != right[key]]
 
 
-def graph(client: RedisCluster) -> dict[tuple[str, str], dict[str, float]]:
+def graph(client: Any) -> dict[tuple[str, str], dict[str, float]]:
     """The edges of all shards: (source, target) -> sentence (and year) -> score."""
     found: dict[tuple[str, str], dict[str, float]] = {}
     for key in client.scan_iter("graph:edge:*", target_nodes=RedisCluster.PRIMARIES):
@@ -186,7 +186,7 @@ def graph(client: RedisCluster) -> dict[tuple[str, str], dict[str, float]]:
     return found
 
 
-def years(client: RedisCluster) -> dict[str, int]:
+def years(client: Any) -> dict[str, int]:
     """Year -> number of (edge, sentence) of all shards."""
     found: dict[str, int] = {}
     for key in client.scan_iter("graph:years:*", target_nodes=RedisCluster.PRIMARIES):

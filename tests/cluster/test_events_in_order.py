@@ -6,7 +6,7 @@ import pytest
 import redis
 
 from tests.hand_worker import HandWorker, bulk, register_events, wait_for
-from tests.servers import RedisServer, RedisClusterServers, keymiss_info
+from tests.servers import RedisClusterServers, RedisServer, keymiss_info
 
 MANY_DEATHS = 8  # MAX_EVENT_ATTEMPTS in module/jobs.c
 

@@ -1,4 +1,4 @@
-"""Loading articles: what is written, that it is idempotent, and that bad files are named and skipped."""
+"""Loading articles: what is written, that again writes nothing, what is done with bad files."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from redis.cluster import RedisCluster
 
 from keymiss import keys, loading
-from tests.servers import REPO, RedisClusterServers
+from tests.cluster import pipeline
+from tests.servers import REPO, RedisClusterServers, free_port
+
+Load = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def article(paper_id: str, *paragraphs: str, **metadata: Any) -> dict[str, Any]:
@@ -28,7 +30,8 @@ def article(paper_id: str, *paragraphs: str, **metadata: Any) -> dict[str, Any]:
 
 def put(folder: Path, data: Any, name: str | None = None) -> Path:
     path = folder / (name or f"{data['paper_id']}.json")
-    path.write_text(data if isinstance(data, str) else json.dumps(data))
+    text = data if isinstance(data, str | bytes) else json.dumps(data)
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
     return path
 
 
@@ -40,69 +43,90 @@ def plain_cluster() -> Iterator[RedisClusterServers]:
 
 
 @pytest.fixture
-def load(plain_cluster: RedisClusterServers, tmp_path: Path) -> Iterator[Any]:
-    """Runs `python -m keymiss.cli load` on tmp_path."""
+def load(plain_cluster: RedisClusterServers, tmp_path: Path) -> Load:
+    """Runs `python -m keymiss.cli load --no-process` on tmp_path, or on what it is given."""
     with plain_cluster.client() as client:
         client.flushall(target_nodes="primaries")
 
-    def run(folder: Path = tmp_path) -> subprocess.CompletedProcess[str]:
+    def run(*paths: Path) -> subprocess.CompletedProcess[str]:
         nodes = plain_cluster.addresses
-        command = [sys.executable, "-m", "keymiss.cli", "load", str(folder), "--nodes", nodes]
+        given = map(str, paths or (tmp_path,))
+        command = [sys.executable, "-m", "keymiss.cli", "load", "--no-process", *given, "--nodes", nodes]
         environment = {**os.environ, "PYTHONPATH": str(REPO)}
         return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
 
     return run
 
 
-def test_an_article_becomes_two_hashes_on_its_shard(
-    load: Any, plain_cluster: RedisClusterServers, tmp_path: Path
-) -> None:
+def names(servers: RedisClusterServers) -> set[str]:
+    """Every key of the cluster."""
+    with servers.client(decode_responses=True) as client:
+        return set(client.scan_iter(target_nodes=RedisCluster.PRIMARIES))
+
+
+def test_an_article_becomes_two_keys(load: Load, plain_cluster: RedisClusterServers, tmp_path: Path) -> None:
     data = article("PMC1", "Adults cough. Dr. Smith et al. agree.", "Masks\nhelp.", year=2020, month=3)
     put(tmp_path, data, "PMC1.xml.json")
     done = load()
     assert done.returncode == 0, done.stderr
-    assert "1 articles, 3 sentences: 3 written" in done.stdout
+    assert done.stdout == "1 articles, 0.00 MB: 1 written, 0 as before, 0 files skipped\n"
     with plain_cluster.client(decode_responses=True) as client:
-        assert client.hgetall("article:PMC1.xml") == {
+        assert client.hgetall(keys.article_key("PMC1.xml")) == {
             "title": "A title",
             "year": "2020",
             "month": "3",
             "source": "PMC1.xml.json",
         }
-        tag = loading.ShardTags(client).tag_of("PMC1.xml")
-        assert client.hgetall(keys.sentence_key("PMC1.xml", tag)) == {
-            "0": "Adults cough.",
-            "1": "Dr. Smith et al. agree.",
-            "2": "Masks help.",
-        }
-        owner = plain_cluster.server_of("PMC1.xml")
-        assert plain_cluster.server_of(keys.sentence_key("PMC1.xml", tag)) is owner
+        text = client.get(keys.paragraphs_key("PMC1.xml"))
+        assert text == "Adults cough. Dr. Smith et al. agree.\n\nMasks help."
+    assert names(plain_cluster) == {"article:PMC1.xml", "paragraphs:PMC1.xml"}
 
 
-def test_the_tag_is_the_one_of_the_owners_lowest_slot(plain_cluster: RedisClusterServers) -> None:
+def test_the_tag_is_the_one_of_the_shard_that_has_the_text(plain_cluster: RedisClusterServers) -> None:
     with plain_cluster.client() as client:
         tags = loading.ShardTags(client)
-        names = [f"PMC{i}" for i in range(200)]
-        found = {plain_cluster.masters.index(plain_cluster.server_of(n)): tags.tag_of(n) for n in names[:30]}
         lowest = [keys.tag_for_slot(round(i * 16384 / 3)) for i in range(3)]
-        assert {i: lowest[i] for i in found} == found
-        assert {tags.tag_of(n) for n in names} == set(lowest)
+        articles = [f"PMC{i}" for i in range(200)]
+        for name in articles[:20]:
+            owner = plain_cluster.server_of(keys.paragraphs_key(name))
+            assert tags.tag_of(name) == lowest[plain_cluster.masters.index(owner)]
+            assert plain_cluster.server_of(keys.sentence_key(name, tags.tag_of(name))) is owner
+        assert {tags.tag_of(name) for name in articles} == set(lowest)
 
 
 def test_loading_again_writes_only_what_changed(
-    load: Any, plain_cluster: RedisClusterServers, tmp_path: Path
+    load: Load, plain_cluster: RedisClusterServers, tmp_path: Path
 ) -> None:
-    put(tmp_path, article("A1", "One is here. Two is here. Three is here."))
-    load()
-    assert "0 written, 0 removed" in load().stdout
-    put(tmp_path, article("A1", "One is here. Two has changed."))
-    assert "2 sentences: 1 written, 1 removed" in load().stdout
+    put(tmp_path, article("A1", "One is here. Two is here.", year=2020))
+    put(tmp_path, article("A2", "Another one."))
+    assert "2 articles, 0.00 MB: 2 written, 0 as before" in load().stdout
+    assert "2 articles, 0.00 MB: 0 written, 2 as before" in load().stdout
+    put(tmp_path, article("A1", "One is here. Two has changed.", year=2020))
+    assert "1 written, 1 as before" in load().stdout
+    put(tmp_path, article("A1", "One is here. Two has changed."))  # no year any more
+    assert "1 written, 1 as before" in load().stdout
     with plain_cluster.client(decode_responses=True) as client:
-        tag = loading.ShardTags(client).tag_of("A1")
-        assert client.hgetall(keys.sentence_key("A1", tag)) == {"0": "One is here.", "1": "Two has changed."}
+        assert client.get(keys.paragraphs_key("A1")) == "One is here. Two has changed."
+        assert client.hgetall(keys.article_key("A1")) == {"title": "A title", "source": "A1.json"}
 
 
-BAD = {
+def test_files_and_folders_and_their_subfolders(
+    load: Load, plain_cluster: RedisClusterServers, tmp_path: Path
+) -> None:
+    below = tmp_path / "folder" / "below"
+    below.mkdir(parents=True)
+    one = put(tmp_path, article("A1", "One."))
+    put(below, article("A2", "Two."))
+    (below / "notes.txt").write_text("not an article")
+    done = load(one, tmp_path / "folder")
+    assert done.returncode == 0, done.stderr
+    assert {key for key in names(plain_cluster) if key.startswith("paragraphs:")} == {
+        "paragraphs:A1",
+        "paragraphs:A2",
+    }
+
+
+BAD: dict[str, str | bytes] = {
     "not-json.json": "{",
     "a-list.json": "[]",
     "no-id.json": json.dumps({"metadata": {}, "body_text": []}),
@@ -119,8 +143,14 @@ BAD = {
     "body-of-texts.json": json.dumps({**article("x"), "body_text": ["Text."]}),
     "paragraph-number.json": json.dumps({**article("x"), "body_text": [{"text": 5}]}),
     "no-sentence.json": json.dumps(article("x", "...", "")),
+    "no-paragraph.json": json.dumps(article("x")),
+    "long-paragraph.json": json.dumps(article("x", "Five megabytes. " * (5_000_000 // 16))),
     "title-list.json": json.dumps(article("x", "Text.", title=[])),
     "year-list.json": json.dumps(article("x", "Text.", year=[2020])),
+    "year-text.json": json.dumps(article("x", "Text.", year="last")),
+    "year-long.json": json.dumps(article("x", "Text.", year=20200)),
+    "not-utf8.json": b'{"paper_id": "\xff"}',
+    "empty.json": "",
     "deep.json": "[" * 100_000,
 }
 
@@ -132,51 +162,140 @@ def test_a_bad_file_has_a_reason(name: str, tmp_path: Path) -> None:
     assert 3 < len(str(error.value)) < 500
 
 
-def test_files_that_are_not_text_or_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "x.json"
-    path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(loading.BadArticle, match="UTF-8"):
-        loading.read_article(path)
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("not-json.json", "not JSON: "),
+        ("not-utf8.json", "not UTF-8"),
+        ("no-paragraph.json", "body_text has no sentence"),
+        ("long-paragraph.json", r"body_text\[0\].text has 5000000 characters; the limit of one paragraph"),
+        ("id-surrogate.json", "paper_id is not valid Unicode"),
+        ("year-text.json", "metadata.year is not a number"),
+        ("deep.json", "nested too deeply"),
+    ],
+)
+def test_the_reason_says_what_to_do(name: str, says: str, tmp_path: Path) -> None:
+    with pytest.raises(loading.BadArticle, match=says):
+        loading.read_article(put(tmp_path, BAD[name], name))
+
+
+def test_a_file_that_is_too_large_or_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = put(tmp_path, article("x", "Text."))
     monkeypatch.setattr(loading, "MAX_FILE_BYTES", 2)
     with pytest.raises(loading.BadArticle, match="limit is 2"):
         loading.read_article(path)
+    with pytest.raises(loading.BadArticle, match="No such file"):
+        loading.read_article(tmp_path / "nowhere.json")
 
 
-def test_a_bad_file_is_named_and_the_rest_goes_in(
-    load: Any, plain_cluster: RedisClusterServers, tmp_path: Path
+def test_every_bad_file_is_named_and_nothing_of_it_is_written(
+    load: Load, plain_cluster: RedisClusterServers, tmp_path: Path
 ) -> None:
-    put(tmp_path, BAD["not-json.json"], "broken.json")
+    for name, data in BAD.items():
+        put(tmp_path, data, name)
     put(tmp_path, article("GOOD", "This one is fine."))
     done = load()
     assert done.returncode == 1
-    assert "broken.json: not JSON" in done.stderr
+    for name in BAD:
+        assert f"skipped {tmp_path / name}: " in done.stderr
+    assert len(done.stderr.splitlines()) == len(BAD)
     assert "Traceback" not in done.stderr
-    with plain_cluster.client() as client:
-        assert client.exists("article:GOOD") == 1
+    assert f"1 articles, 0.00 MB: 1 written, 0 as before, {len(BAD)} files skipped" in done.stdout
+    assert names(plain_cluster) == {"article:GOOD", "paragraphs:GOOD"}
 
 
-def test_wrong_use_is_exit_code_2(load: Any, tmp_path: Path) -> None:
+def test_an_article_that_is_refused_stays_as_it_was(
+    load: Load, plain_cluster: RedisClusterServers, tmp_path: Path
+) -> None:
+    put(tmp_path, article("A1", "One is here."))
+    load()
+    put(tmp_path, article("A1", "x" * (loading.MAX_PARAGRAPH_CHARS + 1), year=2020))
+    assert load().returncode == 1
+    with plain_cluster.client(decode_responses=True) as client:
+        assert client.get(keys.paragraphs_key("A1")) == "One is here."
+        assert "year" not in client.hgetall(keys.article_key("A1"))
+
+
+def test_two_files_of_one_article(load: Load, plain_cluster: RedisClusterServers, tmp_path: Path) -> None:
+    put(tmp_path, article("A1", "The first one."), "1.json")
+    put(tmp_path, article("A1", "The second one."), "2.json")
+    done = load()
+    assert done.returncode == 1
+    assert f"skipped {tmp_path / '2.json'}: article A1 was in {tmp_path / '1.json'} already" in done.stderr
+    with plain_cluster.client(decode_responses=True) as client:
+        assert client.get(keys.paragraphs_key("A1")) == "The first one."
+
+
+def test_what_was_repaired_is_named(load: Load, plain_cluster: RedisClusterServers, tmp_path: Path) -> None:
+    path = put(tmp_path, article("A1", "A\0b\tc\u2028d\x9fe. \ud800 Next\none.", "\0", "Last."))
+    done = load()
+    assert done.returncode == 0
+    assert f"{path}: 4 control characters made blanks" in done.stderr
+    assert f"{path}: 1 characters that are not valid Unicode replaced" in done.stderr
+    with plain_cluster.client(decode_responses=True) as client:
+        assert client.get(keys.paragraphs_key("A1")) == "A b c d e. ? Next one.\n\nLast."
+
+
+def test_a_mark_at_the_beginning_of_a_file_is_no_fault(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_bytes(b"\xef\xbb\xbf" + json.dumps(article("x", "Text.")).encode())
+    assert loading.read_article(path).paragraphs == ["Text."]
+
+
+def test_wrong_use_is_exit_code_2(load: Load, tmp_path: Path) -> None:
     assert load(tmp_path / "nowhere").returncode == 2
     assert load(tmp_path).returncode == 2
 
 
-def test_control_characters_do_not_reach_a_sentence(tmp_path: Path) -> None:
-    path = put(tmp_path, article("x", "A\u0000b\tc\u2028d\u009fe. \ud800 Next one."))
-    read = loading.read_article(path)
-    assert not any(loading.CONTROL.search(sentence) for sentence in read.sentences)
-    for sentence in read.sentences:
-        sentence.encode()
+def test_without_a_cluster_it_says_so(tmp_path: Path) -> None:
+    put(tmp_path, article("A1", "Text."))
+    command = [
+        sys.executable,
+        "-m",
+        "keymiss.cli",
+        "load",
+        str(tmp_path),
+        "--nodes",
+        f"127.0.0.1:{free_port()}",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=REPO, timeout=60)
+    assert done.returncode == 1
+    assert "scripts/start.sh" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
-@given(st.text(alphabet="ab ", min_size=1, max_size=300), st.integers(1, 40))
-def test_cut_keeps_every_letter_within_the_limit(text: str, limit: int) -> None:
-    pieces = loading.cut(loading.clean(text), limit)
-    assert "".join(pieces).replace(" ", "") == text.replace(" ", "")
-    assert all(0 < len(piece) <= limit for piece in pieces)
+def test_without_functions_it_says_what_is_missing(tmp_path: Path) -> None:
+    put(tmp_path, article("A1", "Text."))
+    with RedisClusterServers(masters=1) as servers:
+        done = pipeline.cli(servers, "load", tmp_path)
+    assert done.returncode == 1
+    assert "1 articles were not split, A1 for one: are the functions registered" in done.stderr
+
+
+def test_load_waits_until_all_is_processed_and_names_what_was_left_out(tmp_path: Path) -> None:
+    german = (
+        "Die Grippe ist eine Krankheit der Atemwege, die sich im Winter rasch verbreitet und Fieber macht."
+    )
+    english = "Influenza is an illness of the airways. It spreads quickly in the winter months of the year."
+    put(tmp_path, article("GERMAN", german))
+    put(tmp_path, article("MIXED", english * 2, german))
+    put(tmp_path, article("ENGLISH", english))
+    with pipeline.running() as (servers, _, client):
+        pipeline.store_table(client)
+        done = pipeline.cli(servers, "load", tmp_path)
+        assert done.returncode == 1
+        assert "skipped article GERMAN: the language is de, not en" in done.stderr
+        assert "article MIXED: paragraphs left out by language: de:1" in done.stderr
+        assert "sentences processed in" in done.stdout
+        assert len(pipeline.sentences_of(client, "ENGLISH")) == 2
+        assert client.exists(keys.tokenized_key("ENGLISH", pipeline.tag_of(client, "ENGLISH"), 1))
+        (tmp_path / "GERMAN.json").unlink()
+        assert pipeline.cli(servers, "load", tmp_path).returncode == 0
 
 
 def test_the_sample_corpus_is_good() -> None:
     paths = sorted((REPO / "data" / "sample").glob("KM*.json"))
     articles = [loading.read_article(path) for path in paths]
-    assert len({a.name for a in articles}) == len(paths) >= 24
-    assert sum(len(a.sentences) for a in articles) >= 600
+    assert len({article.name for article in articles}) == len(paths) >= 24
+    assert sum(len(loading.split_sentences(article.paragraphs)) for article in articles) >= 600
+    assert not any(article.notes for article in articles)

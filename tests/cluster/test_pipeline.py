@@ -1,10 +1,11 @@
-"""What the pipeline makes of an article, and that it follows when the article, its year or the concept table changes."""
+"""What the pipeline makes of an article, and that it follows the article, its year and the concept table."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from keymiss import keys
 from keymiss.progress import shard_tags
 from keymiss.reader import default_reader
 from tests.cluster import pipeline
-from tests.cluster.pipeline import delete, settle, write
+from tests.cluster.pipeline import last_errors, settle, write
 from tests.servers import RedisClusterServers, WorkerProcess, connect
 
 TABLE = pipeline.table(
@@ -24,9 +25,7 @@ OTHER_TABLE = pipeline.table("C1,influenza,flu|influenza virus", "C9,cough,")
 FIRST = "Influenza often begins with fever and cough."
 SECOND = "Flu can lead to pneumonia, and oseltamivir shortens influenza."
 THIRD = "Nothing else is known of it."
-GERMAN = (
-    "Die Grippe ist eine Krankheit der Atemwege, die durch Viren ausgelöst wird und sich im Winter rasch verbreitet."
-)
+GERMAN = "Die Grippe ist eine Krankheit der Atemwege, die sich im Winter rasch verbreitet und Fieber macht."
 
 Running = tuple[RedisClusterServers, WorkerProcess, RedisCluster]
 
@@ -39,16 +38,21 @@ def system() -> Iterator[Running]:
 
 @pytest.fixture
 def client(system: Running) -> Iterator[RedisCluster]:
-    """An empty cluster with the table TABLE. When a test's articles are deleted, nothing is left of them."""
+    """An empty cluster with the table TABLE. When a test's articles are deleted, nothing is left of
+    them; no function has failed but for the name a_b."""
     servers, _, made = system
     pipeline.store_table(made, TABLE)
     yield made
+    settle(made)
     for prefix in (keys.ARTICLE_PREFIX, keys.PARAGRAPHS_PREFIX):
         for key in list(made.scan_iter(f"{prefix}*", target_nodes=RedisCluster.PRIMARIES)):
             made.delete(key)
     settle(made)
-    left = {key: value for key, value in pipeline.keyspace(servers).items() if value != ("stream", [])}
-    assert left == {}
+    assert pipeline.keyspace(servers) == {}
+    failed = {
+        what: [error for error in errors if "a_b" not in error] for what, errors in last_errors(made).items()
+    }
+    assert not any(failed.values()), failed
 
 
 def first_article(client: RedisCluster) -> None:
@@ -86,9 +90,9 @@ def test_every_sentence_has_its_tokens(client: RedisCluster) -> None:
     node = client.get_node_from_key(keys.tokens_key("A1", tag))
     with connect(node.port) as shard:
         for idx, sentence in enumerate((FIRST, SECOND, THIRD)):
-            shape, blob = shard.execute_command("AI.TENSORGET", keys.tokenized_key("A1", tag, idx), "META", "BLOB")[
-                3::2
-            ]
+            shape, blob = shard.execute_command(
+                "AI.TENSORGET", keys.tokenized_key("A1", tag, idx), "META", "BLOB"
+            )[3::2]
             ids = np.frombuffer(blob, np.int64).reshape(shape)
             assert ids.tolist() == [default_reader().sentence(sentence).ids.tolist()]
     assert client.hgetall(keys.tokens_key("A1", tag)) == {
@@ -147,7 +151,12 @@ def test_a_text_that_comes_before_its_year(client: RedisCluster) -> None:
 
 
 def test_an_article_in_another_language_is_left_out(client: RedisCluster) -> None:
-    write(client, "A1", GERMAN, "Sie beginnt meist plötzlich mit hohem Fieber und starken Schmerzen in den Gliedern.")
+    write(
+        client,
+        "A1",
+        GERMAN,
+        "Sie beginnt meist plötzlich mit hohem Fieber und starken Schmerzen in den Gliedern.",
+    )
     settle(client)
     state = pipeline.state_of(client, "A1")
     assert (state["language"], state["sentences"]) == ("de", "0")
@@ -171,7 +180,7 @@ def test_an_article_that_becomes_german_loses_everything(system: Running, client
     write(client, "A1", GERMAN, year=2019)
     settle(client)
     prefixes = {key.split(":")[0] for key in pipeline.keyspace(system[0])}
-    assert prefixes <= {"article", "paragraphs", "state", "edges"}
+    assert prefixes == {"article", "paragraphs", "state"}
 
 
 def test_the_same_again_writes_nothing(system: Running, client: RedisCluster) -> None:
@@ -291,7 +300,7 @@ def test_a_name_that_cannot_be_one_breaks_nothing_else(system: Running, client: 
     write(client, "A1", FIRST)
     settle(client)
     assert pipeline.sentences_of(client, "A1") == [FIRST]
-    (error,) = pipeline.last_errors(client)["split articles"]
+    (error,) = last_errors(client)["split articles"]
     assert "a_b" in error
     assert not [key for key in pipeline.keyspace(servers) if "a_b" in key and key != "paragraphs:a_b"]
 
@@ -312,7 +321,20 @@ def test_many_sentences(client: RedisCluster) -> None:
 
 
 def test_a_sentence_of_too_many_concepts(client: RedisCluster) -> None:
-    names = ["alder", "birch", "cedar", "elder", "fir", "hazel", "larch", "linden", "maple", "oak", "pine", "poplar"]
+    names = [
+        "alder",
+        "birch",
+        "cedar",
+        "elder",
+        "fir",
+        "hazel",
+        "larch",
+        "linden",
+        "maple",
+        "oak",
+        "pine",
+        "poplar",
+    ]
     names += ["rowan", "spruce", "willow", "yew", "aspen", "beech"]
     pipeline.store_table(client, pipeline.table(*(f"T{i:02},{name}," for i, name in enumerate(names))))
     write(client, "TREES", f"There were {', '.join(names)} in the wood behind the house.")
@@ -325,7 +347,9 @@ def test_spelling_is_repaired_and_concepts_are_left_alone() -> None:
         pipeline.store_table(client, pipeline.table("C1,becouse syndrome,peopel"))
         write(client, "A1", "The goverment said that becouse of it peopel were ill.")
         settle(client)
-        assert pipeline.sentences_of(client, "A1") == ["The government said that becouse of it peopel were ill."]
+        assert pipeline.sentences_of(client, "A1") == [
+            "The government said that becouse of it peopel were ill."
+        ]
 
 
 def test_spelling_is_not_repaired_by_default(client: RedisCluster) -> None:
@@ -351,7 +375,14 @@ def test_a_sentence_that_was_written_by_hand(client: RedisCluster) -> None:
 def test_an_entry_that_is_no_edge_is_passed_over(system: Running, client: RedisCluster) -> None:
     tag = next(iter(shard_tags(client).values()))
     client.xadd(keys.edges_key(tag), {"what": "ever"})
-    good = {"op": "add", "source": "a", "target": "b", "sentence": f"X:{{{tag}}}:0", "score": "1", "year": ""}
+    good: dict[Any, Any] = {
+        "op": "add",
+        "source": "a",
+        "target": "b",
+        "sentence": f"X:{{{tag}}}:0",
+        "score": "1",
+        "year": "",
+    }
     client.xadd(keys.edges_key(tag), {**good, "source": "c"})
     client.xadd(keys.edges_key(tag), good)
     settle(client)
@@ -361,5 +392,3 @@ def test_an_entry_that_is_no_edge_is_passed_over(system: Running, client: RedisC
     assert "has no field" in system[1].log_text()
     client.xadd(keys.edges_key(tag), {**good, "op": "del"})
     settle(client)
-
-

@@ -82,12 +82,11 @@ def test_sentences_are_tokenized_as_they_come(client: RedisCluster) -> None:
             assert found.tolist() == [default_reader().sentence(sentence).ids.tolist()]
 
 
-def test_a_run_tokenizes_what_was_there(client: RedisCluster) -> None:
-    key = keys.tokenized_key("before", tags(client)[0], "1")
-    results, errors = script(client, "tokenize_run.py")
-    assert errors == []
-    assert [int(result) for result in results] == [1 + len(tags(client))]
-    assert tensor(client, key).tolist() == [default_reader().sentence(SENTENCES["1"]).ids.tolist()]
+def test_what_was_there_before_the_function_is_tokenized(client: RedisCluster) -> None:
+    for idx, sentence in SENTENCES.items():
+        key = keys.tokenized_key("before", tags(client)[0], idx)
+        wait_until(lambda key=key: client.exists(key), 20)
+        assert tensor(client, key).tolist() == [default_reader().sentence(sentence).ids.tolist()]
 
 
 def test_an_answer_is_made_once_and_kept_under_both_keys(client: RedisCluster) -> None:

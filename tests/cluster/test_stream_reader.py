@@ -21,7 +21,8 @@ def note(records):
     execute('RPUSH', 'seen', json.dumps([[r['key'], r['id'], r['value']] for r in records]))
     if execute('EXISTS', 'broken') and any('fail' in r['value'] for r in records):
         raise ValueError('a record that fails')
-GB('StreamReader', desc='notes').accumulate(gather).foreach(note).register(prefix='in:', mode='async_local', {options})
+reader = GB('StreamReader', desc='notes').accumulate(gather).foreach(note)
+reader.register(prefix='in:', mode='async_local', {options})
 """
 # Stays in its second batch until the key "go" is there.
 HELD = """
@@ -56,12 +57,12 @@ def numbers(client: redis.Redis) -> list[list[int]]:
     return [[int(fields["n"]) for _, _, fields in batch] for batch in seen(client)]
 
 
-def add(client: redis.Redis, *ns: int, stream: str = "in:a", **fields: str) -> list[str]:
+def add(client: Any, *ns: int, stream: str = "in:a", **fields: str) -> list[str]:
     """One entry for each n, all at once; their ids."""
     pipe = client.pipeline(transaction=True)
     for n in ns:
         pipe.xadd(stream, {"n": n, **fields})
-    return pipe.execute()
+    return list(pipe.execute())
 
 
 def rest(client: redis.Redis) -> None:

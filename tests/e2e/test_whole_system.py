@@ -23,6 +23,7 @@ from tests.e2e.test_start_stop import Local
 from tests.servers import REPO, connect, wait_until
 
 QUESTION = "Who performs viral transmission among adults"
+CONCEPTS = REPO / "data" / "sample" / "concepts.csv"
 ARTICLES = [REPO / "data" / "sample" / f"KM00{i:02}.json" for i in range(1, 7)]
 
 
@@ -64,8 +65,11 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
         running.python(
             "-m", "keymiss.cli", "gears", "upload", *map(str, sorted((REPO / "gears").glob("*.py")))
         )
-        running.python("-m", "keymiss.cli", "load", *map(str, ARTICLES))
-        running.python("-m", "keymiss.cli", "wait-tokenized")
+        nodes = ("--nodes", f"127.0.0.1:{running.settings.base_port}")
+        running.python("-m", "models.load_encoder", *nodes)
+        running.python("-m", "keymiss.cli", "concepts", "load", str(CONCEPTS), *nodes)
+        loaded = running.python("-m", "keymiss.cli", "load", *map(str, ARTICLES), *nodes)
+        assert "sentences/s" in loaded.stdout
         wait_until(lambda: running.ask(QUESTION).json().get("results"), 60, "an answer through nginx")
         yield running
     finally:
@@ -89,8 +93,13 @@ def test_a_question_is_answered(system: System) -> None:
     answer = system.ask(QUESTION)
     assert answer.status_code == 200
     body = answer.json()
-    assert body["links"] == []
+    assert body["found"] is True
+    assert {concept["name"] for concept in body["concepts"]} >= {"transmission"}
+    assert [set(link) >= {"source", "target", "rank"} for link in body["links"]] == [True] * len(
+        body["links"]
+    )
     best = body["results"][0]
+    assert set(best["found_by"]) >= {"bm25", "vectors"}
     assert best["answer"] in best["sentence"]
     assert best["title"]
     assert 0 < best["score"] <= 1
@@ -139,7 +148,11 @@ def test_a_worker_killed_in_the_middle_of_twenty_misses(system: System) -> None:
         else:
             assert outcome
     wait_until(lambda: system.pid_of("worker") not in (0, pid), 30, "the supervisor restarts it")
-    wait_until(lambda: system.ask("What carries the virus?").json()["results"], 30, "it answers again")
+    wait_until(
+        lambda: system.ask("What carries the virus?").json()["coverage"]["sentences"]["answered"],
+        30,
+        "it answers again",
+    )
     with system.client() as client:
         assert client.dbsize(target_nodes=RedisCluster.PRIMARIES) >= before
 

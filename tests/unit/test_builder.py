@@ -207,7 +207,7 @@ def test_register_takes_everything_down(context: JobContext) -> None:
     ("build", "text"),
     [
         (lambda: GearsBuilder("NoSuchReader"), "reader 'NoSuchReader' is not supported"),
-        (lambda: GearsBuilder("ShardsIDReader").register(), "works with KeysReader only"),
+        (lambda: GearsBuilder("ShardsIDReader").register(), "works with KeysReader and StreamReader, not"),
         (lambda: GearsBuilder().register(mode="never"), "mode must be one of"),
         (lambda: GearsBuilder().register(eventTypes="keymiss"), "eventTypes must be a list"),
         (lambda: GearsBuilder().register(commands=["get,set"]), "without commas"),

@@ -1,0 +1,181 @@
+"""Candidates by their vectors and by links, from real servers' hashes; all shards ranked together."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+import numpy as np
+import pytest
+import redis
+
+from keymiss.api.question_vector import QuestionVectors
+from keymiss.api.settings import ApiSettings
+from keymiss.api.shards import ShardMap
+from keymiss.keys import question_vector_key, sentence_key, vectors_key
+from keymiss.retrieval import Mix, Retrieval
+from keymiss.stored_vector import DIMENSIONS, Vector, question_to_bytes, to_field
+from tests.api.processes import pause, resume, shard_tags
+from tests.api.test_retrieval import eventually
+from tests.servers import RedisClusterServers, RedisServer
+
+ARTICLES = {
+    "A": ["Viruses spread by droplets.", "Masks reduce spreading."],
+    "B": ["PCR detects viral RNA in a swab."],
+}
+
+
+def axis(number: int) -> Vector:
+    """A unit vector; no two have anything in common."""
+    return np.eye(DIMENSIONS, dtype=np.float32)[number]
+
+
+AXES = {"Viruses spread by droplets.": 0, "Masks reduce spreading.": 1, "PCR detects viral RNA in a swab.": 2}
+
+
+def write(db: redis.Redis, article: str, tag: str, sentences: list[str]) -> None:
+    db.hset(sentence_key(article, tag), mapping={str(i): text for i, text in enumerate(sentences)})
+    fields = {str(i): to_field(text, axis(AXES[text])) for i, text in enumerate(sentences)}
+    db.hset(vectors_key(article, tag), mapping=fields)
+
+
+@pytest.fixture(scope="module")
+def plain() -> Iterator[RedisServer]:
+    with RedisServer(module=False) as running:
+        yield running
+
+
+@pytest.fixture
+def db(plain: RedisServer) -> Iterator[redis.Redis]:
+    with plain.client() as client:
+        client.flushall()
+        for article, sentences in ARTICLES.items():
+            write(client, article, "x", sentences)
+        yield client
+
+
+@pytest.fixture
+async def retrieval(plain: RedisServer, db: redis.Redis) -> AsyncIterator[Retrieval]:
+    started = Retrieval()
+    await started.follow({"x": ("127.0.0.1", plain.port)})
+    await eventually(lambda: started.sentences() == {"x": 3})
+    yield started
+    await started.stop()
+
+
+async def near(retrieval: Retrieval, vector: Vector) -> list[tuple[str, float]]:
+    """By vectors alone: no sentence has the question's word."""
+    found = (await retrieval.candidates("nothing", 5, vector))["x"]
+    assert all(one.found_by == ("vectors",) and one.bm25 == 0 for one in found)
+    return [(one.sentencekey, one.cosine or 0.0) for one in found]
+
+
+async def test_the_nearest_first_and_neighbours_after_it(retrieval: Retrieval) -> None:
+    found = await near(retrieval, axis(1))
+    assert [key for key, _ in found] == ["A:{x}:1", "A:{x}:0", "B:{x}:0"]
+    assert found[0][1] == pytest.approx(1 / 1.25**0.5, abs=2e-3)
+    assert found[1][1] == pytest.approx(0.5 / 1.25**0.5, abs=2e-3)
+    assert found[2][1] == pytest.approx(0, abs=2e-3)
+
+
+async def test_words_and_vectors_together(retrieval: Retrieval) -> None:
+    found = (await retrieval.candidates("droplets", 5, axis(0)))["x"]
+    assert found[0].sentencekey == "A:{x}:0"
+    assert found[0].found_by == ("bm25", "vectors")
+    assert found[0].bm25 > found[1].bm25 > 0
+    assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
+    assert all(one.cosine is not None for one in found)
+    words_alone = (await retrieval.candidates("droplets", 5))["x"]
+    assert [(one.found_by, one.cosine) for one in words_alone] == [(("bm25",), None)] * 2
+
+
+async def test_links_bring_in_a_sentence(retrieval: Retrieval) -> None:
+    linked = {"B:{x}:0": 3.0, "B:{x}:7": 9.0, "none": 1.0, "B:{y}:0": 1.0}
+    found = (await retrieval.candidates("droplets", 5, linked=linked))["x"]
+    assert [one.sentencekey for one in found if one.found_by == ("graph",)] == ["B:{x}:0"]
+    (only,) = (await retrieval.candidates("nothing", 5, linked=linked))["x"]
+    assert (only.bm25, only.cosine, only.found_by) == (0, None, ("graph",))
+
+
+async def test_vectors_follow_their_sentences(retrieval: Retrieval, db: redis.Redis) -> None:
+    assert retrieval.vectors() == {"x": 3}
+    db.hset(sentence_key("B", "x"), "0", "A swab is taken.")  # its vector is of the old sentence
+    await eventually(lambda: retrieval.vectors() == {"x": 2})
+    assert {key for key, _ in await near(retrieval, axis(2))} == {"A:{x}:0", "A:{x}:1"}
+    assert (await retrieval.candidates("swab", 5))["x"][0].sentence == "A swab is taken."
+    db.hset(vectors_key("B", "x"), "0", to_field("A swab is taken.", axis(5)))
+    await eventually(lambda: retrieval.vectors() == {"x": 3})
+    assert (await near(retrieval, axis(5)))[0] == ("B:{x}:0", pytest.approx(1, abs=2e-3))
+    db.hdel(vectors_key("A", "x"), "0")
+    await eventually(lambda: retrieval.vectors() == {"x": 2})
+    assert (await near(retrieval, axis(1)))[0] == ("A:{x}:1", pytest.approx(1, abs=2e-3))
+    db.delete(sentence_key("A", "x"))  # vectors of sentences that are gone count for nothing
+    await eventually(lambda: retrieval.vectors() == {"x": 1})
+    db.flushall()
+    await eventually(lambda: retrieval.sentences() == {"x": 0})
+    assert await near(retrieval, axis(1)) == []
+
+
+async def test_broken_vectors_are_left_out(retrieval: Retrieval, db: redis.Redis) -> None:
+    db.hset(vectors_key("A", "x"), mapping={"0": b"", "1": b"x" * 776, "nine": b"\xff"})
+    await eventually(lambda: retrieval.vectors() == {"x": 1})
+    db.set(vectors_key("B", "x"), "a string")
+    await eventually(lambda: retrieval.vectors() == {"x": 0})
+    assert retrieval.sentences() == {"x": 3}
+    assert [one.sentencekey for one in (await retrieval.candidates("swab", 5, axis(2)))["x"]] == ["B:{x}:0"]
+
+
+async def test_signals_of_weight_0_are_not_used(plain: RedisServer, db: redis.Redis) -> None:
+    words = Retrieval(mix=Mix(vector_weight=0))
+    await words.follow({"x": ("127.0.0.1", plain.port)})
+    await eventually(lambda: words.sentences() == {"x": 3})
+    found = (await words.candidates("droplets", 5, axis(2)))["x"]
+    assert [one.sentencekey for one in found] == ["A:{x}:0", "A:{x}:1"]
+    assert (await words.candidates("nothing", 5, axis(2)))["x"] == []
+    await words.stop()
+
+
+async def test_shards_are_ranked_together() -> None:
+    """A word that is rare in the whole corpus weighs the same on every shard; then come the limits."""
+    with RedisServer(module=False) as one, RedisServer(module=False) as two:
+        with one.client() as db:
+            for number in range(30):
+                db.hset(sentence_key(f"P{number}", "p"), "0", f"Bats roost in cave {number}.")
+        with two.client() as db:
+            db.hset(sentence_key("Q", "q"), "0", "Bats roost in the attic and under an old bridge.")
+            for number in range(30):
+                db.hset(sentence_key(f"R{number}", "q"), "0", f"Mice live in barn {number}.")
+        both = Retrieval()
+        await both.follow({"p": ("127.0.0.1", one.port), "q": ("127.0.0.1", two.port)})
+        await eventually(lambda: both.sentences() == {"p": 30, "q": 31})
+        found = await both.candidates("Where do bats roost?", 5)
+        assert [len(found[tag]) for tag in ("p", "q")] == [5, 1]
+        # By its own shard's statistics the longer sentence of q would be far ahead: bats are rare there.
+        assert found["q"][0].bm25 < found["p"][0].bm25
+        limited = await both.candidates("Where do bats roost?", 5, limit=3)
+        assert [len(limited[tag]) for tag in ("p", "q")] == [3, 0]
+        await both.stop()
+
+
+async def test_the_question_s_vector_is_asked_from_a_shard() -> None:
+    with RedisClusterServers(masters=2, module=False) as servers:
+        shards = ShardMap(ApiSettings(nodes=(("127.0.0.1", servers.masters[0].port),)))
+        vectors = QuestionVectors(shards, time_limit_s=0.5)
+        assert await vectors.get("too early") is None
+        await shards.start()
+        try:
+            assert await vectors.get("nobody makes it") is None
+            with servers.client() as client:
+                for tag in shard_tags(2):
+                    client.set(question_vector_key(tag, "Is it?"), question_to_bytes(axis(3)))
+                    client.set(question_vector_key(tag, "broken"), b"1")
+            found = await vectors.get("Is it?")
+            assert found is not None
+            assert np.array_equal(found, axis(3))
+            assert await vectors.get("broken") is None
+            for master in servers.masters:
+                pause(master)
+            assert await vectors.get("Is it?") is None
+        finally:
+            for master in servers.masters:
+                resume(master)
+            await shards.stop()

@@ -1,0 +1,142 @@
+"""Encoding: batches for the model, outputs in the texts' order; the embedded encoder and its forms."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import BertConfig, BertModel
+
+from keymiss import text
+from keymiss.encoder import MAX_BATCH, MAX_BATCH_TOKENS, MAX_TEXT_TOKENS, Batch, Encoder, in_order
+from keymiss.stored_vector import DIMENSIONS, Vector
+from keymiss.worker.model_backend import Model
+from models.export import export, read_back
+from models.export_encoder import ENCODER_FORMS, EncoderSource, ExportError, export_encoder
+from models.load import LoadError, check_file
+from models.load_encoder import check_encoder, run_encoder
+from tests.unit.test_export import put_tokenizer
+
+ENCODER = text.ROOT / "models" / "encoder"
+TEXTS = [
+    "Which river flows through Frankfurt?",
+    "The river Main flows through Frankfurt before it reaches the Rhine at Mainz.",
+    "Bats carry many viruses without falling ill.",
+    "Main",
+    "",
+]
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Encoder:
+    return Encoder(text.load_tokenizer(ENCODER / "tokenizer.json"))
+
+
+@pytest.fixture(scope="module")
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    """The embedded encoder in the form that is loaded by default."""
+    made, _ = export_encoder(str(ENCODER), out=tmp_path_factory.mktemp("encoder") / "encoder.int8.onnx")
+    check_file(Path(made.path), check_encoder)
+    return read_back(made.path, made.backend)
+
+
+def test_batches_are_of_like_length_and_hold_every_text_once(encoder: Encoder) -> None:
+    texts = [f"word {'and more ' * (number % 40)}" for number in range(100)]
+    batches = list(encoder.batches(texts))
+    assert sorted(row for batch in batches for row in batch.rows) == list(range(100))
+    for batch in batches:
+        assert batch.input_ids.shape == batch.attention_mask.shape
+        assert len(batch.rows) == len(batch.input_ids) <= MAX_BATCH
+        assert batch.input_ids.size <= MAX_BATCH_TOKENS
+        assert batch.attention_mask.any(axis=0).all()  # no column is padding only
+    padded = sum(batch.input_ids.size for batch in batches)
+    assert padded < 1.2 * sum(int(batch.attention_mask.sum()) for batch in batches)
+
+
+def test_long_texts_are_cut_and_empty_ones_are_not_lost(encoder: Encoder) -> None:
+    (empty, long) = encoder.token_ids(["", "word " * 1000])
+    assert len(empty) == 2
+    assert len(long) == MAX_TEXT_TOKENS
+    assert long[-1] == empty[-1]
+    assert list(encoder.batches([])) == []
+
+
+def test_what_looks_like_a_separator_is_text(encoder: Encoder) -> None:
+    (plain, odd) = encoder.token_ids(["a", "a [SEP] b"])
+    assert odd.count(plain[-1]) == 1
+
+
+def test_outputs_come_back_in_order(encoder: Encoder) -> None:
+    lengths = encoder.encode(["a b c", "a", "a b"], lambda ids, mask: counted(mask))
+    assert lengths[:, 0].tolist() == [5, 3, 4]
+
+
+def counted(mask: np.ndarray) -> Vector:
+    made = np.zeros((len(mask), DIMENSIONS), np.float32)
+    made[:, 0] = mask.sum(1)
+    return made
+
+
+@pytest.mark.parametrize(
+    "output", [np.zeros((1, 7), np.float32), np.full((1, DIMENSIONS), np.nan, np.float32)]
+)
+def test_outputs_that_cannot_be_are_refused(output: Vector) -> None:
+    ids = np.ones((1, 3), np.int64)
+    with pytest.raises(ValueError, match="gave"):
+        in_order([(Batch([0], ids, ids), output)], 1)
+
+
+def test_the_embedded_encoder_puts_a_question_near_its_answer(embedded: Model) -> None:
+    assert embedded.about is not None
+    vectors = run_encoder(embedded, Encoder.of(embedded.about), TEXTS)
+    assert np.linalg.norm(vectors, axis=1) == pytest.approx(np.ones(len(TEXTS)), abs=1e-3)
+    cosines = vectors @ vectors[0]
+    assert cosines[1] > 0.6
+    assert cosines[1] > cosines[2] + 0.4
+
+
+def test_batching_does_not_change_a_vector(embedded: Model) -> None:
+    """Not exactly so in int8: activations are scaled by the whole batch. The empty text has least to say."""
+    assert embedded.about is not None
+    encoder = Encoder.of(embedded.about)
+    together = run_encoder(embedded, encoder, TEXTS)
+    alone = np.concatenate([run_encoder(embedded, encoder, [one]) for one in TEXTS])
+    assert (together * alone).sum(1).min() > 0.95
+
+
+def small(folder: Path, **changes: int) -> Path:
+    torch.manual_seed(1)
+    sizes = {
+        "hidden_size": DIMENSIONS,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 4,
+        "intermediate_size": 64,
+    }
+    BertModel(BertConfig(**(sizes | changes)), add_pooling_layer=False).save_pretrained(folder)
+    return put_tokenizer(folder)
+
+
+@pytest.mark.parametrize("form", list(ENCODER_FORMS))
+def test_every_form_is_the_eager_model(tmp_path: Path, form: str) -> None:
+    source = EncoderSource(str(small(tmp_path / "small")))
+    made, new = export_encoder(source.model, form, tmp_path / f"e{ENCODER_FORMS[form].suffix}")
+    assert new
+    model = read_back(made.path, made.backend)
+    inputs, eager = source.vectors(5, 33)
+    (output,) = model.run(inputs)
+    assert output.dims == (5, DIMENSIONS)
+    assert (output.array * eager).sum(1).min() > (0.99999 if form == "onnx" else 0.98)
+    assert export_encoder(source.model, form, tmp_path / f"e{ENCODER_FORMS[form].suffix}")[1] is False
+
+
+def test_an_encoder_of_another_width_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="vectors of 64"):
+        export_encoder(str(small(tmp_path / "narrow", hidden_size=64)), out=tmp_path / "e.int8.onnx")
+
+
+def test_a_reader_is_not_loaded_as_an_encoder(tmp_path: Path) -> None:
+    made, _ = export("models/reader", form="onnx", out=tmp_path / "reader.onnx")
+    with pytest.raises(LoadError, match=r"takes 3 inputs|no encoder"):
+        check_file(Path(made.path), check_encoder)
