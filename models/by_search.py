@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 
+from keymiss.keys import span_key
 from keymiss.prose import split_sentences
 from models.asking import EvaluateError, Given, Item, Part, Way, ms_since, percent
 from models.by_cluster import Visit, names_of
@@ -61,7 +62,8 @@ class Search:
     def wait_indexed(self, visit: Visit) -> None:
         """Until a sentence that is written now, after all others, is found on every shard.
 
-        A shard tells what changed in the order it changed. EvaluateError after INDEX_LIMIT_S.
+        A shard tells what changed in the order it changed. A sentence that was found was asked, and its
+        answer is kept, be it too unsure to be shown. EvaluateError after INDEX_LIMIT_S.
         """
         name, word = f"{visit.run}-last", visit.run.replace("-", "")
         missing = {f"{word}{number}": tag for number, (_, tag) in enumerate(masters(visit.client))}
@@ -70,7 +72,13 @@ class Search:
         until_s, reason = time.monotonic() + INDEX_LIMIT_S, ""
         while missing:
             try:
-                missing = {marker: tag for marker, tag in missing.items() if not self.ask(marker)}
+                for marker in missing:
+                    self.ask(marker)
+                missing = {
+                    marker: tag
+                    for marker, tag in missing.items()
+                    if not visit.client.exists(span_key(name, tag, 0, marker))
+                }
             except EvaluateError as error:  # not ready yet
                 reason = f" ({error})"
             if missing and time.monotonic() > until_s:

@@ -1,8 +1,8 @@
 """Nearest vectors: an HNSW graph in memory (usearch), vectors kept as float16.
 
 A vector that is removed or replaced stays in the graph, where searches pass through it, and is not given any
-more; when most of the graph is of that kind it is made anew. usearch's own removal is not used: after a few
-thousand of them (2.26) the graph found 58 % of what a new one finds, and adding could go on for ever.
+more; when most of the graph is of that kind it is made anew. usearch's own removal is not used: after 20
+rounds of replacing a third it found 88 % of the nearest vectors (2.23; with 2.26 58 %), a new one 96 %.
 
 usearch rather than hnswlib: float16 takes half the memory, and it has wheels.
 """
