@@ -4,8 +4,7 @@
     python -m models.load_encoder --form onnx
 
 It is exported first if that was not done, then loaded and run here as the worker will. Shards that already
-hold just this encoder are skipped. Vectors that another encoder made stay until their sentence is written
-again: delete them, or load the articles again, after a change of the encoder.
+hold just this encoder are skipped. Where it is new, gears/vectors.py makes every vector again.
 """
 
 from __future__ import annotations
