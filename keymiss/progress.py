@@ -34,11 +34,14 @@ class Waiting:
     done: int
 
 
-def waiting_on(client: RedisCluster) -> dict[str, Waiting]:
-    """Node name -> what waits there."""
-    found = {}
-    tags = shard_tags(client)
-    for node in client.get_primaries():
+def waiting_on(client: RedisCluster, known_tags: dict[str, str] | None = None) -> dict[str, Waiting]:
+    """Node name -> what waits there. `known_tags`: those of `shard_tags`, by whom it asks often."""
+    found: dict[str, Waiting] = {}
+    nodes = client.get_primaries()
+    tags = known_tags or {}
+    if any(node.name not in tags for node in nodes):  # none given, or a replica was promoted
+        tags = shard_tags(client)
+    for node in nodes:
         shard = client.get_redis_connection(node)
         flat = shard.execute_command("KM.STATS")
         stats = {_text(name): int(value) for name, value in zip(flat[::2], flat[1::2], strict=True)}
@@ -66,9 +69,9 @@ def wait_processed(
     Shards are asked one after the other, and a job on one may give another one work: so nothing waits when
     that was so twice, and no job ended in between."""
     start = moved = time.monotonic()
-    last = -1
+    last, tags = -1, shard_tags(client)
     while True:
-        now = waiting_on(client)
+        now = waiting_on(client, tags)
         left = sum(each.events + each.edges for each in now.values())
         tell(left)
         done = sum(each.done for each in now.values())
