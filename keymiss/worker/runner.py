@@ -18,7 +18,7 @@ from keymiss.worker.logs import log_event, one_line
 from keymiss.worker.records import decode, read_records
 from keymiss.worker.scripts import all_shards, check_requirements
 from keymiss.worker.services import Services
-from keymiss.worker.streams import RunBatch, read_stream
+from keymiss.worker.streams import COMES_AGAIN, RunBatch, read_stream
 
 ASK_ALIVE_AFTER_S = 0.5
 """A job that waited longer in this process is not started before the shard says somebody waits."""
@@ -81,7 +81,8 @@ def _alive(context: JobContext, job: Job) -> bool:
 
 def _fail(context: JobContext, job: Job, error: Exception) -> JobStatus:
     text = one_line(error)
-    if job.kind is JobKind.EVENT and isinstance(error, PASSING):
+    comes_again = COMES_AGAIN in getattr(error, "__notes__", ())
+    if job.kind is JobKind.EVENT and isinstance(error, PASSING) and not comes_again:
         context.services.missed(context.shard)
     log_event(
         "job_failed", "warning", kind=job.kind, key=decode(job.key), shard=job.shard.address, error=text

@@ -28,6 +28,9 @@ SLICE_S = 2.0
 CONSUMER = "worker"
 """One name for all workers: they never read at the same time, and each goes on where the last one died."""
 
+COMES_AGAIN = "it is tried again by itself"
+"""A note on an error: nothing was missed by it."""
+
 Entry = tuple[bytes, dict[str, Any]]
 RunBatch = Callable[[list[dict[str, Any]]], None]
 """Runs the flow over a batch of records; raises what went wrong."""
@@ -49,6 +52,7 @@ def read_stream(context: JobContext, job: Job, registration: Registration, run_b
         except Exception as error:
             if options.on_failed == "retry":
                 _again_later(context, job, options.retry_s)
+                error.add_note(COMES_AGAIN)
             if options.on_failed != "continue":
                 raise
             log_event(
@@ -107,6 +111,7 @@ def _again_later(context: JobContext, job: Job, retry_s: float) -> None:
         try:
             context.connection.command("KM.NOTIFY", job.event, job.key)
         except Exception as error:
+            context.services.missed(context.shard)
             log_event("stream_retry_lost", "warning", stream=decode(job.key), error=one_line(error))
         finally:
             context.services.connections.close_mine()
