@@ -37,7 +37,17 @@ from redis.retry import Retry
 REPO = Path(__file__).resolve().parent.parent
 START_TIMEOUT_S = 30.0
 LOG_TAIL_BYTES = 6000
-PORT_RANGE = (11000, 19999)  # + 10000 for the cluster bus: below the ephemeral ports and 30001-30008
+FIRST_PORT, PORTS = 11000, 9000  # + 10000 for the cluster bus: below the ephemeral ports and 30001-30008
+
+
+def _own_ports() -> tuple[int, int]:
+    """First and last port of this test process: several of them (pytest-xdist) have a share each."""
+    number = int((os.environ.get("PYTEST_XDIST_WORKER") or "gw0").removeprefix("gw"))
+    share = PORTS // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT") or 1)
+    return FIRST_PORT + number * share, FIRST_PORT + (number + 1) * share - 20  # some that follow may be used
+
+
+PORT_RANGE = _own_ports()
 
 T = TypeVar("T")
 

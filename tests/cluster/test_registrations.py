@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.hand_worker import SHA1, HandWorker, register_events, register_miss
+from tests.hand_worker import SHA1, HandWorker, bulk, register_events, register_miss
 from tests.servers import RedisServer
 
 
@@ -46,7 +46,9 @@ def test_events_by_prefix_type_and_name(server: RedisServer) -> None:
     client.hset("other:1", "0", "text")
     (job,) = worker.pull()
     assert (job.kind, job.event, job.key) == ("event", "hset", b"sentence:1")
-    client.hset("sentence:1", "2", "text")  # while it runs: a new job
+    client.hset("sentence:1", "2", "text")  # while it runs: a new job, for when it has ended
+    assert worker.pull(block_ms=0) == []
+    worker.done(job, bulk(b""))
     assert len(worker.pull()) == 1
 
 

@@ -15,7 +15,7 @@ from tests.page.filling import QUESTION, READ
 NO_STORAGE = """Object.defineProperty(window, "localStorage", {
     get() { throw new DOMException("denied", "SecurityError") },
 })"""
-OTHER = "Do viruses spread by door handles in households?"
+OTHER = "zzzz pppp"  # no sentence has such words: nothing fails if it is answered before it is given up
 
 
 def recent(page: Page) -> list[str]:
