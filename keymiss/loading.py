@@ -69,10 +69,10 @@ class Article:
 @dataclass(slots=True)
 class LoadReport:
     """What a load did. `bad` has (file, why), `notes` (file, what was repaired); `names`: the articles that
-    are there now, `written`: how many of them changed; `bytes`: of their text."""
+    are there now, `changed`: those of them that were written; `bytes`: of their text."""
 
     names: list[str] = field(default_factory=list)
-    written: int = 0
+    changed: list[str] = field(default_factory=list)
     bytes: int = 0
     bad: list[tuple[Path, str]] = field(default_factory=list)
     notes: list[tuple[Path, str]] = field(default_factory=list)
@@ -251,7 +251,7 @@ def load_files(
                 articles.append(article)
                 report.notes += [(path, note) for note in article.notes]
         if articles:
-            report.written += len(_write(client, articles))
+            report.changed += [article.name for article in _write(client, articles)]
             report.names += [article.name for article in articles]
             report.bytes += sum(len(article.text.encode()) for article in articles)
         for path in batch:

@@ -53,8 +53,8 @@ def load(
         for path, note in report.notes:
             errors.print(f"{path}: {note}", style="yellow", markup=False)
         out.print(
-            f"{len(report.names)} articles, {report.bytes / 1e6:.2f} MB: {report.written} written, "
-            f"{len(report.names) - report.written} as before, {len(report.bad)} files skipped"
+            f"{len(report.names)} articles, {report.bytes / 1e6:.2f} MB: {len(report.changed)} written, "
+            f"{len(report.names) - len(report.changed)} as before, {len(report.bad)} files skipped"
         )
         if process:
             _wait(client, bar, timeout_s)
@@ -71,8 +71,11 @@ def load(
                     f"{len(outcome.unprocessed)} articles were not split, {outcome.unprocessed[0]} for one: "
                     "are the functions registered (keymiss.cli gears upload gears/*.py)?"
                 )
-            per_s = outcome.sentences / took_s
-            out.print(f"{outcome.sentences} sentences processed in {took_s:.2f} s: {per_s:.0f} sentences/s")
+            done = outcome_of(client, report.changed).sentences
+            out.print(
+                f"{outcome.sentences} sentences, {done} of them processed now, in {took_s:.2f} s: "
+                f"{done / took_s:.0f} sentences/s"
+            )
     if report.bad or (process and outcome.skipped):
         raise typer.Exit(1)
 

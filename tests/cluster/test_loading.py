@@ -286,7 +286,7 @@ def test_load_waits_until_all_is_processed_and_names_what_was_left_out(tmp_path:
         assert done.returncode == 1
         assert "skipped article GERMAN: the language is de, not en" in done.stderr
         assert "article MIXED: paragraphs left out by language: de:1" in done.stderr
-        assert "sentences processed in" in done.stdout
+        assert "of them processed now, in" in done.stdout
         assert len(pipeline.sentences_of(client, "ENGLISH")) == 2
         assert client.exists(keys.tokenized_key("ENGLISH", pipeline.tag_of(client, "ENGLISH"), 1))
         (tmp_path / "GERMAN.json").unlink()
