@@ -403,7 +403,17 @@ class RedisClusterServers:
                 master_id = client.execute_command("CLUSTER MYID")
             with node.client() as client:
                 wait_until(lambda: client.execute_command("CLUSTER REPLICATE", master_id), 20, "REPLICATE")  # noqa: B023
+        # Until a master has heard that a node is a replica, it denies that node its vote for a failover.
+        n = len(self.replicas)
+        wait_until(lambda: all(self._known_replicas(node) == n for node in self.nodes), 20, "replicas are known")
         self.wait_ok()
+
+    @staticmethod
+    def _known_replicas(node: RedisServer) -> int:
+        with node.client() as client:
+            lines = client.execute_command("CLUSTER", "NODES")
+            text = lines.decode() if isinstance(lines, bytes) else str(lines)
+            return sum("slave" in line.split()[2] for line in text.splitlines())
 
     @staticmethod
     def _known(node: RedisServer) -> int:
