@@ -405,7 +405,7 @@ class RedisClusterServers:
                 wait_until(lambda: client.execute_command("CLUSTER REPLICATE", master_id), 20, "REPLICATE")  # noqa: B023
         # Until a master has heard that a node is a replica, it denies that node its vote for a failover.
         n = len(self.replicas)
-        wait_until(lambda: all(self._known_replicas(node) == n for node in self.nodes), 20, "replicas are known")
+        wait_until(lambda: all(self._known_replicas(node) == n for node in self.nodes), 20, "replicas known")
         self.wait_ok()
 
     @staticmethod
