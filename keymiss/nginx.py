@@ -21,12 +21,14 @@ def render_nginx(settings: Settings) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     text = (PROJECT / "nginx" / "nginx.conf.template").read_text()
     for name, value in {
-        "HTTPS_PORT": settings.https_port,
-        "API_PORT": settings.api_port,
+        "LISTEN": f"127.0.0.1:{settings.https_port}",
+        "API": f"127.0.0.1:{settings.api_port}",
         "TLS_CERT": settings.var / "tls" / "cert.pem",
         "TLS_KEY": settings.var / "tls" / "key.pem",
         "PAGE": PROJECT / "nginx" / "page",
         "VAR": folder,
+        "ACCESS_LOG": folder / "nginx-access.log",
+        "ERROR_LOG": folder / "nginx-error.log",
         "USER": _user(PROJECT / "nginx" / "page"),
     }.items():
         text = text.replace(f"${{{name}}}", str(value))

@@ -13,7 +13,7 @@ import threading
 from redis.exceptions import ClusterDownError, RedisError
 
 from keymiss.catchup import catch_up
-from keymiss.worker.logs import log_event, one_line
+from keymiss.logs import log_event, one_line
 from keymiss.worker.shards import Credentials, Shard, ShardConnection
 
 TRIES, PAUSE_S = 600, 1.0

@@ -10,8 +10,8 @@ import threading
 from keymiss.concept_table import ConceptTable
 from keymiss.concepts import ConceptMatcher
 from keymiss.keys import concept_table_key
+from keymiss.logs import log_event
 from keymiss.worker.context import current
-from keymiss.worker.logs import log_event
 
 _lock = threading.Lock()
 _made: dict[bytes, ConceptMatcher] = {}

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from keymiss import keys
+from keymiss.logs import one_line
 from keymiss.worker import loops
 from keymiss.worker.builder import Run, Sink, Step, StepKind
 from keymiss.worker.context import CURRENT, GearsError, JobContext
-from keymiss.worker.logs import one_line
 from keymiss.worker.records import scan_keys, scan_records
 from keymiss.worker.shards import Shard
 

@@ -13,10 +13,10 @@ import types
 from collections.abc import Coroutine
 from typing import Any, NoReturn
 
+from keymiss.logs import log_event
 from keymiss.worker import redisai_api
 from keymiss.worker.builder import GearsBuilder
 from keymiss.worker.context import GearsError, current
-from keymiss.worker.logs import log_event
 from keymiss.worker.records import decode
 
 _LEVELS = {"debug": "debug", "verbose": "debug", "notice": "info", "warning": "warning"}

@@ -23,10 +23,10 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 
+from keymiss.logs import log_event, one_line
 from keymiss.worker import gears_api
 from keymiss.worker.attach import Attendance
 from keymiss.worker.jobs import Job, JobCounts, JobStatus
-from keymiss.worker.logs import log_event, one_line
 from keymiss.worker.model_backend import backend_table
 from keymiss.worker.model_runner import ModelPool, ModelRunner, ModelStore
 from keymiss.worker.pool import JobPool

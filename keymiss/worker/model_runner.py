@@ -16,7 +16,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-from keymiss.worker.logs import log_event, one_line
+from keymiss.logs import log_event, one_line
 from keymiss.worker.model_backend import Backend, Model, ModelError
 from keymiss.worker.shards import Shard, ShardConnection
 from keymiss.worker.tensors import Tensor

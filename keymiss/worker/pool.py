@@ -12,8 +12,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from keymiss.logs import one_line
 from keymiss.worker.jobs import Job
-from keymiss.worker.logs import one_line
 
 MAX_WAITING = 64
 """Threads beyond `size`; a script that nests deeper gets its own time limit instead."""

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 
 from redis.exceptions import RedisError
 
+from keymiss.logs import log_event, one_line
 from keymiss.worker.jobs import Job, JobCounts, JobStatus, parse_job
-from keymiss.worker.logs import log_event, one_line
 from keymiss.worker.pool import JobPool
 from keymiss.worker.shards import Credentials, Shard, ShardConnection
 

@@ -8,13 +8,13 @@ from typing import Any
 from redis import exceptions
 from redis.exceptions import RedisError, ResponseError
 
+from keymiss.logs import log_event, one_line
 from keymiss.worker import loops, resp, tensors
 from keymiss.worker.builder import Registration, Run
 from keymiss.worker.context import CURRENT, GearsError, JobContext, ReplySlot
 from keymiss.worker.elsewhere import NoOwnerError
 from keymiss.worker.execution import run_flow, run_reader
 from keymiss.worker.jobs import Job, JobKind, JobStatus
-from keymiss.worker.logs import log_event, one_line
 from keymiss.worker.records import decode, read_records
 from keymiss.worker.scripts import all_shards, check_requirements
 from keymiss.worker.services import Services

@@ -15,11 +15,11 @@ from importlib import metadata
 from types import CodeType
 
 from keymiss.catchup import catch_up
+from keymiss.logs import log_event, one_line
 from keymiss.worker import loops
 from keymiss.worker.builder import Recorder, Registration, Run
 from keymiss.worker.context import CURRENT, GearsError, JobContext
 from keymiss.worker.gears_api import script_globals
-from keymiss.worker.logs import log_event, one_line
 from keymiss.worker.shards import Shard
 
 

@@ -15,10 +15,10 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
+from keymiss.logs import log_event, one_line
 from keymiss.worker.builder import Registration
 from keymiss.worker.context import JobContext
 from keymiss.worker.jobs import Job
-from keymiss.worker.logs import log_event, one_line
 from keymiss.worker.records import decode
 from keymiss.worker.shards import ShardConnection
 

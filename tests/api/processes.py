@@ -117,12 +117,14 @@ class NginxProcess(Running):
         )
         text = (REPO / "nginx" / "nginx.conf.template").read_text()
         values = {
-            "HTTPS_PORT": self.port,
-            "API_PORT": self.api_port,
+            "LISTEN": f"127.0.0.1:{self.port}",
+            "API": f"127.0.0.1:{self.api_port}",
             "TLS_CERT": self.certificate,
             "TLS_KEY": key,
             "PAGE": REPO / "nginx" / "page",
             "VAR": self.folder,
+            "ACCESS_LOG": self.folder / "nginx-access.log",
+            "ERROR_LOG": self.folder / "nginx-error.log",
             "USER": "",
         }
         for name, value in values.items():
