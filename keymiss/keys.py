@@ -69,6 +69,20 @@ def slot_of(key: str | bytes) -> int:
     return crc_hqx(raw, 0) % SLOTS
 
 
+def without_tag(key: str) -> str:
+    """The key without its first ``{...}``: what it is called on every shard."""
+    head, brace, rest = key.partition("{")
+    _tag, end, tail = rest.partition("}")
+    return f"{head}{tail}" if brace and end else key
+
+
+def without_question(key: str) -> str:
+    """A missed key as it may be logged: ``bertqa{tag}_<article>:{tag}:<idx>``, ``bertvec{tag}``, and of a key
+    of another kind what is before its second underscore."""
+    parts = 1 if key.startswith(f"{VECTOR_PREFIX}{{") else 2
+    return "_".join(key.split("_", 2)[:parts])
+
+
 def _tag_candidates() -> Iterator[str]:
     """Shorter strings first, each length in the order of `TAG_ALPHABET`. The order is part of the
     data format: changing it renames every key."""

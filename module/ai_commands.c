@@ -15,12 +15,6 @@ long long km_ai_memory_bytes(void) { return __atomic_load_n(&memory_bytes, __ATO
 /* Values may be freed by the server's lazy-free thread: hence atomic. */
 void km_ai_memory_add(long long bytes) { __atomic_add_fetch(&memory_bytes, bytes, __ATOMIC_RELAXED); }
 
-static int is_word(RedisModuleString *arg, const char *word) {
-    size_t len;
-    const char *bytes = RedisModule_StringPtrLen(arg, &len);
-    return len == strlen(word) && strncasecmp(bytes, word, len) == 0;
-}
-
 /* The value at a key if it is of the type, else NULL after an error reply. */
 static void *open_value(RedisModuleCtx *ctx, RedisModuleString *name, RedisModuleType *type, const char *missing) {
     RedisModuleKey *key = RedisModule_OpenKey(ctx, name, REDISMODULE_READ);
@@ -69,8 +63,8 @@ static int tensorset_command(RedisModuleCtx *ctx, RedisModuleString **argv, int 
     long long dims[KM_TENSOR_MAX_DIMS];
     int n_dims = 0, i = 3, has_blob = 0, has_values = 0;
     for (; i < argc; i++) {
-        has_blob = is_word(argv[i], "blob");
-        has_values = is_word(argv[i], "values");
+        has_blob = km_is_word(argv[i], "blob");
+        has_values = km_is_word(argv[i], "values");
         if (has_blob || has_values) break;
         if (n_dims == KM_TENSOR_MAX_DIMS) return RedisModule_ReplyWithError(ctx, "ERR a tensor has from 1 to 32 dimensions");
         if (RedisModule_StringToLongLong(argv[i], &dims[n_dims++]) != REDISMODULE_OK)
@@ -119,11 +113,11 @@ static int tensorget_command(RedisModuleCtx *ctx, RedisModuleString **argv, int 
     if (argc < 2 || argc > 4) return RedisModule_WrongArity(ctx);
     int meta = 0, blob = 0, values = 0;
     for (int i = 2; i < argc; i++) {
-        if (is_word(argv[i], "meta"))
+        if (km_is_word(argv[i], "meta"))
             meta = 1;
-        else if (is_word(argv[i], "blob"))
+        else if (km_is_word(argv[i], "blob"))
             blob = 1;
-        else if (is_word(argv[i], "values"))
+        else if (km_is_word(argv[i], "values"))
             values = 1;
         else
             return RedisModule_ReplyWithError(ctx, "ERR unknown option: the syntax is AI.TENSORGET key [META] [BLOB | VALUES]");
@@ -194,7 +188,7 @@ static km_strings hold(RedisModuleCtx *ctx, RedisModuleString **argv, int n) {
  *               [INPUTS n name ...] [OUTPUTS n name ...] BLOB chunk [chunk ...] */
 static int modelstore_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     if (argc < 6) return RedisModule_WrongArity(ctx);
-    if (!is_word(argv[2], "torch") && !is_word(argv[2], "onnx") && !is_word(argv[2], "dummy"))
+    if (!km_is_word(argv[2], "torch") && !km_is_word(argv[2], "onnx") && !km_is_word(argv[2], "dummy"))
         return RedisModule_ReplyWithError(ctx, "ERR unsupported backend: use TORCH or ONNX");
     const char *device = RedisModule_StringPtrLen(argv[3], NULL);
     if (!is_device(device)) return RedisModule_ReplyWithError(ctx, "ERR invalid device: use CPU, GPU, CPU:<n> or GPU:<n>");
@@ -204,25 +198,25 @@ static int modelstore_command(RedisModuleCtx *ctx, RedisModuleString **argv, int
     int inputs_at = 0, outputs_at = 0, n_inputs = 0, n_outputs = 0, blob_at = 0;
     for (int i = 4; i < argc && !blob_at;) {
         int b = 0;
-        if (is_word(argv[i], "blob")) {
+        if (km_is_word(argv[i], "blob")) {
             blob_at = i + 1;
             continue;
         }
         if (i + 1 == argc) return RedisModule_ReplyWithError(ctx, "ERR an option lacks its value, or BLOB is missing");
-        if (is_word(argv[i], "tag")) {
+        if (km_is_word(argv[i], "tag")) {
             size_t len;
             tag = RedisModule_StringPtrLen(argv[i + 1], &len);
             if (len > 4096 || strlen(tag) != len) return RedisModule_ReplyWithError(ctx, "ERR TAG is at most 4096 bytes and holds no NUL");
             i += 2;
-        } else if (is_word(argv[i], "inputs") || is_word(argv[i], "outputs")) {
-            int outputs = is_word(argv[i], "outputs");
+        } else if (km_is_word(argv[i], "inputs") || km_is_word(argv[i], "outputs")) {
+            int outputs = km_is_word(argv[i], "outputs");
             if (read_count(argv[i + 1], KM_MODEL_MAX_NAMES, &n) || n > argc - i - 2)
                 return RedisModule_ReplyWithError(ctx, "ERR INPUTS and OUTPUTS take a number up to 64 and as many names");
             *(outputs ? &outputs_at : &inputs_at) = i + 2;
             *(outputs ? &n_outputs : &n_inputs) = (int)n;
             i += 2 + (int)n;
         } else {
-            while (b < 3 && !is_word(argv[i], batch_words[b])) b++;
+            while (b < 3 && !km_is_word(argv[i], batch_words[b])) b++;
             if (b == 3) return RedisModule_ReplyWithError(ctx, "ERR unknown option: TAG, BATCHSIZE, MINBATCHSIZE, MINBATCHTIMEOUT, INPUTS, OUTPUTS or BLOB");
             if (read_count(argv[i + 1], INT32_MAX, &batch[b])) return RedisModule_ReplyWithError(ctx, "ERR a batch setting is a whole number, 0 or more");
             i += 2;
@@ -277,9 +271,9 @@ static int modelget_command(RedisModuleCtx *ctx, RedisModuleString **argv, int a
     if (argc < 2 || argc > 4) return RedisModule_WrongArity(ctx);
     int meta = argc == 2, blob = argc == 2;
     for (int i = 2; i < argc; i++) {
-        if (is_word(argv[i], "meta"))
+        if (km_is_word(argv[i], "meta"))
             meta = 1;
-        else if (is_word(argv[i], "blob"))
+        else if (km_is_word(argv[i], "blob"))
             blob = 1;
         else
             return RedisModule_ReplyWithError(ctx, "ERR unknown option: the syntax is AI.MODELGET key [META] [BLOB]");
@@ -322,11 +316,11 @@ static int modelexecute_command(RedisModuleCtx *ctx, RedisModuleString **argv, i
     if (argc < 8) return asking_keys ? REDISMODULE_OK : RedisModule_WrongArity(ctx);
     long long n_in = 0, n_out = 0, timeout_ms = 0;
     const char *syntax = "ERR the syntax is AI.MODELEXECUTE key INPUTS n key ... OUTPUTS n key ... [TIMEOUT ms], n from 1 to 64";
-    int ok = is_word(argv[2], "inputs") && read_count(argv[3], KM_MODEL_MAX_NAMES, &n_in) == 0 && n_in > 0 && n_in <= argc - 7;
+    int ok = km_is_word(argv[2], "inputs") && read_count(argv[3], KM_MODEL_MAX_NAMES, &n_in) == 0 && n_in > 0 && n_in <= argc - 7;
     int out_at = ok ? 4 + (int)n_in : 0;
-    ok = ok && is_word(argv[out_at], "outputs") && read_count(argv[out_at + 1], KM_MODEL_MAX_NAMES, &n_out) == 0 && n_out > 0;
+    ok = ok && km_is_word(argv[out_at], "outputs") && read_count(argv[out_at + 1], KM_MODEL_MAX_NAMES, &n_out) == 0 && n_out > 0;
     int end = ok ? out_at + 2 + (int)n_out : 0;
-    ok = ok && (end == argc || (end + 2 == argc && is_word(argv[end], "timeout") && read_count(argv[end + 1], 86400000, &timeout_ms) == 0));
+    ok = ok && (end == argc || (end + 2 == argc && km_is_word(argv[end], "timeout") && read_count(argv[end + 1], 86400000, &timeout_ms) == 0));
     if (asking_keys) {
         if (!ok) return REDISMODULE_OK;
         RedisModule_KeyAtPos(ctx, 1);
@@ -351,7 +345,7 @@ static int modelexecute_command(RedisModuleCtx *ctx, RedisModuleString **argv, i
 /* AI.INFO key [RESETSTAT] */
 static int info_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     if (argc != 2 && argc != 3) return RedisModule_WrongArity(ctx);
-    if (argc == 3 && !is_word(argv[2], "resetstat")) return RedisModule_ReplyWithError(ctx, "ERR unknown option: the syntax is AI.INFO key [RESETSTAT]");
+    if (argc == 3 && !km_is_word(argv[2], "resetstat")) return RedisModule_ReplyWithError(ctx, "ERR unknown option: the syntax is AI.INFO key [RESETSTAT]");
     km_model *m = open_model(ctx, argv[1]);
     if (!m) return REDISMODULE_OK;
     if (argc == 3) {
@@ -375,8 +369,8 @@ static int info_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc)
 /* AI.CONFIG GET name: clients ask for MODEL_CHUNK_SIZE, in bytes, before they store a model. */
 static int config_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     if (argc != 3) return RedisModule_WrongArity(ctx);
-    if (!is_word(argv[1], "get")) return RedisModule_ReplyWithError(ctx, "ERR the syntax is AI.CONFIG GET name: settings are changed by CONFIG SET keymiss.<name>");
-    if (!is_word(argv[2], "model_chunk_size")) return RedisModule_ReplyWithNull(ctx);
+    if (!km_is_word(argv[1], "get")) return RedisModule_ReplyWithError(ctx, "ERR the syntax is AI.CONFIG GET name: settings are changed by CONFIG SET keymiss.<name>");
+    if (!km_is_word(argv[2], "model_chunk_size")) return RedisModule_ReplyWithNull(ctx);
     return RedisModule_ReplyWithLongLong(ctx, 256 * 1024 * 1024); /* half of what one argument carries by default */
 }
 
@@ -415,7 +409,7 @@ static int modelinfo_command(RedisModuleCtx *ctx, RedisModuleString **argv, int 
 /* The model if it still is that version, else NULL after an error reply. "*" is any version. */
 static km_model *open_version(RedisModuleCtx *ctx, RedisModuleString *name, RedisModuleString *version) {
     long long wanted = -1;
-    int any = is_word(version, "*");
+    int any = km_is_word(version, "*");
     if (!any && RedisModule_StringToLongLong(version, &wanted) != REDISMODULE_OK) {
         RedisModule_ReplyWithError(ctx, "ERR the version is a whole number: KM.MODELINFO says which");
         return NULL;

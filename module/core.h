@@ -21,7 +21,7 @@ int km_config_register(RedisModuleCtx *ctx);
 
 /* ---- counters (info.c): every field of INFO keymiss that only grows ---- */
 #define KM_COUNTERS(X)                                                                                       \
-    X(filter_hits, "GETs of a watched key that found it (they stay in the server's own GET)")                \
+    X(filter_hits, "GETs of a watched key that found it (in the server's own GET), and KM.MISSes that did")  \
     X(filter_misses, "GETs of a watched key that missed and became a question")                              \
     X(flights_opened, "misses that opened a job")                                                            \
     X(clients_coalesced, "clients that joined a job already open for their key")                             \
@@ -77,11 +77,14 @@ void km_models_changed(void);
 /* ---- jobs (jobs.c) ---- */
 typedef enum { KM_JOB_MISS, KM_JOB_EVENT, KM_JOB_SCRIPT, KM_JOB_UNREGISTER, KM_JOB_MODEL } km_job_kind;
 
+#define KM_MAX_REQUEST_ID 64
+
 typedef struct km_waiter { /* one blocked client */
     struct km_waiter *next;
     struct km_job *job;
     RedisModuleBlockedClient *bc;
     mstime_t deadline_ms;
+    char request[KM_MAX_REQUEST_ID + 1]; /* its request's id (KM.MISS ... REQUEST); empty: it gave none */
 } km_waiter;
 
 typedef struct km_job {
@@ -95,13 +98,14 @@ typedef struct km_job {
     size_t key_len;
     RedisModuleString **payload;
     int n_payload;
-    km_waiter *waiters;
+    km_waiter *waiters; /* the newest first */
     struct km_job *parked, *parked_tail; /* of a running event: later events of its registration and key */
 } km_job;
 
 int km_jobs_register(RedisModuleCtx *ctx); /* KM.PULL, KM.DONE, ... and the timer */
-/* Blocks the context's client on the key's job, opening it if there is none. Replies when refused. */
-int km_jobs_join_miss(RedisModuleCtx *ctx, km_registration *reg, const char *key, size_t len);
+/* Blocks the context's client on the key's job, opening it if there is none. Replies when refused. The request's
+ * id, if there is one, has 1 to KM_MAX_REQUEST_ID bytes and no NUL; it is copied. */
+int km_jobs_join_miss(RedisModuleCtx *ctx, km_registration *reg, const char *key, size_t len, const char *request);
 /* 1 when the event waits in the queue now, 0 when the queue is full. */
 int km_jobs_add_event(RedisModuleCtx *ctx, km_registration *reg, const char *event, const char *key, size_t len);
 /* Blocks the context's client on a job of its own (script, unregister, model). The payload is copied. */
@@ -131,6 +135,9 @@ void km_derive_flushed(const RedisModuleFlushInfo *info);
 
 /* 1 if this context cannot be blocked: MULTI, Lua, a module's call. */
 int km_cannot_block(RedisModuleCtx *ctx);
+
+/* 1 if the argument is the word, in any case. */
+int km_is_word(RedisModuleString *arg, const char *word);
 
 typedef struct {
     const char *name;

@@ -1,15 +1,7 @@
 /* RG.*: the commands people know. Scripts run on a worker; these only hand them over and show state. */
-#include <strings.h>
-
 #include "core.h"
 
 #define MAX_SCRIPT_BYTES (64 * 1024 * 1024)
-
-static int is_word(RedisModuleString *arg, const char *word) {
-    size_t len;
-    const char *bytes = RedisModule_StringPtrLen(arg, &len);
-    return len == strlen(word) && strncasecmp(bytes, word, len) == 0;
-}
 
 /* RG.PYEXECUTE source [UNBLOCKING] [ID id] [DESCRIPTION text] [UPGRADE] [REPLACE_WITH id]
  *              [REQUIREMENTS name ...] */
@@ -17,13 +9,13 @@ static int pyexecute_command(RedisModuleCtx *ctx, RedisModuleString **argv, int 
     if (argc < 2) return RedisModule_WrongArity(ctx);
     int unblocking = 0, i = 2;
     for (; i < argc; i++) {
-        if (is_word(argv[i], "unblocking")) {
+        if (km_is_word(argv[i], "unblocking")) {
             unblocking = 1;
-        } else if (is_word(argv[i], "upgrade") || is_word(argv[i], "force_reinstall_requirements")) {
+        } else if (km_is_word(argv[i], "upgrade") || km_is_word(argv[i], "force_reinstall_requirements")) {
             continue; /* a script uploaded again replaces its registrations anyway */
-        } else if (is_word(argv[i], "id") || is_word(argv[i], "description") || is_word(argv[i], "replace_with")) {
+        } else if (km_is_word(argv[i], "id") || km_is_word(argv[i], "description") || km_is_word(argv[i], "replace_with")) {
             if (++i == argc) return RedisModule_ReplyWithError(ctx, "ERR ID, DESCRIPTION and REPLACE_WITH need a value");
-        } else if (is_word(argv[i], "requirements")) {
+        } else if (km_is_word(argv[i], "requirements")) {
             i++;
             break;
         } else {

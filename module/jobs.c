@@ -1,4 +1,6 @@
 /* Jobs: the queue, single flight, blocked clients. How workers take them: protocol.c. Lifetimes: see module.c. */
+#include <stdio.h>
+
 #include "jobs.h"
 
 #define TICK_MS 100
@@ -239,7 +241,7 @@ static void client_disconnected(RedisModuleCtx *ctx, RedisModuleBlockedClient *b
     RedisModule_UnblockClient(bc, NULL);
 }
 
-static void block_on(RedisModuleCtx *ctx, km_job *job, long long timeout_ms) {
+static km_waiter *block_on(RedisModuleCtx *ctx, km_job *job, long long timeout_ms) {
     km_waiter *w = km_calloc(1, sizeof *w);
     w->job = job;
     w->next = job->waiters;
@@ -250,6 +252,7 @@ static void block_on(RedisModuleCtx *ctx, km_job *job, long long timeout_ms) {
     w->bc = RedisModule_BlockClient(ctx, client_reply, client_timeout, client_free, 0);
     RedisModule_SetDisconnectCallback(w->bc, client_disconnected);
     km_map_set(waiters, &w->bc, sizeof w->bc, w);
+    return w;
 }
 
 static void enqueue(km_job *job) {
@@ -263,11 +266,16 @@ static int reply_busy(RedisModuleCtx *ctx) {
     return RedisModule_ReplyWithError(ctx, "BUSY the job queue is full: try again later, or raise keymiss.queue-limit");
 }
 
-int km_jobs_join_miss(RedisModuleCtx *ctx, km_registration *reg, const char *key, size_t len) {
+static void block_on_miss(RedisModuleCtx *ctx, km_job *job, const char *request) {
+    km_waiter *w = block_on(ctx, job, km_config.miss_timeout_ms);
+    if (request) snprintf(w->request, sizeof w->request, "%s", request);
+}
+
+int km_jobs_join_miss(RedisModuleCtx *ctx, km_registration *reg, const char *key, size_t len, const char *request) {
     km_job *job = km_map_get(flights, key, len);
     if (job) {
         km_stats.clients_coalesced++;
-        block_on(ctx, job, km_config.miss_timeout_ms);
+        block_on_miss(ctx, job, request);
         return REDISMODULE_OK;
     }
     if (questions.n >= km_config.queue_limit) return reply_busy(ctx);
@@ -279,7 +287,7 @@ int km_jobs_join_miss(RedisModuleCtx *ctx, km_registration *reg, const char *key
     reg->triggered++;
     km_stats.flights_opened++;
     km_map_set(flights, key, len, job);
-    block_on(ctx, job, km_config.miss_timeout_ms);
+    block_on_miss(ctx, job, request);
     enqueue(job);
     return REDISMODULE_OK;
 }
@@ -355,6 +363,21 @@ int km_submit_model_job(RedisModuleCtx *ctx, RedisModuleString **payload, int n_
 /* ---- for the protocol ---- */
 
 const char *km_job_kind_name(const km_job *job) { return kind_names[job->kind]; }
+long long km_job_queued_ms(const km_job *job) {
+    mstime_t ms = RedisModule_Milliseconds() - job->created_ms;
+    return ms > 0 ? ms : 0; /* the clock may have been set back */
+}
+
+int km_job_requests(const km_job *job, const char **ids) {
+    int n = 0;
+    for (const km_waiter *w = job->waiters; w && n < KM_MAX_REQUESTS; w = w->next) {
+        int known = w->request[0] == '\0';
+        for (int i = 0; i < n && !known; i++) known = strcmp(ids[i], w->request) == 0;
+        if (!known) ids[n++] = w->request;
+    }
+    return n;
+}
+
 long long km_jobs_waiting(void) { return questions.n + events.n; }
 int km_job_wanted(const km_job *job) { return job->kind != KM_JOB_MISS || job->waiters; }
 

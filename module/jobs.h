@@ -6,6 +6,7 @@
 #include "core.h"
 
 #define KM_MAX_PULL 1024
+#define KM_MAX_REQUESTS 16 /* ids that a job carries into a log: enough to find it, not a line without end */
 
 /* ---- answer.c ---- */
 typedef struct km_answer km_answer;
@@ -17,6 +18,10 @@ void km_answer_reply(RedisModuleCtx *ctx, const km_answer *a);
 
 /* ---- jobs.c, for the protocol ---- */
 const char *km_job_kind_name(const km_job *job);
+long long km_job_queued_ms(const km_job *job); /* since it was made; of a job that came back, its former runs too */
+/* The different request ids of those who wait for it now, the newest first, at most KM_MAX_REQUESTS; returns how
+ * many. They are the waiters' own: to be used before anything else runs. */
+int km_job_requests(const km_job *job, const char **ids);
 long long km_jobs_waiting(void); /* that a worker could take now */
 /* Takes up to max (at most KM_MAX_PULL) jobs out of the queues, questions first; they run from now on. */
 int km_jobs_take(unsigned long long client, int max, km_job **taken);

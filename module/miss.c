@@ -32,16 +32,32 @@ static void filter(RedisModuleCommandFilterCtx *fctx) {
     RedisModule_CommandFilterArgReplace(fctx, 0, miss_name);
 }
 
-/* KM.MISS key: GET, but a key that is not there, or stale, is asked of a worker. */
+/* 1 if the text can be a request's id. It goes into logs and HTTP headers: nothing in it needs quoting there. */
+static int is_request_id(const char *text, size_t len) {
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+    return len >= 1 && len <= KM_MAX_REQUEST_ID && strspn(text, letters) == len;
+}
+
+/* KM.MISS key [REQUEST id]
+ * GET, but a key that is not there, or stale, is asked of a worker. */
 static int miss_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
-    if (argc != 2) return RedisModule_WrongArity(ctx);
+    if (argc != 2 && argc != 4) return RedisModule_WrongArity(ctx);
+    const char *request = NULL;
     size_t len;
+    if (argc == 4) {
+        if (!km_is_word(argv[2], "request"))
+            return RedisModule_ReplyWithError(ctx, "ERR unknown option: the syntax is KM.MISS key [REQUEST id]");
+        request = RedisModule_StringPtrLen(argv[3], &len);
+        if (!is_request_id(request, len))
+            return RedisModule_ReplyWithError(ctx, "ERR a request's id has 1 to 64 characters of A-Z a-z 0-9 . _ -");
+    }
     const char *bytes = RedisModule_StringPtrLen(argv[1], &len);
     int stale = km_derived_stale && RedisModule_GetSelectedDb(ctx) == 0 && km_derive_is_stale(bytes, len);
     if (stale) km_derive_remove_if_allowed(ctx, argv[1]);
     RedisModuleKey *key = stale ? NULL : RedisModule_OpenKey(ctx, argv[1], REDISMODULE_READ);
     int type = RedisModule_KeyType(key);
     if (type == REDISMODULE_KEYTYPE_STRING) {
+        if (RedisModule_GetSelectedDb(ctx) == 0 && km_registry_for_miss(bytes, len)) km_stats.filter_hits++;
         char *value = RedisModule_StringDMA(key, &len, REDISMODULE_READ);
         RedisModule_ReplyWithStringBuffer(ctx, value, len);
         RedisModule_CloseKey(key);
@@ -55,7 +71,7 @@ static int miss_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc)
     km_registration *reg = km_registry_for_miss(bytes, len);
     if (!reg) return RedisModule_ReplyWithNull(ctx);
     km_stats.filter_misses++;
-    return km_jobs_join_miss(ctx, reg, bytes, len);
+    return km_jobs_join_miss(ctx, reg, bytes, len, request);
 }
 
 static const char *type_name(RedisModuleCtx *ctx, RedisModuleString *key) {

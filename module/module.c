@@ -18,6 +18,7 @@
  *    client_timeout; that callback is for CLIENT UNBLOCK), or disconnected (the callback). In every case we
  *    call UnblockClient exactly once: the server frees the handle (35 KB) only then. It is found by its
  *    handle in `waiters`; a handle that is not there has been answered, and a late callback for it is void.
+ *    Its request's id is part of it, and is copied into KM.PULL's reply: nobody else points to it.
  *  - An answer is shared by all clients of a job and counted; the server frees each one's share through
  *    the free callback, whether or not the reply could be delivered.
  *  - A puller is a worker's connection waiting in KM.PULL. When it is woken it is unlinked at once and
@@ -39,8 +40,16 @@
  * Rejected: an interpreter or a model inside the server (its crash would take the data down); threads here
  * (nothing to run on them); blocking on the key (BlockClientOnKeys) instead of a job (an answer that is not
  * cached would wake nobody); answering from the keymiss notification (the client has its nil by then). */
+#include <strings.h>
+
 #include "ai.h"
 #include "core.h"
+
+int km_is_word(RedisModuleString *arg, const char *word) {
+    size_t len;
+    const char *bytes = RedisModule_StringPtrLen(arg, &len);
+    return len == strlen(word) && strncasecmp(bytes, word, len) == 0;
+}
 
 int km_commands_register(RedisModuleCtx *ctx, const km_command *table, int n) {
     for (int i = 0; i < n; i++) {

@@ -32,7 +32,7 @@ void km_protocol_wake(void) {
 
 static void reply_job(RedisModuleCtx *ctx, km_job *job) {
     long long remaining = job->deadline_ms ? job->deadline_ms - RedisModule_Milliseconds() : 0;
-    RedisModule_ReplyWithArray(ctx, 9);
+    RedisModule_ReplyWithArray(ctx, 11);
     RedisModule_ReplyWithLongLong(ctx, (long long)job->id);
     RedisModule_ReplyWithCString(ctx, km_job_kind_name(job));
     RedisModule_ReplyWithCString(ctx, job->registration ? job->registration : "");
@@ -43,6 +43,11 @@ static void reply_job(RedisModuleCtx *ctx, km_job *job) {
     RedisModule_ReplyWithLongLong(ctx, km_config.cache);
     RedisModule_ReplyWithArray(ctx, job->n_payload);
     for (int i = 0; i < job->n_payload; i++) RedisModule_ReplyWithString(ctx, job->payload[i]);
+    RedisModule_ReplyWithLongLong(ctx, km_job_queued_ms(job));
+    const char *requests[KM_MAX_REQUESTS];
+    int n_requests = km_job_requests(job, requests);
+    RedisModule_ReplyWithArray(ctx, n_requests);
+    for (int i = 0; i < n_requests; i++) RedisModule_ReplyWithCString(ctx, requests[i]);
 }
 
 /* Hands up to max jobs to the connection; null when there are none. */

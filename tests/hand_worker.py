@@ -26,6 +26,8 @@ class Job:
     remaining_ms: int
     cache: bool
     payload: list[bytes]
+    queued_ms: int
+    request_ids: list[str]
 
 
 def bulk(text: bytes) -> bytes:
@@ -71,7 +73,19 @@ class HandWorker:
     def pull(self, max_jobs: int = 16, block_ms: int = 5000) -> list[Job]:
         reply = self.client.execute_command("KM.PULL", "by-hand", max_jobs, block_ms)
         return [
-            Job(j[0], j[1].decode(), j[2].decode(), j[3].decode(), j[4], j[5], j[6], bool(j[7]), j[8])
+            Job(
+                id=j[0],
+                kind=j[1].decode(),
+                registration=j[2].decode(),
+                event=j[3].decode(),
+                key=j[4],
+                attempts=j[5],
+                remaining_ms=j[6],
+                cache=bool(j[7]),
+                payload=j[8],
+                queued_ms=j[9],
+                request_ids=[id_.decode() for id_ in j[10]],
+            )
             for j in reply or []
         ]
 

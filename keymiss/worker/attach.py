@@ -13,8 +13,9 @@ import threading
 from redis.exceptions import ClusterDownError, RedisError
 
 from keymiss.catchup import catch_up
+from keymiss.credentials import Credentials
 from keymiss.logs import log_event, one_line
-from keymiss.worker.shards import Credentials, Shard, ShardConnection
+from keymiss.worker.shards import Shard, ShardConnection
 
 TRIES, PAUSE_S = 600, 1.0
 """A server may read its data for minutes, and a cluster be down as long."""

@@ -53,6 +53,11 @@ class JobContext:
         """The calling thread's connection to the shard."""
         return self.services.connections.get(self.shard)
 
+    def count_model_run(self, took_us: int) -> None:
+        """A model ran for the job."""
+        if self.job is not None:
+            self.job.model_runs_us.append(took_us)
+
     def on(self, shard: Shard) -> JobContext:
         """The same job, on another shard."""
         return replace(self, shard=shard, recorder=None)

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 from keymiss.logs import log_event
 from keymiss.worker import redisai_api
 from keymiss.worker.builder import GearsBuilder
-from keymiss.worker.context import GearsError, current
+from keymiss.worker.context import CURRENT, GearsError, current
 from keymiss.worker.records import decode
 
 _LEVELS = {"debug": "debug", "verbose": "debug", "notice": "info", "warning": "warning"}
@@ -54,8 +54,11 @@ def hashtag() -> str:
 
 
 def log(message: Any, level: str = "notice") -> None:
-    """Writes to the worker's log; levels debug, verbose, notice, warning."""
-    log_event("script", _LEVELS.get(level, "info"), message=str(message))
+    """Writes to the worker's log; levels debug, verbose, notice, warning. The line of a job that clients wait
+    for has their requests' ids."""
+    context = CURRENT.get()
+    ids = context.job.request_fields if context is not None and context.job is not None else {}
+    log_event("script", _LEVELS.get(level, "info"), message=str(message), **ids)
 
 
 def override_reply(value: Any) -> None:

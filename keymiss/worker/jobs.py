@@ -53,7 +53,9 @@ _LOCAL_IDS = itertools.count()
 
 @dataclass(eq=False)
 class Job:
-    """One job. `remaining_ms` counts from the pull, 0 means without limit."""
+    """One job. `remaining_ms` counts from the pull, 0 means without limit. `queued_ms` is the age it had
+    then: for a job that came back to the shard, with the time that others had it. `request_ids` are those
+    of the clients that waited for it then, as far as they gave one."""
 
     shard: Shard
     id: int
@@ -65,16 +67,25 @@ class Job:
     remaining_ms: int
     cache: bool
     payload: list[bytes]
+    queued_ms: int
+    request_ids: list[str]
     puller: Puller | None = None
     generation: int = 0
     """Number of the puller's connection that the job came by."""
     pulled_at_s: float = field(default_factory=time.monotonic)
     local_id: int = field(default_factory=lambda: next(_LOCAL_IDS))
+    model_runs_us: list[int] = field(default_factory=list)
+    """How long each model run of the job took; a list, as threads of one job may add to it."""
 
     @property
     def waited_s(self) -> float:
         """Seconds since the pull."""
         return time.monotonic() - self.pulled_at_s
+
+    @property
+    def request_fields(self) -> dict[str, list[str]]:
+        """What a log line about the job has of its clients' requests: ``request_ids``, or nothing."""
+        return {"request_ids": self.request_ids} if self.request_ids else {}
 
     @property
     def overdue(self) -> bool:
@@ -84,11 +95,12 @@ class Job:
 
 def parse_job(shard: Shard, row: Sequence[object]) -> Job:
     """A job from its flat array. ValueError if the array is not one (a module of another version)."""
-    if len(row) != 9:
-        raise ValueError(f"a job has 9 fields, got {len(row)}")
-    number, kind, registration, event, key, attempts, remaining_ms, cache, payload = row
-    if not isinstance(payload, list):
-        raise ValueError("a job's payload must be an array")
+    if len(row) != 11:
+        raise ValueError(f"a job has 11 fields, got {len(row)}")
+    number, kind, registration, event, key, attempts, remaining_ms, cache, *rest = row
+    payload, queued_ms, request_ids = rest
+    if not isinstance(payload, list) or not isinstance(request_ids, list):
+        raise ValueError("a job's payload and its request ids must be arrays")
     return Job(
         shard=shard,
         id=_int(number),
@@ -100,6 +112,8 @@ def parse_job(shard: Shard, row: Sequence[object]) -> Job:
         remaining_ms=_int(remaining_ms),
         cache=bool(_int(cache)),
         payload=[_bytes(part) for part in payload],
+        queued_ms=_int(queued_ms),
+        request_ids=[_bytes(id_).decode("utf-8", "replace") for id_ in request_ids],
     )
 
 
@@ -125,19 +139,24 @@ class JobCounts:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._pulled = 0
-        self._ended: Counter[JobStatus] = Counter()
+        self._ended: Counter[tuple[JobKind, JobStatus]] = Counter()
 
     def pulled(self, count: int) -> None:
         """Adds `count` jobs that came in."""
         with self._lock:
             self._pulled += count
 
-    def ended(self, status: JobStatus, count: int = 1) -> None:
-        """Adds `count` jobs that ended so."""
+    def ended(self, kind: JobKind, status: JobStatus) -> None:
+        """Adds a job that ended so."""
         with self._lock:
-            self._ended[status] += count
+            self._ended[kind, status] += 1
+
+    def by_kind(self) -> tuple[int, Counter[tuple[JobKind, JobStatus]]]:
+        """How many were pulled, and how many of each kind ended in which way."""
+        with self._lock:
+            return self._pulled, Counter(self._ended)
 
     def snapshot(self) -> dict[str, int]:
         """``pulled`` and one number for every `JobStatus`."""
-        with self._lock:
-            return {"pulled": self._pulled, **{status.value: self._ended[status] for status in JobStatus}}
+        pulled, ended = self.by_kind()
+        return {"pulled": pulled, **{s.value: sum(ended[kind, s] for kind in JobKind) for s in JobStatus}}

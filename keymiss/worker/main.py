@@ -3,12 +3,13 @@
 Exit codes
     0  stopped by SIGTERM or SIGINT, every job that had started was answered
     1  a fault of the worker itself (a dead thread); a supervisor should start it again
-    2  bad arguments
+    2  bad arguments or settings, --metrics-host and --metrics-port cannot be listened on, or the cluster
+       refuses the user or its password
     3  no node of the cluster answered within --startup-s
     4  stopped by a signal, but jobs were still running after --grace-s: they were handed back
 
-Environment: KEYMISS_NODES, KEYMISS_REDIS_USERNAME, KEYMISS_REDIS_PASSWORD (never on the command
-line, where others could read it).
+Environment: KEYMISS_NODES, and who the worker is: `keymiss.credentials` (never on the command line,
+where others could read it).
 """
 
 from __future__ import annotations
@@ -23,10 +24,13 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 
+from keymiss.credentials import Credentials
 from keymiss.logs import log_event, one_line
+from keymiss.settings import BadSetting
 from keymiss.worker import gears_api
 from keymiss.worker.attach import Attendance
-from keymiss.worker.jobs import Job, JobCounts, JobStatus
+from keymiss.worker.jobs import Job, JobStatus
+from keymiss.worker.metrics import WorkerMetrics
 from keymiss.worker.model_backend import backend_table
 from keymiss.worker.model_runner import ModelPool, ModelRunner, ModelStore
 from keymiss.worker.pool import JobPool
@@ -34,7 +38,7 @@ from keymiss.worker.pull import Puller, give_back
 from keymiss.worker.runner import JobRunner
 from keymiss.worker.scripts import ScriptStore
 from keymiss.worker.services import Services
-from keymiss.worker.shards import Credentials, NoNodeError, Shard, ThreadConnections, Topology
+from keymiss.worker.shards import NoNodeError, RefusedError, Shard, ThreadConnections, Topology
 
 EXIT_OK, EXIT_FAULT, EXIT_USAGE, EXIT_NO_NODE, EXIT_UNFINISHED = 0, 1, 2, 3, 4
 """See the module's text."""
@@ -99,6 +103,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--startup-s", type=_number(float, 0, 86400), default=60.0, help="wait for a first node so long")
     add("--nice", type=_number(int, 0, 19), default=10, help="priority, so that the shards come first")
     add("--backend", choices=("torch", "dummy"), default="torch", help="dummy needs no weights, for tests")
+    add("--metrics-host", default="127.0.0.1", help="where /metrics listens")
+    add("--metrics-port", type=_number(int, 0, 65535), default=0, help="port of /metrics; 0: none")
     add("--name", default=f"{socket.gethostname()}-{os.getpid()}", help="this worker's name in the shards")
     return parser.parse_args(argv)
 
@@ -106,15 +112,13 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 class Worker:
     """Everything that lives as long as the process."""
 
-    def __init__(self, args: argparse.Namespace) -> None:
+    def __init__(self, args: argparse.Namespace, credentials: Credentials) -> None:
         self._args = args
-        self._credentials = Credentials(
-            os.environ.get("KEYMISS_REDIS_USERNAME") or None, os.environ.get("KEYMISS_REDIS_PASSWORD") or None
-        )
+        self._credentials = credentials
         self._wake = threading.Event()
         self._stopping = False
         self._fault: str | None = None
-        self._counts = JobCounts()
+        self._metrics = WorkerMetrics(args.name, args.backend)
         self._topology = Topology(args.nodes, self._credentials)
         self._pool = JobPool(args.job_threads, self._handle, self._dead)
         backends = backend_table(args.backend)
@@ -124,24 +128,31 @@ class Worker:
         self._services = Services(
             connections=ThreadConnections(args.execute_timeout_s, self._credentials),
             masters=self._topology.masters,
-            models=ModelRunner(self._model_store, self._model_pool),
+            models=ModelRunner(self._model_store, self._model_pool, self._metrics.models),
             scripts=ScriptStore(),
             waiting=self._pool.waiting,
             missed=self._attendance.missed,
         )
-        self._runner = JobRunner(self._services)
+        self._runner = JobRunner(self._services, self._metrics.jobs)
         self._pullers: dict[str, Puller] = {}
         self._leaving: list[Puller] = []
+        self._watch()
 
     def run(self) -> int:
         """Works until a signal or a fault; returns the exit code."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
+        if self._args.metrics_port and not self._serve_metrics():
+            return EXIT_USAGE
         gears_api.install_modules()
         self._model_pool.start()
-        if not self._find_cluster():
-            return EXIT_OK if self._stopping else EXIT_NO_NODE
-        reported = self._counts.snapshot()
+        try:
+            if not self._find_cluster():
+                return EXIT_OK if self._stopping else EXIT_NO_NODE
+        except RefusedError as error:  # waiting does not help
+            log_event("refused", "error", error=str(error))
+            return EXIT_USAGE
+        reported = self._metrics.jobs.counts.snapshot()
         report_at_s = time.monotonic() + REPORT_S
         while not self._stopping and self._fault is None:
             self._refresh()
@@ -149,14 +160,38 @@ class Worker:
             if self._wake.is_set() and not self._stopping and self._fault is None:
                 self._wake.clear()
                 time.sleep(0.05)  # several pullers of one lost shard wake this once, not many times
-            if time.monotonic() > report_at_s and self._counts.snapshot() != reported:
-                reported = self._counts.snapshot()
+            if time.monotonic() > report_at_s and self._metrics.jobs.counts.snapshot() != reported:
+                reported = self._metrics.jobs.counts.snapshot()
                 report_at_s = time.monotonic() + REPORT_S
                 log_event("counts", jobs=reported)
         if self._fault is not None:
-            log_event("fault", "error", error=self._fault, jobs=self._counts.snapshot())
+            log_event("fault", "error", error=self._fault, jobs=self._metrics.jobs.counts.snapshot())
             return EXIT_FAULT
         return self._shut_down()
+
+    def _watch(self) -> None:
+        """The figures that are looked up when somebody asks for the metrics."""
+        watch = self._metrics.watch
+        watch("jobs_running", "Jobs that run now.", lambda: len(self._pool.running()))
+        watch("job_threads", "Jobs that may run at once.", lambda: self._args.job_threads)
+        watch("shards_attached", "Masters that answer this worker's pulls.", self._shards_attached)
+        watch("models_loaded", "Different models in memory.", lambda: self._model_store.loaded()[0])
+        watch("models_bytes", "Size of the loaded models' files.", lambda: self._model_store.loaded()[1])
+
+    def _shards_attached(self) -> int:
+        # list() of a dict's values is one step: the main thread may change the dict meanwhile
+        return sum(puller.attached for puller in list(self._pullers.values()))
+
+    def _serve_metrics(self) -> bool:
+        host, port = self._args.metrics_host, self._args.metrics_port
+        try:
+            self._metrics.serve(host, port)
+        except OSError as error:
+            text = f"metrics cannot be served at {host}:{port}: {error.strerror or error}"
+            log_event("metrics_refused", "error", error=text)
+            return False
+        log_event("metrics_served", host=host, port=port)
+        return True
 
     def _on_signal(self, number: int, _frame: object) -> None:
         if self._stopping:
@@ -170,11 +205,12 @@ class Worker:
 
     def _handle(self, job: Job) -> None:
         if job.puller is not None and job.generation != job.puller.generation:
-            self._counts.ended(JobStatus.LOST)
+            self._metrics.jobs.ended(job, JobStatus.LOST)
             return
-        self._counts.ended(self._runner.run(job))
+        self._runner.run(job)
 
     def _find_cluster(self) -> bool:
+        """Waits for a node that answers. RefusedError when one refuses this worker."""
         deadline_s = time.monotonic() + self._args.startup_s
         said = ""
         while not self._stopping:
@@ -182,6 +218,8 @@ class Worker:
                 if self._topology.refresh():
                     return True
                 problem = "no master serves slots yet"
+            except RefusedError:
+                raise
             except NoNodeError as error:
                 problem = str(error)
             if problem != said:
@@ -226,7 +264,7 @@ class Worker:
             shard,
             self._credentials,
             self._pool,
-            self._counts,
+            self._metrics.jobs,
             self._attendance.connected,
             self._wake.set,
             self._dead,
@@ -253,7 +291,7 @@ class Worker:
         for puller in pullers:
             if puller.stopped:
                 puller.close()
-        log_event("stopped", unfinished=len(left), jobs=self._counts.snapshot())
+        log_event("stopped", unfinished=len(left), jobs=self._metrics.jobs.counts.snapshot())
         return EXIT_UNFINISHED if left else EXIT_OK
 
     def _give_back(self, jobs: list[Job]) -> None:
@@ -262,12 +300,18 @@ class Worker:
             by_shard[job.shard].append(job)
         for shard, mine in by_shard.items():
             give_back(shard, self._credentials, mine)
-            self._counts.ended(JobStatus.GIVEN_BACK, len(mine))
+            for job in mine:
+                self._metrics.jobs.ended(job, JobStatus.GIVEN_BACK)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a worker. Returns the exit code, or ends the process when threads are still busy."""
     args = parse_arguments(argv)
+    try:
+        credentials = Credentials.from_env()
+    except BadSetting as error:
+        log_event("bad_setting", "error", error=str(error))
+        return EXIT_USAGE
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.nice(args.nice)
     log_event(
@@ -278,7 +322,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         model_threads=args.model_threads,
     )
     try:
-        code = Worker(args).run()
+        code = Worker(args, credentials).run()
     except Exception as error:
         log_event("fault", "error", error=one_line(error))
         code = EXIT_FAULT

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from keymiss.logs import log_event, one_line
+from keymiss.worker.metrics import ModelMetrics
 from keymiss.worker.model_backend import Backend, Model, ModelError
 from keymiss.worker.shards import Shard, ShardConnection
 from keymiss.worker.tensors import Tensor
@@ -27,10 +28,11 @@ CHUNK_BYTES = 4 << 20
 
 @dataclass(frozen=True)
 class ModelResult:
-    """Outputs of a run and how long the model itself took."""
+    """Outputs of a run, how long the model itself took, and how long the run waited for a thread."""
 
     outputs: list[Tensor]
     duration_us: int
+    queued_us: int
 
 
 @dataclass
@@ -38,6 +40,13 @@ class _Request:
     model: Model
     inputs: Sequence[Tensor]
     future: Future[ModelResult]
+    submitted_ns: int
+
+
+@dataclass(frozen=True)
+class _Held:
+    model: Model
+    size_bytes: int
 
 
 @dataclass(frozen=True)
@@ -53,10 +62,15 @@ class ModelStore:
         self._backends = backends
         self._lock = threading.Lock()
         self._at: dict[tuple[str, str], _Loaded] = {}
-        self._models: dict[str, Model] = {}
+        self._models: dict[str, _Held] = {}
         self._bad: dict[tuple[str, str], tuple[int, str]] = {}
         self._fetching: dict[str, threading.Lock] = {}
         self._load_lock = threading.Lock()
+
+    def loaded(self) -> tuple[int, int]:
+        """How many models are loaded, and the bytes of their blobs together."""
+        with self._lock:
+            return len(self._models), sum(held.size_bytes for held in self._models.values())
 
     def get(self, shard: Shard, connection: ShardConnection, key: str) -> tuple[Model, str]:
         """The model at `key` as it is now, and its sha256. ModelError if there is none or it is bad."""
@@ -65,7 +79,7 @@ class ModelStore:
         with self._lock:
             known = self._at.get(place)
             if known is not None and known.version == info.version and known.sha256 in self._models:
-                return self._models[known.sha256], known.sha256
+                return self._models[known.sha256].model, known.sha256
             bad = self._bad.get(place)
             if bad is not None and bad[0] == info.version:
                 raise ModelError(bad[1])
@@ -77,35 +91,35 @@ class ModelStore:
         self, place: tuple[str, str], info: _Info, connection: ShardConnection, key: str
     ) -> tuple[Model, str]:
         with self._lock:
-            model = self._models.get(info.sha256) if info.sha256 else None
+            held = self._models.get(info.sha256) if info.sha256 else None
         digest = info.sha256
-        if model is None:
+        if held is None:
             blob = _download(connection, key, info)
             digest = hashlib.sha256(blob).hexdigest()
-            model = self._load(place, info, digest, key, blob)
+            held = self._load(place, info, digest, key, blob)
             if digest != info.sha256:
                 connection.command("KM.MODELDIGEST", key, info.version, digest)
         with self._lock:
-            model = self._models.setdefault(digest, model)
+            held = self._models.setdefault(digest, held)
             self._at[place] = _Loaded(info.version, digest)
             self._bad.pop(place, None)
             self._drop_unused()
-        return model, digest
+        return held.model, digest
 
-    def _load(self, place: tuple[str, str], info: _Info, digest: str, key: str, blob: bytes) -> Model:
+    def _load(self, place: tuple[str, str], info: _Info, digest: str, key: str, blob: bytes) -> _Held:
         """One model at a time: the blob, its copy in the backend and the graph are large, and the
         second of two shards that hold the same model finds it loaded."""
         with self._load_lock:
             with self._lock:
-                model = self._models.get(digest)
-            if model is not None:
-                return model
+                held = self._models.get(digest)
+            if held is not None:
+                return held
             started_s = time.monotonic()
             try:
                 backend = self._backends.get(info.backend.upper())
                 if backend is None:
                     raise ModelError(f"this worker has no backend {info.backend}")
-                model = backend.load(blob)
+                held = _Held(backend.load(blob), len(blob))
             except ModelError as error:
                 text = f"model {key}: {error}"
                 with self._lock:
@@ -113,10 +127,10 @@ class ModelStore:
                 log_event("model_bad", "warning", key=key, sha256=digest, error=text)
                 raise ModelError(text) from error
             with self._lock:
-                self._models[digest] = model
+                self._models[digest] = held
             took_ms = int((time.monotonic() - started_s) * 1000)
             log_event("model_loaded", key=key, sha256=digest, size_bytes=len(blob), took_ms=took_ms)
-            return model
+            return held
 
     def _drop_unused(self) -> None:
         used = {loaded.sha256 for loaded in self._at.values()}
@@ -189,7 +203,7 @@ class ModelPool:
 
     def submit(self, model: Model, inputs: Sequence[Tensor]) -> Future[ModelResult]:
         """The future ends with a result or a ModelError."""
-        request = _Request(model, inputs, Future())
+        request = _Request(model, inputs, Future(), time.perf_counter_ns())
         self._queue.put(request)
         return request.future
 
@@ -215,15 +229,17 @@ class ModelPool:
             failure = error if isinstance(error, ModelError) else ModelError(one_line(error))
             request.future.set_exception(failure)
             return
-        request.future.set_result(ModelResult(outputs, (time.perf_counter_ns() - started_ns) // 1000))
+        took_us = (time.perf_counter_ns() - started_ns) // 1000
+        request.future.set_result(ModelResult(outputs, took_us, (started_ns - request.submitted_ns) // 1000))
 
 
 class ModelRunner:
-    """Runs the model at a shard's key and tells the shard about it (AI.INFO) before answering."""
+    """Runs the model at a shard's key. A run is counted, here and in AI.INFO, before it is answered."""
 
-    def __init__(self, store: ModelStore, pool: ModelPool) -> None:
+    def __init__(self, store: ModelStore, pool: ModelPool, metrics: ModelMetrics) -> None:
         self.store = store
         self._pool = pool
+        self._metrics = metrics
 
     def start(
         self, shard: Shard, connection: ShardConnection, key: str, inputs: Sequence[Tensor]
@@ -232,7 +248,7 @@ class ModelRunner:
         try:
             model, _ = self.store.get(shard, connection, key)
         except ModelError:
-            self._report(connection, key, 0, 0, errors=1)
+            self._failed(connection, key)
             raise
         return self._pool.submit(model, inputs)
 
@@ -243,8 +259,8 @@ class ModelRunner:
         inputs: Sequence[Tensor],
         outcome: Future[ModelResult],
         outputs: int,
-    ) -> list[Tensor]:
-        """The outputs of a run that ended. ModelError if it failed or gave too few outputs;
+    ) -> ModelResult:
+        """The result of a run that ended. ModelError if it failed or gave too few outputs;
         `outputs` is how many are wanted, 0 for all."""
         samples = inputs[0].dims[0] if inputs and inputs[0].dims else 1
         try:
@@ -252,17 +268,23 @@ class ModelRunner:
             if outputs and len(result.outputs) != outputs:
                 raise ModelError(f"the model has {len(result.outputs)} outputs, {outputs} were asked for")
         except ModelError as error:
-            self._report(connection, key, 0, 0, errors=1)
+            self._failed(connection, key)
             raise ModelError(f"model {key}: {error}") from error
+        tokens = inputs[0].array.size if inputs else 0
+        self._metrics.ran(key, samples, tokens, result.queued_us / 1e6, result.duration_us / 1e6)
         self._report(connection, key, samples, result.duration_us, errors=0)
-        return result.outputs
+        return result
 
     def run(
         self, shard: Shard, connection: ShardConnection, key: str, inputs: Sequence[Tensor], outputs: int
-    ) -> list[Tensor]:
+    ) -> ModelResult:
         """`start`, wait, `finish`."""
         future = self.start(shard, connection, key, inputs)
         return self.finish(connection, key, inputs, future, outputs)
+
+    def _failed(self, connection: ShardConnection, key: str) -> None:
+        self._metrics.failed(key)
+        self._report(connection, key, 0, 0, errors=1)
 
     def _report(
         self, connection: ShardConnection, key: str, samples: int, duration_us: int, errors: int

@@ -7,10 +7,12 @@ from collections.abc import Callable, Sequence
 
 from redis.exceptions import RedisError
 
+from keymiss.credentials import Credentials
 from keymiss.logs import log_event, one_line
-from keymiss.worker.jobs import Job, JobCounts, JobStatus, parse_job
+from keymiss.worker.jobs import Job, JobStatus, parse_job
+from keymiss.worker.metrics import JobMetrics
 from keymiss.worker.pool import JobPool
-from keymiss.worker.shards import Credentials, Shard, ShardConnection
+from keymiss.worker.shards import Shard, ShardConnection
 
 BLOCK_MS = 1000
 """How long one KM.PULL waits; a stop takes at most that long to be noticed."""
@@ -31,17 +33,19 @@ class Puller:
         shard: Shard,
         credentials: Credentials,
         pool: JobPool,
-        counts: JobCounts,
+        metrics: JobMetrics,
         on_connect: Callable[[Shard], None],
         on_trouble: Callable[[], None],
         on_dead: Callable[[str], None],
     ) -> None:
         self.shard = shard
         self.generation = 0
+        self.attached = False
+        """Whether the shard answered the last pull."""
         self._greeted = -1  # the generation that on_connect was told of
         self._name = name
         self._pool = pool
-        self._counts = counts
+        self._metrics = metrics
         self._on_connect = on_connect
         self._on_trouble = on_trouble
         self._on_dead = on_dead
@@ -94,24 +98,28 @@ class Puller:
             self._greeted = self.generation
             self._on_connect(self.shard)
         rows = self._connection.command("KM.PULL", self._name, room, BLOCK_MS)
+        self.attached = True
         if not rows:
             return
         jobs = [parse_job(self.shard, row) for row in rows]
         for job in jobs:
             job.puller, job.generation = self, self.generation
-        self._counts.pulled(len(jobs))
+        self._metrics.pulled(len(jobs))
         if self._stop.is_set():
             give_back(self.shard, self._credentials, jobs)
-            self._counts.ended(JobStatus.GIVEN_BACK, len(jobs))
+            for job in jobs:
+                self._metrics.ended(job, JobStatus.GIVEN_BACK)
         else:
             self._pool.submit(jobs)
 
     def _lost(self, error: Exception, failures: int) -> None:
         """The shard has its jobs back by now: those that have not started here are dropped."""
         self.generation += 1
+        self.attached = False
         self._connection.close()
         dropped = self._pool.take_queued(lambda job: job.puller is self)
-        self._counts.ended(JobStatus.LOST, len(dropped))
+        for job in dropped:
+            self._metrics.ended(job, JobStatus.LOST)
         if failures % 10 == 0:
             log_event(
                 "pull_failed",

@@ -101,9 +101,11 @@ def model_runner_add_output(runner: ModelRun, name: str) -> int:
 def model_runner_run(runner: ModelRun) -> list[Tensor]:
     """Runs and waits. ModelError with the reason if it fails."""
     context, run = current(), _run(runner)
-    return context.services.models.run(
+    result = context.services.models.run(
         context.shard, context.connection, run.model_key, run.inputs, len(run.outputs)
     )
+    context.count_model_run(result.duration_us)
+    return result.outputs
 
 
 async def model_runner_run_async(runner: ModelRun) -> list[Tensor]:
@@ -112,7 +114,9 @@ async def model_runner_run_async(runner: ModelRun) -> list[Tensor]:
     models = context.services.models
     future = models.start(context.shard, context.connection, run.model_key, run.inputs)
     await asyncio.wait([asyncio.wrap_future(future)])
-    return models.finish(context.connection, run.model_key, run.inputs, future, len(run.outputs))
+    result = models.finish(context.connection, run.model_key, run.inputs, future, len(run.outputs))
+    context.count_model_run(result.duration_us)
+    return result.outputs
 
 
 MEMBERS: dict[str, Any] = {

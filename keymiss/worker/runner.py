@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from redis import exceptions
 from redis.exceptions import RedisError, ResponseError
 
+from keymiss import keys
 from keymiss.logs import log_event, one_line
 from keymiss.worker import loops, resp, tensors
 from keymiss.worker.builder import Registration, Run
@@ -15,6 +18,7 @@ from keymiss.worker.context import CURRENT, GearsError, JobContext, ReplySlot
 from keymiss.worker.elsewhere import NoOwnerError
 from keymiss.worker.execution import run_flow, run_reader
 from keymiss.worker.jobs import Job, JobKind, JobStatus
+from keymiss.worker.metrics import JobMetrics
 from keymiss.worker.records import decode, read_records
 from keymiss.worker.scripts import all_shards, check_requirements
 from keymiss.worker.services import Services
@@ -40,18 +44,34 @@ PASSING = (
 OK = resp.Status("OK")
 
 
+@dataclass(frozen=True)
+class End:
+    """How a job ended; `error` is the text that was its answer, if it failed."""
+
+    status: JobStatus
+    error: str | None = None
+
+
 class JobRunner:
     """`run` never raises for what a job did; only for a fault of the worker itself."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, metrics: JobMetrics) -> None:
         self._services = services
+        self._metrics = metrics
 
-    def run(self, job: Job) -> JobStatus:
-        """Runs and answers. Returns how it ended."""
-        context = JobContext(self._services, job.shard, job, job.cache)
+    def run(self, job: Job) -> None:
+        """Runs and answers, counts how it ended and logs what is to be logged."""
+        began_s, queued_s = time.monotonic(), job.queued_ms / 1000 + job.waited_s
+        end = self._run(JobContext(self._services, job.shard, job, job.cache), job, queued_s)
+        took_s = time.monotonic() - began_s
+        self._metrics.ended(job, end.status, None if end.status is JobStatus.ABANDONED else took_s)
+        _log_end(job, end, queued_s, took_s)
+
+    def _run(self, context: JobContext, job: Job, queued_s: float) -> End:
         try:
             if job.overdue or (job.waited_s > ASK_ALIVE_AFTER_S and not _alive(context, job)):
-                return JobStatus.ABANDONED
+                return End(JobStatus.ABANDONED)
+            self._metrics.started(job, queued_s)
             reply = self._perform(context, job)
         except Exception as error:
             return _fail(context, job, error)
@@ -59,7 +79,7 @@ class JobRunner:
             return _fail(context, job, GearsError(f"the function called exit({error.code})"))
         finally:
             loops.cancel_leftovers()
-        return _answer(context, job, ("KM.DONE", job.id, reply), JobStatus.DONE)
+        return _answer(context, job, ("KM.DONE", job.id, reply), End(JobStatus.DONE))
 
     def _perform(self, context: JobContext, job: Job) -> bytes:
         token = CURRENT.set(context)
@@ -79,28 +99,50 @@ def _alive(context: JobContext, job: Job) -> bool:
     return bool(context.connection.command("KM.ALIVE", job.id))
 
 
-def _fail(context: JobContext, job: Job, error: Exception) -> JobStatus:
+def _log_end(job: Job, end: End, queued_s: float, took_s: float) -> None:
+    """A failed job, and one whose clients gave ids, has one line. A question is not logged."""
+    if end.error is None and not (job.kind is JobKind.MISS and job.request_ids):
+        return
+    key = decode(job.key)
+    if job.kind is JobKind.MISS:
+        key = keys.without_question(job.key.decode("utf-8", "backslashreplace"))
+    fields: dict[str, Any] = {
+        **job.request_fields,
+        "kind": job.kind,
+        "shard": job.shard.address,
+        "key": key,
+        "status": end.status,
+        "queued_ms": round(queued_s * 1000, 1),
+        "took_ms": round(took_s * 1000, 1),
+    }
+    if job.model_runs_us:
+        fields["model_ms"] = round(sum(job.model_runs_us) / 1000, 1)
+    if end.error is None:
+        log_event("job_done", **fields)
+    else:
+        log_event("job_failed", "warning", **fields, error=end.error)
+
+
+def _fail(context: JobContext, job: Job, error: Exception) -> End:
     text = one_line(error)
     comes_again = COMES_AGAIN in getattr(error, "__notes__", ())
     if job.kind is JobKind.EVENT and isinstance(error, PASSING) and not comes_again:
         context.services.missed(context.shard)
-    log_event(
-        "job_failed", "warning", kind=job.kind, key=decode(job.key), shard=job.shard.address, error=text
-    )
-    return _answer(context, job, ("KM.FAIL", job.id, text), JobStatus.FAILED)
+    return _answer(context, job, ("KM.FAIL", job.id, text), End(JobStatus.FAILED, text))
 
 
-def _answer(context: JobContext, job: Job, command: tuple[object, ...], status: JobStatus) -> JobStatus:
+def _answer(context: JobContext, job: Job, command: tuple[object, ...], end: End) -> End:
     try:
-        return status if context.connection.command(*command) == 1 else JobStatus.LATE
+        taken = context.connection.command(*command) == 1
+        return end if taken else End(JobStatus.LATE, end.error)
     except ResponseError as error:
-        if status is JobStatus.FAILED:
-            log_event("answer_refused", "warning", job=job.id, shard=job.shard.address, error=one_line(error))
-            return JobStatus.LOST
-        return _fail(context, job, error)
+        if end.status is not JobStatus.FAILED:
+            return _fail(context, job, error)
+        event, problem = "answer_refused", one_line(error)
     except (RedisError, OSError) as error:
-        log_event("answer_lost", "warning", job=job.id, shard=job.shard.address, error=one_line(error))
-        return JobStatus.LOST
+        event, problem = "answer_lost", one_line(error)
+    log_event(event, "warning", **job.request_fields, job=job.id, shard=job.shard.address, error=problem)
+    return End(JobStatus.LOST, end.error)
 
 
 def _raise(error: Exception) -> None:
@@ -177,6 +219,7 @@ def _model(context: JobContext, job: Job) -> Any:
     connection = context.connection
     given = tensors.get_tensors(connection, inputs)
     name = key.decode("utf-8", "surrogateescape")
-    results = context.services.models.run(context.shard, connection, name, given, len(outputs))
-    tensors.set_tensors(connection, list(zip(outputs, results, strict=True)))
+    result = context.services.models.run(context.shard, connection, name, given, len(outputs))
+    context.count_model_run(result.duration_us)
+    tensors.set_tensors(connection, list(zip(outputs, result.outputs, strict=True)))
     return OK

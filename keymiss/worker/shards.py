@@ -16,20 +16,13 @@ from redis.connection import Connection
 from redis.exceptions import ConnectionError, RedisError, ResponseError, TimeoutError
 
 from keymiss import keys
+from keymiss.credentials import Credentials, refusal
 
 STANDALONE_NODE_ID = "1"
 """What RedisGears 1.2 reports as shard id without a cluster (readers.md, ShardsIDReader)."""
 
 CONNECT_TIMEOUT_S = 3.0
 DISCOVERY_TIMEOUT_S = 2.0
-
-
-@dataclass(frozen=True)
-class Credentials:
-    """ACL user of the worker; both None for a server without authentication."""
-
-    username: str | None = None
-    password: str | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +58,10 @@ class NoNodeError(Exception):
     """Not one of the known nodes answered."""
 
 
+class RefusedError(NoNodeError):
+    """Nodes answered, but refuse this worker's user or password."""
+
+
 class ShardConnection:
     """One RESP2 connection, opened on first use and again after a break."""
 
@@ -79,8 +76,7 @@ class ShardConnection:
             socket_timeout=timeout_s,
             socket_connect_timeout=min(CONNECT_TIMEOUT_S, timeout_s),
             socket_keepalive=True,
-            username=credentials.username,
-            password=credentials.password,
+            **credentials.login,
         )
 
     def command(self, *args: object, timeout_s: float | None = None) -> Any:
@@ -181,20 +177,24 @@ class Topology:
             return list(self._shards)
 
     def refresh(self) -> list[Shard]:
-        """Asks again. NoNodeError when nobody answers; an empty list when the cluster has no slots
-        yet."""
+        """Asks again. NoNodeError when nobody answers, RefusedError when who answers wants another user
+        or password; an empty list when the cluster has no slots yet."""
         errors: list[str] = []
         found: list[Shard] = []
+        refused = ""
         for host, port in list(self._known):
             try:
                 shards, in_cluster = self._ask(host, port)
             except (RedisError, OSError) as error:
                 errors.append(f"{host}:{port}: {error}")
+                refused = refused or refusal(error, self._credentials)
                 continue
             found.extend(shard for shard in shards if shard.address not in {f.address for f in found})
             if in_cluster and shards:
                 self._remember((host, port), shards)
                 break
+        if not found and refused:
+            raise RefusedError(refused)
         if not found and len(errors) == len(self._known):
             raise NoNodeError("; ".join(errors))
         found.sort(key=lambda shard: (min(first for first, _ in shard.ranges), shard.address))

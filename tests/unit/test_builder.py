@@ -8,16 +8,19 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from keymiss import keys
+from keymiss.credentials import Credentials
 from keymiss.worker.builder import GearsBuilder, Recorder
 from keymiss.worker.context import CURRENT, GearsError, JobContext, current
 from keymiss.worker.execution import run_flow, run_reader
+from keymiss.worker.metrics import ModelMetrics
 from keymiss.worker.model_backend import backend_table
 from keymiss.worker.model_runner import ModelPool, ModelRunner, ModelStore
 from keymiss.worker.scripts import ScriptStore
 from keymiss.worker.services import Services
-from keymiss.worker.shards import Credentials, Shard, ThreadConnections
+from keymiss.worker.shards import Shard, ThreadConnections
 
 LEFT = Shard("127.0.0.1", 1, "left", ((0, 8191),))
 RIGHT = Shard("127.0.0.1", 2, "right", ((8192, 16383),))
@@ -28,7 +31,11 @@ Build = Callable[[GearsBuilder], Any]
 
 @pytest.fixture
 def context() -> JobContext:
-    models = ModelRunner(ModelStore(backend_table("dummy")), ModelPool(1, [], lambda _: None))
+    models = ModelRunner(
+        ModelStore(backend_table("dummy")),
+        ModelPool(1, [], lambda _: None),
+        ModelMetrics(CollectorRegistry()),
+    )
     services = Services(
         connections=ThreadConnections(1.0, Credentials()),
         masters=lambda: [LEFT, RIGHT],

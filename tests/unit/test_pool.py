@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from keymiss.worker.jobs import Job, JobCounts, JobStatus, parse_job
+from keymiss.worker.jobs import Job, JobCounts, JobKind, JobStatus, parse_job
 from keymiss.worker.pool import JobPool
 from keymiss.worker.shards import Shard, parse_cluster_slots
 
@@ -14,7 +14,8 @@ SHARD = Shard("127.0.0.1", 1, "id")
 
 
 def job(number: int = 1) -> Job:
-    return parse_job(SHARD, [number, b"miss", b"sha-0", b"keymiss", b"key", 1, 30000, 1, []])
+    row = [number, b"miss", b"sha-0", b"keymiss", b"key", 1, 30000, 1, [], 7, [b"a", b"b-c"]]
+    return parse_job(SHARD, row)
 
 
 def test_runs_only_as_many_as_allowed() -> None:
@@ -91,14 +92,21 @@ def test_a_dead_thread_is_told() -> None:
     [
         [],
         [1, b"miss"],
-        [1, b"other", b"", b"", b"", 1, 0, 1, []],
-        [1, b"miss", b"", b"", b"", 1, 0, 1, b"x"],
-        [None, b"miss", b"", b"", b"", 1, 0, 1, []],
+        [1, b"miss", b"", b"", b"", 1, 0, 1, []],
+        [1, b"other", b"", b"", b"", 1, 0, 1, [], 0, []],
+        [1, b"miss", b"", b"", b"", 1, 0, 1, b"x", 0, []],
+        [1, b"miss", b"", b"", b"", 1, 0, 1, [], 0, b"x"],
+        [1, b"miss", b"", b"", b"", 1, 0, 1, [], None, []],
+        [None, b"miss", b"", b"", b"", 1, 0, 1, [], 0, []],
     ],
 )
 def test_what_is_no_job(row: list[object]) -> None:
     with pytest.raises(ValueError, match=r".+"):
         parse_job(SHARD, row)
+
+
+def test_what_a_job_brings_of_its_clients() -> None:
+    assert (job().queued_ms, job().request_ids) == (7, ["a", "b-c"])
 
 
 def test_overdue() -> None:
@@ -112,7 +120,7 @@ def test_overdue() -> None:
 def test_counts_name_every_status() -> None:
     counts = JobCounts()
     counts.pulled(2)
-    counts.ended(JobStatus.DONE)
+    counts.ended(JobKind.MISS, JobStatus.DONE)
     assert counts.snapshot() == {
         "pulled": 2,
         **{status.value: int(status is JobStatus.DONE) for status in JobStatus},
