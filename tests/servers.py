@@ -238,7 +238,9 @@ class RedisServer(Process):
         port: int | None = None,
         appendonly: bool = False,
         env: Mapping[str, str] | None = None,
+        login: Mapping[str, str] | None = None,
     ) -> None:
+        self.login = dict(login or {})  # username and password of the tests' own clients
         self.port = port or free_port()
         super().__init__(f"server-{self.port}", env)
         preload = os.environ.get("KEYMISS_SERVER_PRELOAD")
@@ -290,7 +292,7 @@ class RedisServer(Process):
         def ready() -> bool:
             if not self.alive:
                 raise RuntimeError(f"{self.name} ended at start:\n{self.tail()}")
-            with connect(self.port) as client:
+            with self.client() as client:
                 info = client.info()
                 return not info["loading"] and info["process_id"] == self.pid
 
@@ -298,13 +300,13 @@ class RedisServer(Process):
         return self
 
     def client(self, **options: Any) -> redis.Redis:
-        return connect(self.port, **options)
+        return connect(self.port, **(self.login | options))
 
     def shutdown(self, save: bool = True, timeout_s: float = 20.0) -> None:
         """SHUTDOWN SAVE or NOSAVE, and waits until the process has ended."""
         if not self.alive:
             return
-        with connect(self.port) as client:
+        with self.client() as client:
             client.shutdown(save=save, nosave=not save)
         assert self.process is not None
         self.process.wait(timeout_s)
@@ -352,10 +354,12 @@ class RedisClusterServers:
         kind: str | None = None,
         module: bool = True,
         appendonly: bool = False,
+        login: Mapping[str, str] | None = None,
     ) -> None:
         self.n_masters = masters
+        self.login = dict(login or {})
         self.nodes = [
-            RedisServer(*args, kind=kind, module=module, cluster=True, appendonly=appendonly)
+            RedisServer(*args, kind=kind, module=module, cluster=True, appendonly=appendonly, login=login)
             for _ in range(masters * (1 + replicas))
         ]
 
@@ -374,7 +378,9 @@ class RedisClusterServers:
 
     def client(self, **options: Any) -> RedisCluster:
         startup = [ClusterNode("127.0.0.1", node.port) for node in self.nodes if node.alive]
-        return RedisCluster(startup_nodes=startup, **({"socket_timeout": 60, "protocol": 2} | options))
+        return RedisCluster(
+            startup_nodes=startup, **({"socket_timeout": 60, "protocol": 2} | self.login | options)
+        )
 
     def server_of(self, key: str | bytes) -> RedisServer:
         """The node that is master of key's slot now."""

@@ -6,7 +6,6 @@ Exit codes: 0 stopped by SIGTERM or SIGINT, 1 the port cannot be used, 2 a bad s
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import signal
 import sys
@@ -17,6 +16,7 @@ import uvicorn
 from keymiss.api.app import create_app
 from keymiss.api.settings import ApiSettings, BadSetting, parse_nodes
 from keymiss.graph.graph_url import BadGraphUrl, graph_url
+from keymiss.logs import log_as_json
 
 KEEP_ALIVE_S = 75  # over nginx's 60, so that nginx is the one that closes an idle connection
 STOP_WITHIN_S = 10
@@ -30,8 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--nodes", help="host:port,... of the cluster (default KEYMISS_NODES)")
     parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
     given = parser.parse_args(arguments)
-    line = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-    logging.basicConfig(level=given.log_level.upper(), format=line)
+    log_as_json(given.log_level)
     try:
         settings = ApiSettings.from_env()
         graph_url()  # so that a bad one is said before anything starts
@@ -46,6 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
         host=given.host,
         port=given.port,
         log_config=None,
+        access_log=False,  # nginx writes one; of a question there is a line of its own
         server_header=False,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=STOP_WITHIN_S,

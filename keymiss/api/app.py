@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from importlib import metadata
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import ClientDisconnect
 
-from keymiss.api import problems, routes_articles, routes_graph, routes_qa
+from keymiss.api import problems, routes_articles, routes_graph, routes_metrics, routes_qa, routes_watch
 from keymiss.api.article_store import ArticleStore
 from keymiss.api.articles import Articles
 from keymiss.api.ask import Asker
@@ -19,11 +20,15 @@ from keymiss.api.concepts import Concepts
 from keymiss.api.explore import Explorer
 from keymiss.api.knowledge import GraphKnowledge
 from keymiss.api.leaving import ClientLeft, on_client_left
+from keymiss.api.metrics import ApiMetrics, IndexFigures
 from keymiss.api.openapi import describe, problem_docs
 from keymiss.api.problems import NotReady
 from keymiss.api.ready import Readiness
 from keymiss.api.settings import ApiSettings
+from keymiss.api.shard_figures import ShardFigures
 from keymiss.api.shards import Shard, ShardMap
+from keymiss.api.tracing import TracedApp
+from keymiss.api.watch import Watch
 from keymiss.graph.graph_url import graph_url
 from keymiss.graph.reader import choose_reader
 from keymiss.retrieval import Mix, Retrieval
@@ -80,9 +85,14 @@ async def readyz(request: Request) -> dict[str, Any]:
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: ApiSettings = app.state.settings
-    shards, retrieval = ShardMap(settings), Retrieval(settings.rescan_s, mix_of(settings))
+    shards = ShardMap(settings)
+    retrieval = Retrieval(settings.rescan_s, mix_of(settings), settings.credentials)
+
+    metrics: ApiMetrics = app.state.metrics
+    metrics.registry.register(IndexFigures(retrieval))
 
     async def follow(now: tuple[Shard, ...]) -> None:
+        metrics.know_shards(shard.tag for shard in now)
         await retrieval.follow({shard.tag: shard.node for shard in now})
 
     shards.on_change = follow
@@ -94,11 +104,16 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.article_store = ArticleStore(shards, settings.time_limit_s, concepts.name)
     app.state.explorer = Explorer(shards, graph, concepts, articles, settings.time_limit_s)
     app.state.readiness = Readiness(settings, shards, retrieval)
+    app.state.shard_figures = figures = ShardFigures(settings)
+    watch = Watch.from_settings(settings)
+    app.state.watch = watch
     await shards.start()
     concepts.start()
     try:
         yield
     finally:
+        await watch.close()
+        await figures.stop()
         await concepts.stop()
         await graph.close()
         await shards.stop()
@@ -119,19 +134,32 @@ def _version() -> str:
         return "0"
 
 
+def expected_requests() -> Iterator[tuple[str, str, int]]:
+    """Route, method and code of every reply that the OpenAPI document promises."""
+    for each in (routes_qa.router, routes_articles.router, routes_graph.router, router):
+        for route in each.routes:
+            if isinstance(route, APIRoute):
+                for code in (route.status_code or 200, *map(int, route.responses)):
+                    yield from ((route.path_format, method, code) for method in route.methods or ())
+
+
 def create_app(settings: ApiSettings) -> FastAPI:
     """The application. It starts without a cluster too, and is not ready until there is one."""
-    app = FastAPI(
+    app = TracedApp(
         title="Keymiss",
         version=_version(),
         summary="Questions answered by the shards of a Redis Cluster.",
         lifespan=_lifespan,
         redoc_url=None,
     )
+    app.metrics = app.state.metrics = ApiMetrics()
     app.state.settings = settings
+    app.metrics.know_requests(expected_requests())
     app.include_router(routes_qa.router)
     app.include_router(routes_articles.router)
     app.include_router(routes_graph.router)
+    app.include_router(routes_watch.router)
+    app.include_router(routes_metrics.router)
     app.include_router(router)
     problems.install(app)
     app.add_exception_handler(ClientLeft, on_client_left)

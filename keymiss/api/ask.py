@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Protocol
 
@@ -15,7 +15,9 @@ from redis.exceptions import RedisError
 from keymiss.api.articles import ArticleFacts, Articles
 from keymiss.api.fanout import Outcome, Status, ask_all
 from keymiss.api.merge import Answer, Coverage, Group, coverage, final_status, merge, shown
+from keymiss.api.metrics import Stage
 from keymiss.api.problems import AllLate, NoShardAnswered, TooManyQuestions
+from keymiss.api.question_record import QuestionRecord
 from keymiss.api.question_vector import QuestionVectors
 from keymiss.api.settings import ApiSettings
 from keymiss.api.shards import ShardMap
@@ -60,21 +62,23 @@ class Asker:
         self._vectors = QuestionVectors(shards, settings.vector_time_limit_s)
         self._in_flight = 0
 
-    async def ask(self, question: str, limit: int | None = None, offset: int = 0) -> dict[str, Any]:
+    async def ask(
+        self, question: str, record: QuestionRecord, limit: int | None = None, offset: int = 0
+    ) -> dict[str, Any]:
         """The reply of /qasearch, ``limit`` results (default: the setting) from ``offset`` on.
 
-        Raises TooManyQuestions, NoShardAnswered, AllLate.
+        ``record`` is told how it went. Raises TooManyQuestions, NoShardAnswered, AllLate.
         """
         if self._in_flight >= self._settings.max_questions:
             raise TooManyQuestions(f"{self._in_flight} questions are being answered; ask again in a second")
         self._in_flight += 1
         try:
-            return await self._ask(question, limit or self._settings.results, offset)
+            return await self._ask(question, record, limit or self._settings.results, offset)
         finally:
             self._in_flight -= 1
 
-    async def _ask(self, question: str, limit: int, offset: int) -> dict[str, Any]:
-        watch = Stopwatch()
+    async def _ask(self, question: str, record: QuestionRecord, limit: int, offset: int) -> dict[str, Any]:
+        watch = Stopwatch(record.stage_ended)
         limit_s = self._settings.time_limit_s
         vector, linked = await asyncio.gather(self._vector_of(question), self._linked(question))
         candidates = await self._retrieval.candidates(
@@ -83,13 +87,14 @@ class Asker:
         unindexed = [shard.tag for shard in self._shards.shards if shard.tag not in candidates]
         if not candidates:
             raise NoShardAnswered("no shard can be reached, or none has been indexed yet")
-        watch.stage("retrieve")
+        watch.stage(Stage.RETRIEVE)
         outcomes, facts, (concepts, links) = await asyncio.gather(
             ask_all(self._shards, candidates, question, limit_s),
             self._facts_of(candidates, limit_s),
             self._about(question, limit_s),
         )
-        watch.stage("ask")
+        watch.stage(Stage.ASK)
+        record.sentences_ended(outcomes)
         covered = coverage(outcomes, unindexed)
         refuse_if_none_answered(outcomes, covered)
         groups = merge(outcomes)
@@ -107,7 +112,8 @@ class Asker:
             "score": round(sure[0].best.score, 6) if sure else None,
             "coverage": asdict(covered),
         }
-        watch.stage("merge")
+        watch.stage(Stage.MERGE)
+        record.replied(found=bool(sure), partial=is_partial(covered))
         return reply | {"took_ms": watch.took_ms, "stages_ms": watch.stages_ms}
 
     async def _facts_of(self, candidates: Mapping[str, Sequence[Candidate]], limit_s: float) -> Facts:
@@ -138,22 +144,29 @@ class Asker:
 
 
 class Stopwatch:
-    """Milliseconds since it was made, and of each stage."""
+    """Milliseconds since it was made, and of each stage; ``on_stage`` hears the seconds of each."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_stage: Callable[[Stage, float], None]) -> None:
         self._start_s = self._stage_start_s = time.perf_counter()
+        self._on_stage = on_stage
         self.stages_ms: dict[str, float] = {}
 
-    def stage(self, name: str) -> None:
-        """The stage of that name ends here; the next begins."""
+    def stage(self, stage: Stage) -> None:
+        """The stage ends here; the next begins."""
         now_s = time.perf_counter()
-        self.stages_ms[name] = round((now_s - self._stage_start_s) * 1000, 2)
-        self._stage_start_s = now_s
+        took_s, self._stage_start_s = now_s - self._stage_start_s, now_s
+        self.stages_ms[stage] = round(took_s * 1000, 2)
+        self._on_stage(stage, took_s)
 
     @property
     def took_ms(self) -> float:
         """From the start until now."""
         return round((time.perf_counter() - self._start_s) * 1000, 2)
+
+
+def is_partial(covered: Coverage) -> bool:
+    """Whether sentences that were asked, or whole shards, are missing."""
+    return covered.sentences["answered"] < covered.sentences["asked"] or bool(covered.shards["unindexed"])
 
 
 def refuse_if_none_answered(outcomes: list[Outcome], covered: Coverage) -> None:

@@ -1,4 +1,4 @@
-"""GETs on many shards at once, each on the master that owns the key, with one time limit for all.
+"""Sentences asked on many shards at once, each on the master that owns it, with one time limit for all.
 
 Every question sent ends in exactly one `Outcome`. What is not back when the time is up is cancelled,
 its connection closed: the module then drops the job if no worker has begun it.
@@ -13,9 +13,10 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from keymiss.api.asking import ask_key
 from keymiss.api.shards import ShardMap
 from keymiss.keys import span_key
 from keymiss.retrieval import Candidate
@@ -24,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 class Status(enum.StrEnum):
-    """How the GET of one sentence ended."""
+    """How the asking of one sentence ended."""
 
     ANSWERED = "answered"
     LATE = "late"  # not within the time limit, ours or the module's
@@ -34,7 +35,7 @@ class Status(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One sentence's GET. ``raw`` is the value for ANSWERED, else None; ``cached``: it was there already."""
+    """What became of one sentence. ``raw``: the value for ANSWERED, else None; ``cached``: it was there."""
 
     shard: str
     candidate: Candidate
@@ -60,14 +61,20 @@ async def _ask(shards: ShardMap, tag: str, candidate: Candidate, question: str, 
     cached = False
     try:
         async with asyncio.timeout_at(deadline):
-            there, raw = await shards.execute_together(key, ("EXISTS", key), ("GET", key))
-        cached = bool(there) and raw is not None
+            raw, cached = await ask_key(shards, key)
         # nil: plain Redis's own reply, so no registration asks for this key on that shard
         status = Status.ANSWERED if raw is not None else Status.FAILED
     except (RedisError, OSError, TimeoutError) as error:
         status = status_of(error)
-        log.info("shard {%s} %s: %s: %s", tag, candidate.sentencekey, status, error or type(error).__name__)
+        log.info("shard {%s} %s: %s: %s", tag, candidate.sentencekey, status, _without_the_question(error))
     return Outcome(tag, candidate, status, raw, round((time.perf_counter() - start) * 1000, 2), cached)
+
+
+def _without_the_question(error: BaseException) -> str:
+    """For the log. A function's own words may repeat the question: its line is in the worker's log."""
+    if isinstance(error, ResponseError):
+        return (str(error).split(maxsplit=1) or [""])[0]
+    return str(error) or type(error).__name__
 
 
 def status_of(error: BaseException) -> Status:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import FastAPI
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from pydantic.config import JsonDict
 
 from keymiss.api.problems import MEDIA_TYPE, TABLE, Problem
@@ -15,6 +15,7 @@ PROBLEM_EXAMPLE: JsonDict = {
     "title": "The question cannot be asked",
     "status": 422,
     "detail": "search: Field required",
+    "request_id": "0af7651916cd43dd8448eb211c80319c",
 }
 
 
@@ -28,6 +29,7 @@ class ProblemDetail(BaseModel):
     title: str
     status: int
     detail: str
+    request_id: str | None = Field(None, description="That of the reply's X-Request-ID: every log has it.")
 
 
 def problem_docs(*kinds: type[Problem]) -> dict[int | str, dict[str, Any]]:

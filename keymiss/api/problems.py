@@ -16,6 +16,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from keymiss.request_id import current_request_id
+
 log = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
 
@@ -93,6 +95,36 @@ class AllLate(Problem):
     """No shard answered within the time limit."""
 
 
+class NoSuchDashboard(Problem):
+    """No dashboard of that uid is committed."""
+
+
+class NoSuchPanel(Problem):
+    """The dashboard has no panel of that id."""
+
+
+class TooManyPanels(TooManyQuestions):
+    """Too many panels are being asked for."""
+
+
+class NoPrometheus(Problem):
+    """The service was started without a Prometheus to ask."""
+
+
+class PrometheusAway(Problem):
+    """Prometheus cannot be reached."""
+
+    headers: ClassVar[dict[str, str]] = {"Retry-After": "5"}
+
+
+class PrometheusFailed(Problem):
+    """Prometheus refused a query, or its reply cannot be used."""
+
+
+class PrometheusLate(Problem):
+    """Prometheus did not answer within the time limit."""
+
+
 TABLE: dict[type[Problem], tuple[int, str]] = {
     NotJson: (400, "The body is not JSON"),
     BodyTooLarge: (413, "The body is too large"),
@@ -108,6 +140,13 @@ TABLE: dict[type[Problem], tuple[int, str]] = {
     NoShardAnswered: (503, "No shard could answer"),
     NotReady: (503, "Not ready"),
     AllLate: (504, "No shard answered in time"),
+    NoSuchDashboard: (404, "There is no such dashboard"),
+    NoSuchPanel: (404, "There is no such panel"),
+    TooManyPanels: (429, "Too many panels at once"),
+    NoPrometheus: (503, "Nothing is measured here"),
+    PrometheusAway: (503, "Prometheus is away"),
+    PrometheusFailed: (502, "Prometheus could not answer"),
+    PrometheusLate: (504, "Prometheus is late"),
 }
 
 
@@ -133,6 +172,9 @@ def problem_response(
 ) -> JSONResponse:
     """One RFC 9457 object; ``type`` is about:blank, so the status says what kind it is."""
     body = {"type": "about:blank", "title": title, "status": status, "detail": detail, **extra}
+    request_id = current_request_id.get()
+    if request_id is not None:
+        body["request_id"] = request_id
     return JSONResponse(body, status_code=status, headers=headers, media_type=MEDIA_TYPE)
 
 

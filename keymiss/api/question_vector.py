@@ -1,4 +1,4 @@
-"""The vector of a question: a GET that misses, which a shard's encoder answers and the shard keeps."""
+"""The vector of a question: a key that misses, which a shard's encoder answers and the shard keeps."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import zlib
 
 from redis.exceptions import RedisError
 
+from keymiss.api.asking import ask_key
 from keymiss.api.shards import ShardMap
 from keymiss.keys import question_vector_key
 from keymiss.stored_vector import Vector, question_from_bytes
@@ -33,7 +34,7 @@ class QuestionVectors:
         key = question_vector_key(tags[zlib.crc32(question.encode()) % len(tags)], question)
         try:
             async with asyncio.timeout(self._time_limit_s):
-                value = await self._shards.execute(key, "GET", key)
+                value, _ = await ask_key(self._shards, key)
         except (RedisError, OSError, TimeoutError) as error:
             if not self._failing:
                 log.warning("no vectors of questions, they are searched for by their words: %r", error)

@@ -13,7 +13,13 @@ import time
 import uuid
 from typing import Any
 
-from redis.exceptions import BusyLoadingError, ClusterDownError, RedisError
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    ClusterDownError,
+    NoPermissionError,
+    RedisError,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from keymiss.api.fanout import Outcome, Status, status_of
@@ -29,10 +35,14 @@ log = logging.getLogger(__name__)
 PROBE_KEYS_EXPIRE_S = 60
 PROBE_TOKENS = 4
 
+REFUSED = "it refuses the API's user or password"
+
 # What the client is told; the first that fits, so the wider types stand last.
 KNOWN_ERRORS: dict[type[Exception], str] = {
     ClusterDownError: "the cluster is down",
     BusyLoadingError: "the server is loading its data",
+    AuthenticationError: REFUSED,
+    NoPermissionError: "the API's user may not do what it must",
     RedisConnectionError: "it cannot be reached",
     OSError: "it cannot be reached",
 }
@@ -70,6 +80,8 @@ class Readiness:
         shards = self._shards.shards
         missing = []
         if not shards:
+            if self._shards.refused:
+                return {}, ["the cluster: " + REFUSED]
             return {}, ["no node of the cluster can be reached"]
         uncovered = 16384 - sum(high - low + 1 for shard in shards for low, high in shard.slots)
         if uncovered:

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from keymiss.api.ask import Asker
 from keymiss.api.body import check_json, read_body
 from keymiss.api.leaving import unless_client_leaves
+from keymiss.api.metrics import ApiMetrics
 from keymiss.api.openapi import json_body, problem_docs
 from keymiss.api.problems import (
     AllLate,
@@ -21,6 +22,7 @@ from keymiss.api.problems import (
     in_a_line,
     listed,
 )
+from keymiss.api.question_record import recorded
 
 MAX_BODY_BYTES = 64 * 1024
 MAX_QUESTION_CHARACTERS = 512
@@ -284,7 +286,9 @@ async def qasearch(request: Request) -> Any:
     Sentences that give the same answer are one result. Answers that the reader is not sure enough of are left
     out; when none is left, `found` is false and `message` says what was read.
     """
-    question = await read_question(request)
-    asker: Asker = request.app.state.asker
-    work = asker.ask(question.search, question.limit, question.offset)
-    return await unless_client_leaves(request, work)
+    metrics: ApiMetrics = request.app.state.metrics
+    with recorded(metrics) as record:
+        question = await read_question(request)
+        asker: Asker = request.app.state.asker
+        work = asker.ask(question.search, record, question.limit, question.offset)
+        return await unless_client_leaves(request, work)

@@ -1,7 +1,7 @@
 """The API's settings, read once from the environment; a bad value is one clear sentence.
 
-``KEYMISS_NODES`` (or ``KEYMISS_HOST`` and ``KEYMISS_BASE_PORT``) says where the cluster is; everything
-else is ``KEYMISS_API_<FIELD NAME IN CAPITALS>``.
+``KEYMISS_NODES`` (or ``KEYMISS_HOST`` and ``KEYMISS_BASE_PORT``) says where the cluster is, and
+`keymiss.credentials` who the API is there; everything else is ``KEYMISS_API_<FIELD NAME IN CAPITALS>``.
 """
 
 from __future__ import annotations
@@ -9,6 +9,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from urllib.parse import urlsplit
+
+from keymiss.credentials import NO_CREDENTIALS, Credentials, secret
+from keymiss.settings import BadSetting as BadSetting
 
 Node = tuple[str, int]
 
@@ -16,15 +20,12 @@ MAY_BE_ZERO = ("ready_cache_s", "title_cache_s", "min_score", "bm25_weight", "ve
 MIN_ADMIN_KEY_CHARACTERS = 16
 
 
-class BadSetting(ValueError):
-    """A setting that cannot be used; the text names it and says what it may be."""
-
-
 @dataclass(frozen=True, slots=True)
 class ApiSettings:
     """All settings of the API. Times in seconds."""
 
     nodes: tuple[Node, ...] = (("127.0.0.1", 30001),)
+    credentials: Credentials = NO_CREDENTIALS
     time_limit_s: float = 5.0  # how long one question may take on the shards
     candidates: int = 20  # sentences asked for one question at most, the best of all shards
     candidates_per_shard: int = 20  # of them, on each shard at most
@@ -45,6 +46,7 @@ class ApiSettings:
     vector_time_limit_s: float = 0.5  # a question's vector; without it words alone are searched for
     min_score: float = 0.15  # results whose reader score is below are not shown; 0 shows all
     admin_key: str = field(default="", repr=False)  # X-Admin-Key must be it; empty: nobody changes articles
+    prometheus_url: str = field(default="", repr=False)  # whom /watch asks; empty: nobody
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> ApiSettings:
@@ -66,11 +68,13 @@ class ApiSettings:
                 least = "from 0" if one.name in MAY_BE_ZERO else "over 0"
                 raise BadSetting(f"{name} must be {least} and at most {highest}, not {env[name]!r}")
             values[one.name] = number
-        values["admin_key"] = checked_admin_key(env.get("KEYMISS_API_ADMIN_KEY", ""))
+        values["admin_key"] = checked_admin_key(secret("KEYMISS_API_ADMIN_KEY", env))
+        values["prometheus_url"] = checked_prometheus_url(env.get("KEYMISS_API_PROMETHEUS_URL", ""))
         nodes = env.get("KEYMISS_NODES") or (
             f"{env.get('KEYMISS_HOST') or '127.0.0.1'}:{env.get('KEYMISS_BASE_PORT') or '30001'}"
         )
-        return replace(cls(nodes=parse_nodes(nodes)), **values)  # type: ignore[arg-type]
+        start = cls(nodes=parse_nodes(nodes), credentials=Credentials.from_env(env))
+        return replace(start, **values)  # type: ignore[arg-type]
 
 
 def checked_admin_key(key: str) -> str:
@@ -82,6 +86,22 @@ def checked_admin_key(key: str) -> str:
     if key != key.strip():
         raise BadSetting("KEYMISS_API_ADMIN_KEY must not begin or end with a blank")
     return key
+
+
+def checked_prometheus_url(url: str) -> str:
+    """The URL, if it is one of http or https. Raises BadSetting without it: it may hold a password."""
+    if not url:
+        return ""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # a port that is no number, brackets that do not match
+        usable = False
+    if not usable or not (url.isascii() and url.isprintable()) or "?" in url or "#" in url or " " in url:
+        raise BadSetting(
+            "KEYMISS_API_PROMETHEUS_URL must be an address like http://127.0.0.1:9090, without ? and #"
+        )
+    return url
 
 
 def parse_nodes(text: str) -> tuple[Node, ...]:

@@ -26,6 +26,7 @@ from redis.exceptions import AskError, MovedError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from keymiss.api.settings import ApiSettings, Node
+from keymiss.credentials import Credentials, refusal
 from keymiss.keys import SLOTS, slot_of, tag_for_slot
 
 log = logging.getLogger(__name__)
@@ -78,6 +79,7 @@ class ShardMap:
         self._lock = asyncio.Lock()
         self._read_at = float("-inf")
         self.shards: tuple[Shard, ...] = ()
+        self.refused = False  # no node gave the map because of the user or the password
         self.on_change: Callable[[tuple[Shard, ...]], Awaitable[None]] | None = None
 
     async def start(self) -> None:
@@ -107,6 +109,7 @@ class ShardMap:
                 protocol=2,
                 client_name="keymiss-api",
                 retry=Retry(NoBackoff(), 0),
+                **self._settings.credentials.login,
             )
             self._clients[node] = Redis.from_pool(pool)
         return self._clients[node]
@@ -177,16 +180,20 @@ class ShardMap:
 
     async def _read_from_any(self) -> tuple[Shard, ...] | None:
         nodes = dict.fromkeys([shard.node for shard in self.shards] + list(self._settings.nodes))
+        refused = ""
         for node in nodes:
             try:
                 async with asyncio.timeout(TOPOLOGY_TIMEOUT_S):
-                    shards = await _read_from(node)
+                    shards = await _read_from(node, self._settings.credentials)
             except (RedisError, OSError, TimeoutError, ValueError) as error:
                 log.debug("no topology from %s:%s: %s", *node, error)
+                refused = refused or refusal(error, self._settings.credentials)
                 continue
             if shards:
+                self.refused = False
                 return shards
-        log.warning("no node gives the cluster's slots")
+        self.refused = bool(refused)
+        log.warning("no node gives the cluster's slots%s", f": {refused}" if refused else "")
         return None
 
     async def _follow(self) -> None:
@@ -204,7 +211,7 @@ class ShardMap:
                 await client.connection_pool.disconnect(inuse_connections=True)
 
 
-async def _read_from(node: Node) -> tuple[Shard, ...]:
+async def _read_from(node: Node, credentials: Credentials) -> tuple[Shard, ...]:
     """One node's map, over a connection of its own: a pool full of waiting GETs must not hide it."""
     client = Redis(
         host=node[0],
@@ -214,6 +221,7 @@ async def _read_from(node: Node) -> tuple[Shard, ...]:
         socket_timeout=TOPOLOGY_TIMEOUT_S,
         socket_connect_timeout=CONNECT_TIMEOUT_S,
         retry=Retry(NoBackoff(), 0),
+        **credentials.login,
     )
     try:
         reply = await client.execute_command("CLUSTER", "SLOTS")

@@ -22,6 +22,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import MovedError, RedisError
 
+from keymiss.credentials import NO_CREDENTIALS, Credentials
 from keymiss.keys import SENTENCE_PREFIX, VECTORS_PREFIX
 from keymiss.retrieval.index import ShardIndex
 
@@ -45,9 +46,15 @@ class ShardFollower:
     """Keeps one shard's index equal to the shard's hashes until `stop`."""
 
     def __init__(
-        self, host: str, port: int, rescan_s: float = 300.0, index: ShardIndex | None = None
+        self,
+        host: str,
+        port: int,
+        rescan_s: float = 300.0,
+        index: ShardIndex | None = None,
+        credentials: Credentials = NO_CREDENTIALS,
     ) -> None:
         self.host, self.port = host, port
+        self._credentials = credentials
         self.index = index or ShardIndex()
         self.ready = asyncio.Event()  # set when the index was complete once
         self._rescan_s = rescan_s
@@ -69,8 +76,8 @@ class ShardFollower:
         while True:
             try:
                 async with (
-                    _connection(self.host, self.port) as news,
-                    _connection(self.host, self.port) as reader,
+                    self._connection() as news,
+                    self._connection() as reader,
                 ):
                     await self._track(news)
                     await self._rescan(reader)
@@ -82,6 +89,24 @@ class ShardFollower:
                 log.exception("sentences of %s:%s", self.host, self.port)
             await asyncio.sleep(retry_s)
             retry_s = min(retry_s * 2, LAST_RETRY_S)
+
+    @contextlib.asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Connection]:
+        connection = Connection(
+            host=self.host,
+            port=self.port,
+            protocol=2,
+            socket_timeout=None,
+            socket_connect_timeout=CONNECT_TIMEOUT_S,
+            client_name="keymiss-retrieval",
+            retry=Retry(NoBackoff(), 0),
+            **self._credentials.login,
+        )
+        try:
+            await connection.connect()
+            yield connection
+        finally:
+            await connection.disconnect(nowait=True)
 
     async def _track(self, news: Connection) -> None:
         """Subscribes before the first scan, so that no change falls between the two.
@@ -206,21 +231,3 @@ async def _call(connection: Connection, *command: Any) -> Any:
         await connection.disconnect(nowait=True)
         raise RedisConnectionError(f"{command[0]}: no answer within {READ_TIMEOUT_S} s")
     return reply
-
-
-@contextlib.asynccontextmanager
-async def _connection(host: str, port: int) -> AsyncIterator[Connection]:
-    connection = Connection(
-        host=host,
-        port=port,
-        protocol=2,
-        socket_timeout=None,
-        socket_connect_timeout=CONNECT_TIMEOUT_S,
-        client_name="keymiss-retrieval",
-        retry=Retry(NoBackoff(), 0),
-    )
-    try:
-        await connection.connect()
-        yield connection
-    finally:
-        await connection.disconnect(nowait=True)

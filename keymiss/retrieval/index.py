@@ -62,6 +62,11 @@ class ShardIndex:
         return set(self._hashes)
 
     @property
+    def articles(self) -> int:
+        """How many articles' sentences are in the index."""
+        return len(self._hashes)
+
+    @property
     def sentences(self) -> int:
         """How many sentences can be found."""
         return len(self._words)

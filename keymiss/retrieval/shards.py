@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 
+from keymiss.credentials import NO_CREDENTIALS, Credentials
 from keymiss.retrieval.candidate import Candidate
 from keymiss.retrieval.follow import ShardFollower
 from keymiss.retrieval.fuse import BM25, GRAPH, VECTORS, Fused, Mix, fuse
@@ -18,8 +19,13 @@ Place = tuple[str, int]  # shard tag, number of the sentence in the shard's inde
 class Retrieval:
     """The indexes of all shards, each followed on its master. Fed by `follow` with the cluster's map."""
 
-    def __init__(self, rescan_s: float = 300.0, mix: Mix | None = None) -> None:
-        self._rescan_s, self._mix = rescan_s, mix or Mix()
+    def __init__(
+        self,
+        rescan_s: float = 300.0,
+        mix: Mix | None = None,
+        credentials: Credentials = NO_CREDENTIALS,
+    ) -> None:
+        self._rescan_s, self._mix, self._credentials = rescan_s, mix or Mix(), credentials
         self._followers: dict[str, ShardFollower] = {}
 
     async def follow(self, masters: Mapping[str, tuple[str, int]]) -> None:
@@ -33,7 +39,8 @@ class Retrieval:
             known = self._followers.get(tag)
             if known and (known.host, known.port) == (host, port):
                 continue
-            follower = ShardFollower(host, port, self._rescan_s, known.index if known else None)
+            index = known.index if known else None
+            follower = ShardFollower(host, port, self._rescan_s, index, self._credentials)
             if known and known.ready.is_set():
                 follower.ready.set()
             self._followers[tag] = follower

@@ -82,6 +82,7 @@ def test_over_64_kib_is_413(nginx: NginxProcess) -> None:
     assert reply.status_code == 413
     assert reply.headers["content-type"] == "application/problem+json"
     assert reply.json()["status"] == 413
+    assert reply.json()["request_id"] == reply.headers["x-request-id"]
 
 
 def test_the_api_s_problems_pass_as_they_are(nginx: NginxProcess) -> None:
@@ -125,6 +126,7 @@ def test_too_many_requests_are_429(nginx: NginxProcess) -> None:
     assert refused[0].headers["content-type"] == "application/problem+json"
     assert refused[0].headers["retry-after"] == "1"
     assert refused[0].json()["status"] == 429
+    assert refused[0].json()["request_id"] == refused[0].headers["x-request-id"]
     calm(nginx)
 
 

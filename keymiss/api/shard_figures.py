@@ -1,0 +1,269 @@
+"""What the shards say of themselves, asked of every node at once when somebody wants to know.
+
+A node is asked over a connection of its own, as the pooled ones may all be waiting for answers, and within
+``NODE_TIMEOUT_S``; one that does not answer is down and costs the others nothing. Which nodes there are is
+what is configured and what the nodes themselves know (CLUSTER NODES).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from redis.asyncio.connection import Connection
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError, ResponseError
+
+from keymiss.api.cluster_nodes import MASTER, ClusterView, KnownNode, parse_cluster_nodes, view_of_one
+from keymiss.api.settings import ApiSettings, Node
+from keymiss.keys import edges_key, encoder_key, graph_nodes_key, model_key, without_tag
+
+log = logging.getLogger(__name__)
+
+NODE_TIMEOUT_S = 1.0
+MAX_REGISTRATIONS = 50
+"""Different ones of a shard; what is over is added up as `OTHER`, since a label must have few values."""
+MAX_NAME_CHARACTERS = 80
+OTHER = "other"
+
+Command = tuple[str, ...]
+
+
+@dataclass(slots=True)
+class RegistrationFigures:
+    """Of one registration, or of several of one name; since the server's process started."""
+
+    triggered: int = 0
+    done: int = 0
+    failed: int = 0
+    aborted: int = 0
+    total_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class MasterFigures:
+    """What one master says of its shard; what it refuses to say is None or not there.
+
+    ``stats``: KM.STATS. ``models``: name without its tag -> figures of AI.INFO (duration in microseconds).
+    ``registrations``: by description.
+    """
+
+    stats: Mapping[str, int]
+    edges_waiting: int | None
+    graph_concepts: int | None
+    models: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    registrations: Mapping[str, RegistrationFigures] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFigures:
+    """One node. ``role`` is empty when nobody knows it, ``shard`` when it belongs to none.
+
+    ``master``: of a master with slots that answered.
+    """
+
+    name: str
+    up: bool
+    role: str = ""
+    shard: str = ""
+    master: MasterFigures | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterFigures:
+    """All nodes, and what the one with the newest view says of the cluster; zeros when none answers."""
+
+    nodes: tuple[NodeFigures, ...] = ()
+    slots_covered: int = 0
+    shards: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    view: ClusterView
+    master: MasterFigures | None
+
+
+class ShardFigures:
+    """Asks the nodes. Whoever asks while others wait for an answer gets the same one."""
+
+    def __init__(self, settings: ApiSettings) -> None:
+        self._settings = settings
+        self._names: dict[str, Node] = {}  # id -> the address that it was asked at
+        self._last: list[Node] = []  # nodes of the cluster when it was last seen
+        self._reading: asyncio.Task[ClusterFigures] | None = None
+
+    async def read(self) -> ClusterFigures:
+        """Takes ``NODE_TIMEOUT_S`` at most, twice that when nodes have come that were not known yet."""
+        if self._reading is None or self._reading.done():
+            self._reading = asyncio.create_task(self._read(), name="shard figures")
+        return await asyncio.shield(self._reading)
+
+    async def stop(self) -> None:
+        """Ends what is being asked."""
+        if self._reading:
+            self._reading.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._reading
+
+    async def _read(self) -> ClusterFigures:
+        answers = await self._ask([*self._settings.nodes, *self._last])
+        view = _newest(answers.values())
+        if view:
+            new = [at for at in self._addresses(view) if at not in answers]
+            answers |= await self._ask(new)
+            view = _newest(answers.values())
+        if view is None:
+            return ClusterFigures(tuple(NodeFigures(_text(at), False) for at in answers))
+        self._last = self._addresses(view)
+        return ClusterFigures(tuple(self._nodes(answers, view)), view.slots_covered, view.shards)
+
+    async def _ask(self, nodes: Iterable[Node]) -> dict[Node, _Answer | None]:
+        each = list(dict.fromkeys(nodes))
+        answers = dict(zip(each, await asyncio.gather(*map(self._ask_one, each)), strict=True))
+        for at in reversed(each):  # a node of two addresses is named by the first
+            if answer := answers[at]:
+                self._names[answer.view.own.id] = at
+        return answers
+
+    async def _ask_one(self, at: Node) -> _Answer | None:
+        try:
+            async with asyncio.timeout(NODE_TIMEOUT_S), self._connection(at) as connection:
+                return await _answer_of(connection, at)
+        except (RedisError, OSError, TimeoutError, ValueError) as error:
+            log.debug("no figures of %s:%s: %r", *at, error)
+            return None
+
+    @contextlib.asynccontextmanager
+    async def _connection(self, at: Node) -> AsyncIterator[Connection]:
+        connection = Connection(
+            host=at[0],
+            port=at[1],
+            protocol=2,
+            socket_connect_timeout=NODE_TIMEOUT_S,
+            client_name="keymiss-metrics",
+            driver_info=None,  # else redis-py looks its own version up, which takes longer than all the rest
+            retry=Retry(NoBackoff(), 0),
+            **self._settings.credentials.login,
+        )
+        try:
+            await connection.connect()
+            yield connection
+        finally:
+            await connection.disconnect(nowait=True)
+
+    def _addresses(self, view: ClusterView) -> list[Node]:
+        return [self._names.get(node.id, node.address) for node in view.nodes.values()]
+
+    def _nodes(self, answers: Mapping[Node, _Answer | None], view: ClusterView) -> list[NodeFigures]:
+        """Every node of the view, then those that answered or are configured and are not in it."""
+        answered = {answer.view.own.id: answer for answer in answers.values() if answer}
+        found: dict[Node, NodeFigures] = {}
+        # A node that came back as another (new id, same address) is shown as the one that answers.
+        for node in sorted(view.nodes.values(), key=lambda each: each.id in answered):
+            at = self._names.get(node.id, node.address)
+            found[at] = self._node(at, node, view.tag_of(node), answered.get(node.id))
+        for node_id, answer in answered.items():
+            if node_id not in view.nodes:
+                at = self._names[node_id]
+                found[at] = NodeFigures(_text(at), True, answer.view.own.role)
+        for at in self._settings.nodes:
+            if answers.get(at) is None and at not in found:
+                found[at] = NodeFigures(_text(at), False)
+        return [found[at] for at in sorted(found)]
+
+    def _node(self, at: Node, node: KnownNode, tag: str, answer: _Answer | None) -> NodeFigures:
+        is_shard = node.role == MASTER and bool(tag)
+        master = answer.master if answer and is_shard else None
+        return NodeFigures(_text(at), answer is not None, node.role, tag, master)
+
+
+def _newest(answers: Iterable[_Answer | None]) -> ClusterView | None:
+    views = [answer.view for answer in answers if answer]
+    return max(views, key=lambda view: view.age, default=None)
+
+
+def _text(node: Node) -> str:
+    return f"{node[0]}:{node[1]}"
+
+
+async def _answer_of(connection: Connection, at: Node) -> _Answer:
+    (nodes,) = await _replies(connection, ("CLUSTER", "NODES"))
+    if isinstance(nodes, ResponseError):
+        if "cluster support disabled" not in str(nodes):
+            raise nodes
+        view = view_of_one(at)
+    else:
+        view = parse_cluster_nodes(nodes.decode(), at)
+    return _Answer(view, await _master_figures(connection, view.own.tag) if view.own.tag else None)
+
+
+async def _replies(connection: Connection, *commands: Command) -> list[Any]:
+    """In one round trip; an error is a reply too."""
+    await connection.send_packed_command(connection.pack_commands(commands))
+    replies: list[Any] = []
+    for _ in commands:
+        try:
+            replies.append(await connection.read_response())
+        except ResponseError as error:
+            replies.append(error)
+    return replies
+
+
+async def _master_figures(connection: Connection, tag: str) -> MasterFigures:
+    models = {without_tag(key): key for key in (model_key(tag), encoder_key(tag))}
+    stats, registrations, edges, concepts, *infos = await _replies(
+        connection,
+        ("KM.STATS",),
+        ("RG.DUMPREGISTRATIONS",),
+        ("XLEN", edges_key(tag)),
+        ("ZCARD", graph_nodes_key(tag)),
+        *(("AI.INFO", key) for key in models.values()),
+    )
+    return MasterFigures(
+        _numbers(stats) if isinstance(stats, list) else {},
+        edges if isinstance(edges, int) else None,
+        concepts if isinstance(concepts, int) else None,
+        {
+            name: _numbers(info)
+            for name, info in zip(models, infos, strict=True)
+            if isinstance(info, list)  # else there is no such model
+        },
+        _registrations(registrations if isinstance(registrations, list) else []),
+    )
+
+
+def _fields(flat: Sequence[Any]) -> dict[str, Any]:
+    """``name, value, ...`` by name."""
+    return {name.decode(): value for name, value in zip(flat[::2], flat[1::2], strict=True)}
+
+
+def _numbers(flat: Sequence[Any]) -> dict[str, int]:
+    return {name: value for name, value in _fields(flat).items() if isinstance(value, int)}
+
+
+def _registrations(reply: Sequence[Any]) -> dict[str, RegistrationFigures]:
+    """By description, else by reader and prefix; those of one name are added up."""
+    found: dict[str, RegistrationFigures] = {}
+    for entry in map(_fields, reply):
+        data = _fields(entry["RegistrationData"])
+        name = _name_of(entry, _fields(data["args"]))
+        if name not in found and len(found) >= MAX_REGISTRATIONS:
+            name = OTHER
+        figures = found.setdefault(name, RegistrationFigures())
+        figures.triggered += data["numTriggered"]
+        figures.done += data["numSuccess"]
+        figures.failed += data["numFailures"]
+        figures.aborted += data["numAborted"]
+        figures.total_ms += data["totalRunDurationMS"]
+    return found
+
+
+def _name_of(entry: Mapping[str, Any], args: Mapping[str, Any]) -> str:
+    said: bytes = entry["desc"] or entry["reader"] + b" " + args["regex"].removesuffix(b"*")
+    return said.decode(errors="replace").strip()[:MAX_NAME_CHARACTERS]
