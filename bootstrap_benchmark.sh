@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # From a clone to an answer: sets up, starts, loads, registers, asks, benchmarks. The system is left running.
-# Usage: ./bootstrap_benchmark.sh [--masters N] [--replicas N (of each master)] [--server redis|valkey]
+# Usage: ./bootstrap_benchmark.sh [--masters N] [--replicas N (of each master)] [--server redis|valkey] [--observe]
+# Usage: ./bootstrap_benchmark.sh --docker   (the same in containers, without a benchmark: scripts/docker.sh)
 # Quick when it is run again. Settings (ports, folders, model): keymiss/settings.py and README.md
 set -euo pipefail
 
@@ -14,7 +15,17 @@ usage() {
     exit 2
 }
 
+if [ "${1:-}" = --docker ]; then
+    [ $# = 1 ] || usage
+    exec "$(dirname "$0")/scripts/docker.sh"
+fi
+
 while [ $# -gt 0 ]; do
+    if [ "$1" = --observe ]; then # Prometheus, the Redis exporter, and Grafana if it is installed
+        export KEYMISS_OBSERVE=yes
+        shift
+        continue
+    fi
     [ $# -ge 2 ] || usage
     case $1 in
         --masters) export KEYMISS_MASTERS=$2 ;;
@@ -75,6 +86,8 @@ sys.exit(0 if results else "There is no answer; see var/log/api.log and var/log/
 echo "== 7/7 a short benchmark"
 "$VENV/bin/python" scripts/benchmark.py --question "$QUESTION" --url "$URL" --model "$MODEL"
 
+WATCH=$URL/watch
+[ "$KEYMISS_OBSERVE" = yes ] || WATCH="scripts/start.sh --observe, then $WATCH"
 cat <<HINTS
 
 Keymiss runs and stays running. Go on:
@@ -83,6 +96,7 @@ Keymiss runs and stays running. Go on:
   a GET that     redis-cli -c -p $BASE_PORT get "bertqa{tag}_<sentencekey>_<question>"
   misses         (sentencekey as in an answer above, {tag} the same as in it)
   the page       $URL/
+  watch it       $WATCH
   load articles  .venv/bin/python -m keymiss.cli load <folder with CORD-19 JSON files>
   the pipeline   .venv/bin/python -m keymiss.cli pipeline
   benchmark      redis-benchmark -p <port of the key's shard> -c 50 get "bertqa..."

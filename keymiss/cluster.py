@@ -8,25 +8,23 @@ from __future__ import annotations
 
 import json
 import ssl
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
-from keymiss.keys import SLOTS
+from keymiss.cluster_creation import WAIT_S, Node, cluster_is_ok, create_cluster, wait
+from keymiss.cluster_creation import connection as node_connection
 from keymiss.nginx import render_nginx
-from keymiss.preflight import problems
+from keymiss.observe import grafana_url, prometheus_url, without_grafana
+from keymiss.preflight import observing_problems, problems
 from keymiss.processes import StartError, Supervisor, make_certificate, write_configuration
 from keymiss.settings import Settings
 
-WAIT_S = 60.0
 LOAD_WAIT_S = 600.0
 """A node reads its data before it answers; gigabytes of models take minutes on a slow disk."""
 
@@ -46,42 +44,9 @@ class NodeState:
     error: str = ""
 
 
-@contextmanager
-def connection(settings: Settings, port: int) -> Iterator[redis.Redis]:
-    """A client of one node that does not repeat commands."""
-    client = redis.Redis(
-        host=settings.host,
-        port=port,
-        protocol=2,
-        socket_timeout=10,
-        socket_connect_timeout=2,
-        retry=Retry(NoBackoff(), 0),
-        decode_responses=True,
-    )
-    try:
-        yield client
-    finally:
-        client.close()
-
-
-def _wait(condition: Callable[[], bool], timeout_s: float, what: str) -> None:
-    deadline = time.monotonic() + timeout_s
-    last = ""
-    while True:
-        try:
-            if condition():
-                return
-        except (redis.RedisError, OSError) as error:
-            last = f" ({error})"
-        if time.monotonic() > deadline:
-            raise StartError(f"{what}: not within {timeout_s:.0f} s{last}")
-        time.sleep(0.1)
-
-
-def _cluster_info(settings: Settings, port: int) -> dict[str, str]:
-    with connection(settings, port) as client:
-        info: dict[str, str] = client.execute_command("CLUSTER INFO")
-        return info
+def connection(settings: Settings, port: int) -> AbstractContextManager[redis.Redis]:
+    """A client of one local node that does not repeat commands."""
+    return node_connection((settings.host, port))
 
 
 def _node_answers(settings: Settings, supervisor: Supervisor, port: int) -> bool:
@@ -92,48 +57,8 @@ def _node_answers(settings: Settings, supervisor: Supervisor, port: int) -> bool
         return not client.info("persistence")["loading"]
 
 
-def create_cluster(settings: Settings) -> bool:
-    """Makes the nodes one cluster; False when they are one already. Raises StartError."""
-    infos = [_cluster_info(settings, port) for port in settings.ports]
-    if any(int(i["cluster_slots_assigned"]) or int(i["cluster_known_nodes"]) > 1 for i in infos):
-        return False
-    masters = list(settings.ports)[: settings.masters]
-    bounds = [round(i * SLOTS / settings.masters) for i in range(settings.masters + 1)]
-    for i, port in enumerate(settings.ports):
-        with connection(settings, port) as client:
-            client.execute_command("CLUSTER SET-CONFIG-EPOCH", i + 1)
-            if i < settings.masters:
-                client.execute_command("CLUSTER ADDSLOTSRANGE", bounds[i], bounds[i + 1] - 1)
-            if i:
-                client.execute_command("CLUSTER MEET", settings.host, settings.base_port)
-    count = len(settings.ports)
-    _wait(
-        lambda: all(int(_cluster_info(settings, p)["cluster_known_nodes"]) == count for p in settings.ports),
-        WAIT_S,
-        "the nodes meet",
-    )
-    for i, port in enumerate(list(settings.ports)[settings.masters :]):
-        with connection(settings, masters[i % settings.masters]) as client:
-            master_id = client.execute_command("CLUSTER MYID")
-        _wait(partial(_replicate, settings, port, master_id), WAIT_S, "replicas follow their masters")
-    return True
-
-
-def _replicate(settings: Settings, port: int, master_id: str) -> bool:
-    with connection(settings, port) as client:
-        return bool(client.execute_command("CLUSTER REPLICATE", master_id))
-
-
-def cluster_is_ok(settings: Settings) -> bool:
-    """True when every node says cluster_state:ok and every replica is linked to its master."""
-    for port in settings.ports:
-        if _cluster_info(settings, port)["cluster_state"] != "ok":
-            return False
-        with connection(settings, port) as client:
-            replication = client.info("replication")
-            if replication["role"] == "slave" and replication["master_link_status"] != "up":
-                return False
-    return True
+def _nodes(settings: Settings) -> list[Node]:
+    return [(settings.host, port) for port in settings.ports]
 
 
 def node_state(settings: Settings, port: int) -> NodeState:
@@ -201,12 +126,18 @@ def start(settings: Settings, say: Say = print) -> bool:
     """
     supervisor = Supervisor(settings)
     running = supervisor.running()
-    if running and all(state == "RUNNING" for state, _ in supervisor.states().values()):
+    states = supervisor.states() if running else {}
+    observed = "prometheus" in states
+    if running and all(s == "RUNNING" for s, _ in states.values()) and (observed or not settings.observe):
         return False
     try:
         if not running:
             _launch(settings, supervisor)
+        elif settings.observe and not observed:
+            _add_observing(settings, supervisor)
         _bring_up(settings, supervisor, say)
+        if settings.observe or observed:
+            _bring_up_observing(settings, supervisor, say)
     except BaseException:
         if not running:
             supervisor.stop()
@@ -226,20 +157,49 @@ def _launch(settings: Settings, supervisor: Supervisor) -> None:
     supervisor.launch()
 
 
+def _add_observing(settings: Settings, supervisor: Supervisor) -> None:
+    """To a system that runs without. The API is started again, as it is told where Prometheus is."""
+    found = observing_problems(settings)
+    if found:
+        raise StartError("\n".join(found))
+    _check_layout(settings)
+    write_configuration(settings)
+    supervisor.reload()
+
+
+def _bring_up_observing(settings: Settings, supervisor: Supervisor, say: Say) -> None:
+    logs = settings.log
+    supervisor.start("exporter")
+    supervisor.start("prometheus")
+    ready = f"{prometheus_url(settings)}/-/ready"
+    wait(lambda: http_ok(ready), WAIT_S, f"Prometheus answers; see {logs}/prometheus.log")
+    say(f"Prometheus at {prometheus_url(settings)}/")
+    if "grafana" not in supervisor.states():
+        say(without_grafana(settings))
+        return
+    supervisor.start("grafana")
+    health = f"{grafana_url(settings)}/api/health"
+    wait(lambda: http_ok(health), WAIT_S, f"Grafana answers; see {logs}/grafana.log")
+    say(
+        f"Grafana at {grafana_url(settings)}/dashboards (to change something: user admin, password in "
+        f"{settings.var}/grafana/admin-password); the same at https://localhost:{settings.https_port}/watch"
+    )
+
+
 def _bring_up(settings: Settings, supervisor: Supervisor, say: Say) -> None:
     for port in settings.ports:
-        _wait(partial(_node_answers, settings, supervisor, port), LOAD_WAIT_S, f"the node on port {port}")
-    how = "created" if create_cluster(settings) else "up"
-    _wait(lambda: cluster_is_ok(settings), WAIT_S, "cluster_state:ok on every node")
+        wait(partial(_node_answers, settings, supervisor, port), LOAD_WAIT_S, f"the node on port {port}")
+    how = "created" if create_cluster(_nodes(settings), settings.masters) else "up"
+    wait(lambda: cluster_is_ok(_nodes(settings)), WAIT_S, "cluster_state:ok on every node")
     say(f"{settings.masters} masters, {settings.replicas} replica(s) each: cluster {how}")
     logs = settings.log
     supervisor.start("worker")
-    _wait(lambda: _workers_attached(settings), WAIT_S, f"a worker at every master; see {logs}/worker.log")
+    wait(lambda: _workers_attached(settings), WAIT_S, f"a worker at every master; see {logs}/worker.log")
     say("worker attached to every master")
     supervisor.start("api")
     api = f"http://{settings.host}:{settings.api_port}/livez"
-    _wait(lambda: http_ok(api), WAIT_S, f"the API answers; see {logs}/api.log")
+    wait(lambda: http_ok(api), WAIT_S, f"the API answers; see {logs}/api.log")
     supervisor.start("nginx")
     front = f"https://localhost:{settings.https_port}/livez"
-    _wait(lambda: http_ok(front), WAIT_S, f"nginx answers; see {logs}/nginx.log")
+    wait(lambda: http_ok(front), WAIT_S, f"nginx answers; see {logs}/nginx.log")
     say(f"API at https://localhost:{settings.https_port}/")

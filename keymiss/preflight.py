@@ -9,6 +9,7 @@ import shutil
 import socket
 from pathlib import Path
 
+from keymiss.observe import LOOPBACK, find_exporter, find_grafana, find_prometheus
 from keymiss.settings import BUS_PORT_OFFSET, PROJECT, SERVER_BINARIES, Settings
 
 MIN_MEMORY_BYTES = 2 << 30
@@ -58,6 +59,31 @@ def free_disk_bytes(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
+def _port_is_used(number: int, what: str, name: str) -> str:
+    return f"Port {number} (for {what}) is in use: free it, or set {name} to another one."
+
+
+def observing_problems(settings: Settings) -> list[str]:
+    """The same for what --observe starts."""
+    found = []
+    ports = [
+        ("KEYMISS_PROMETHEUS_PORT", settings.prometheus_port, "Prometheus"),
+        ("KEYMISS_EXPORTER_PORT", settings.exporter_port, "the Redis exporter"),
+    ]
+    if find_grafana():
+        ports.append(("KEYMISS_GRAFANA_PORT", settings.grafana_port, "Grafana"))
+    for name, number, what in ports:
+        if port_in_use(LOOPBACK, number):
+            found.append(_port_is_used(number, what, name))
+    for program, path in (("prometheus", find_prometheus()), ("prometheus-redis-exporter", find_exporter())):
+        if not path:
+            found.append(
+                f"{program} is not installed: install it with your package manager, run scripts/start.sh "
+                "--observe as root, or start without --observe."
+            )
+    return found
+
+
 def problems(settings: Settings) -> list[str]:
     """Sentences on what stands in the way of a start; empty when nothing does."""
     found = []
@@ -71,9 +97,12 @@ def problems(settings: Settings) -> list[str]:
     for name, number, what, host in (
         ("KEYMISS_API_PORT", settings.api_port, "the API", settings.host),
         ("KEYMISS_HTTPS_PORT", settings.https_port, "nginx", "0.0.0.0"),
+        ("KEYMISS_WORKER_METRICS_PORT", settings.worker_metrics_port, "the worker's metrics", LOOPBACK),
     ):
         if port_in_use(host, number):
-            found.append(f"Port {number} (for {what}) is in use: free it, or set {name} to another one.")
+            found.append(_port_is_used(number, what, name))
+    if settings.observe:
+        found += observing_problems(settings)
     for program in (SERVER_BINARIES[settings.server], "nginx", "openssl"):
         if not shutil.which(program):
             found.append(f"{program} is not installed: install it with your package manager, or run as root.")

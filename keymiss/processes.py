@@ -1,9 +1,10 @@
 """The local processes and their supervisor: what runs, with which configuration, and how it is stopped.
 
 supervisord (in the foreground of nothing: it daemonizes itself) keeps the Redis nodes, the worker, the
-API and nginx running and starts each again when it ends by itself. All of it, and only it, carries
-the environment variable KEYMISS_STARTED_IN=<var folder>, or works in a folder of it; that is how stop()
-finds what a killed supervisor left behind, without touching any other process of the machine.
+API, nginx and what keymiss/observe.py adds running and starts each again when it ends by itself. All of
+it, and only it, carries the environment variable KEYMISS_STARTED_IN=<var folder>, or works in a folder of
+it; that is how stop() finds what a killed supervisor left behind, without touching any other process of
+the machine.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import xmlrpc.client
 from pathlib import Path
 from typing import Any
 
+from keymiss.observe import LOOPBACK, observing_programs, prometheus_url, write_observing
+from keymiss.programs import Program, escaped
 from keymiss.settings import PROJECT, SERVER_BINARIES, Settings
 
 MARK = "KEYMISS_STARTED_IN"
@@ -86,32 +89,9 @@ stdout_logfile_backups=2
 
 {programs}"""
 
-PROGRAM = """\
-[program:{name}]
-command={command}
-directory={folder}
-priority={priority}
-autostart=false
-autorestart=true
-startsecs=1
-startretries=20
-stopwaitsecs={stop_s}
-stopsignal={signal}
-redirect_stderr=true
-stdout_logfile={log}/{name}.log
-stdout_logfile_maxbytes=10MB
-stdout_logfile_backups=2
-
-"""
-
 
 class StartError(RuntimeError):
     """Something could not be started; the text says what, and what its log says."""
-
-
-def _escaped(value: object) -> str:
-    """A value for supervisord's configuration, where % begins a substitution."""
-    return str(value).replace("%", "%%")
 
 
 def write_configuration(settings: Settings) -> None:
@@ -130,41 +110,45 @@ def write_configuration(settings: Settings) -> None:
                 module=f'"{PROJECT / "module" / "keymiss.so"}"',
             )
         )
-    python = sys.executable
-    local = ",".join(f"{settings.host}:{port}" for port in settings.ports)
-    commands = {
-        "worker": (20, f'"{python}" -m keymiss.worker --nodes {local}', 40),
-        "api": (
-            30,
-            f'"{python}" -m keymiss.api --host {settings.host} --port {settings.api_port} --nodes {local}',
-            20,
-        ),
-        "nginx": (40, f'nginx -e stderr -p "{settings.var}/nginx" -c "{settings.run}/nginx.conf"', 20),
-    }
+    if settings.observe:
+        write_observing(settings)
     (settings.run / "supervisord.conf").write_text(
         SUPERVISOR_CONF.format(
-            log=_escaped(settings.log),
-            run=_escaped(settings.run),
-            var=_escaped(settings.var),
-            project=_escaped(PROJECT),
+            log=escaped(settings.log),
+            run=escaped(settings.run),
+            var=escaped(settings.var),
+            project=escaped(PROJECT),
             mark=MARK,
             server=SERVER_BINARIES[settings.server],
             count=len(settings.ports),
             base_port=settings.base_port,
-            programs="".join(
-                PROGRAM.format(
-                    name=name,
-                    signal="QUIT" if name == "nginx" else "TERM",
-                    command=_escaped(command),
-                    folder=_escaped(settings.var / "nginx" if name == "nginx" else PROJECT),
-                    priority=priority,
-                    stop_s=stop_s,
-                    log=_escaped(settings.log),
-                )
-                for name, (priority, command, stop_s) in commands.items()
-            ),
+            programs="".join(program.section(settings.log) for program in programs(settings)),
         )
     )
+
+
+def programs(settings: Settings) -> list[Program]:
+    """The programs besides the nodes, as they are started."""
+    python = f'"{sys.executable}"'
+    nodes = ",".join(f"{settings.host}:{port}" for port in settings.ports)
+    metrics = f"--metrics-host {LOOPBACK} --metrics-port {settings.worker_metrics_port}"
+    return [
+        Program("worker", f"{python} -m keymiss.worker --nodes {nodes} {metrics}", 20, stop_s=40),
+        Program(
+            "api",
+            f"{python} -m keymiss.api --host {settings.host} --port {settings.api_port} --nodes {nodes}",
+            30,
+            environment={"KEYMISS_API_PROMETHEUS_URL": prometheus_url(settings)} if settings.observe else {},
+        ),
+        Program(
+            "nginx",
+            f'nginx -e stderr -p "{settings.var}/nginx" -c "{settings.run}/nginx.conf"',
+            40,
+            signal="QUIT",
+            folder=settings.var / "nginx",
+        ),
+        *observing_programs(settings),
+    ]
 
 
 def make_certificate(settings: Settings) -> None:
@@ -259,6 +243,20 @@ class Supervisor:
         except xmlrpc.client.Fault as fault:
             if "ALREADY_STARTED" not in fault.faultString:
                 raise StartError(f"{name} did not start: {fault.faultString}\n{self.tail(name)}") from None
+
+    def reload(self) -> None:
+        """Reads the configuration anew and takes up what is new or changed in it; the nodes are left alone.
+
+        A changed program is stopped; nothing is started.
+        """
+        added, changed, _removed = self._call("reloadConfig")[0]
+        for name in changed:
+            if name != "redis":
+                self._call("stopProcessGroup", name)
+                self._call("removeProcessGroup", name)
+                added.append(name)
+        for name in added:
+            self._call("addProcessGroup", name)
 
     def tail(self, name: str, size: int = 2000) -> str:
         """The end of a program's log."""

@@ -15,6 +15,17 @@ KEYMISS_MODEL      models/reader    reader: a folder, or the name of a Hugging F
 KEYMISS_NODES      from the above   host:port,host:port,...: where clients find the cluster
 ================== ================ =================================================================
 
+=========================== ======= ==========================================================
+watching (keymiss/observe.py), all on loopback
+=========================== ======= ==========================================================
+KEYMISS_WORKER_METRICS_PORT 8082    the worker's /metrics
+KEYMISS_OBSERVE             no      yes: Prometheus, the Redis exporter and Grafana are started too
+KEYMISS_PROMETHEUS_PORT     9090    Prometheus
+KEYMISS_EXPORTER_PORT       9121    the Redis exporter
+KEYMISS_GRAFANA_PORT        3000    Grafana, if it is installed
+KEYMISS_SCRAPE_INTERVAL_S   5       how often Prometheus asks, and evaluates the alerts; 1..5
+=========================== ======= ==========================================================
+
 The API's own settings (KEYMISS_API_*) are in keymiss/api/settings.py.
 """
 
@@ -49,6 +60,12 @@ class Settings:
     server: str = "redis"
     model: str = "models/reader"
     nodes_text: str = ""
+    worker_metrics_port: int = 8082
+    observe: bool = False
+    prometheus_port: int = 9090
+    exporter_port: int = 9121
+    grafana_port: int = 3000
+    scrape_interval_s: int = 5
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
@@ -64,6 +81,9 @@ class Settings:
         server = env.get("KEYMISS_SERVER") or "redis"
         if server not in SERVER_BINARIES:
             raise BadSetting(f"KEYMISS_SERVER must be redis or valkey, not {server!r}")
+        observe = env.get("KEYMISS_OBSERVE") or "no"
+        if observe not in ("yes", "no"):
+            raise BadSetting(f"KEYMISS_OBSERVE must be yes or no, not {observe!r}")
         settings = cls(
             host=env.get("KEYMISS_HOST") or "127.0.0.1",
             base_port=number("KEYMISS_BASE_PORT", 30001, 1024, 55279),
@@ -75,6 +95,12 @@ class Settings:
             server=server,
             model=env.get("KEYMISS_MODEL") or "models/reader",
             nodes_text=env.get("KEYMISS_NODES") or "",
+            worker_metrics_port=number("KEYMISS_WORKER_METRICS_PORT", 8082, 1, 65535),
+            observe=observe == "yes",
+            prometheus_port=number("KEYMISS_PROMETHEUS_PORT", 9090, 1, 65535),
+            exporter_port=number("KEYMISS_EXPORTER_PORT", 9121, 1, 65535),
+            grafana_port=number("KEYMISS_GRAFANA_PORT", 3000, 1, 65535),
+            scrape_interval_s=number("KEYMISS_SCRAPE_INTERVAL_S", 5, 1, 5),
         )
         parse_nodes(settings.nodes)
         return settings

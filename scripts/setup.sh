@@ -5,16 +5,18 @@
 #
 # Settings:
 #   KEYMISS_SERVER    redis or valkey
+#   KEYMISS_OBSERVE   yes: Prometheus and the Redis exporter too
 #   KEYMISS_PIP_ARGS  more arguments for pip, as --extra-index-url ... (words are split at blanks)
 #   KEYMISS_TORCH_INDEX  where the CPU build of torch is looked for when pip does not find it by itself
 
 KEYMISS_SERVER=${KEYMISS_SERVER:-redis}
+KEYMISS_OBSERVE=${KEYMISS_OBSERVE:-no}
 KEYMISS_PIP_ARGS=${KEYMISS_PIP_ARGS:-}
 KEYMISS_TORCH_INDEX=${KEYMISS_TORCH_INDEX:-https://download.pytorch.org/whl/cpu}
 KEYMISS_HOME=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 VENV=$KEYMISS_HOME/.venv
 PATH=$PATH:/usr/sbin:/sbin # nginx, for users who are not root
-export KEYMISS_SERVER PATH
+export KEYMISS_SERVER KEYMISS_OBSERVE PATH
 
 give_up() {
     echo "$*" >&2
@@ -48,6 +50,11 @@ missing_packages() {
     [ -e /usr/include/stdio.h ] || echo libc6-dev
     [ -n "$(find_python)" ] || [ -x "$VENV/bin/python" ] || printf '%s\n' python3 python3-venv
     [ "${1:-}" != dev ] || command -v chromium >/dev/null || echo chromium
+    if [ "$KEYMISS_OBSERVE" = yes ] || [ "${1:-}" = dev ]; then
+        command -v prometheus >/dev/null || echo prometheus
+        command -v prometheus-redis-exporter >/dev/null || command -v redis_exporter >/dev/null ||
+            echo prometheus-redis-exporter
+    fi
 }
 
 # Installs Debian packages without letting their services start. In a subshell: its traps clean up.
@@ -72,6 +79,11 @@ apt_install() (
     fi
     as_root apt-get -qq update
     as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends "${from[@]}" install "$@"
+    for service in "$@"; do # these would listen on every address from the next boot on
+        case $service in
+            prometheus*) as_root systemctl disable --quiet "$service" || true ;; # there may be no systemd
+        esac
+    done
 )
 
 set_up_packages() {

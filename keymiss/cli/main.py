@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
+import redis
 import typer
-from rich.table import Table
 
 from keymiss.cli import corpus
-from keymiss.cli.common import Nodes, cluster, fail, out, settings
+from keymiss.cli.common import Nodes, cluster, fail, node_list, out, settings
+from keymiss.cli.status import status
 
 app = typer.Typer(help="Keymiss from the command line.", no_args_is_help=True, pretty_exceptions_enable=False)
 gears = typer.Typer(help="Gears functions.", no_args_is_help=True)
 app.add_typer(gears, name="gears")
 corpus.add_to(app)
+app.command()(status)
 
 
 @gears.command()
@@ -49,12 +52,18 @@ def preflight() -> None:
 
 
 @app.command()
-def start() -> None:
+def start(
+    observe: Annotated[
+        bool, typer.Option("--observe", help="Prometheus, the Redis exporter and Grafana too")
+    ] = False,
+) -> None:
     """Start the cluster, the worker, the API and nginx; says so when they are up already."""
     from keymiss.cluster import start as start_all
     from keymiss.processes import StartError
 
     current = settings()
+    if observe:
+        current = replace(current, observe=True)
     try:
         started = start_all(current, lambda text: out.print(text, markup=False))
     except StartError as error:
@@ -66,42 +75,30 @@ def start() -> None:
         )
 
 
+@app.command("cluster-create")
+def cluster_create(
+    nodes: Nodes = "", replicas: Annotated[int, typer.Option(help="of each master", min=0, max=3)] = 1
+) -> None:
+    """Make empty nodes one cluster: the first become masters, the rest replicas. One that is there already
+    stays as it is. Waits until all of it works."""
+    from keymiss.cluster_creation import WAIT_S, cluster_is_ok, create_cluster, wait
+    from keymiss.processes import StartError
+
+    named = node_list(nodes)
+    masters, rest = divmod(len(named), 1 + replicas)
+    if rest or not masters:
+        fail(f"{len(named)} nodes cannot be masters with {replicas} replica(s) each", 2)
+    try:
+        how = "created" if create_cluster(named, masters) else "there already"
+        wait(lambda: cluster_is_ok(named), WAIT_S, "cluster_state:ok on every node")
+    except (StartError, redis.RedisError, OSError) as error:
+        fail(str(error))
+    out.print(f"{masters} masters, {replicas} replica(s) each: cluster {how}")
+
+
 @app.command()
 def stop() -> None:
     """Stop what start started in this folder, and nothing else. The data stays."""
     from keymiss.processes import Supervisor
 
     out.print("Keymiss stopped." if Supervisor(settings()).stop() else "Keymiss is not running.")
-
-
-@app.command()
-def status() -> None:
-    """Say how the processes and the nodes are. Exit code 1 when something does not run."""
-    from keymiss.cluster import node_state
-    from keymiss.processes import Supervisor
-
-    current = settings()
-    supervisor = Supervisor(current)
-    if not supervisor.running():
-        fail("Keymiss is not running: scripts/start.sh starts it.")
-    states = supervisor.states()
-    processes, shards = (
-        Table("process", "state", ""),
-        Table("port", "role", "slots", "keys", "memory MB", "workers"),
-    )
-    for name, (state, description) in states.items():
-        processes.add_row(name, state, description)
-    nodes = [node_state(current, port) for port in current.ports]
-    for node in nodes:
-        shards.add_row(
-            str(node.port),
-            node.role or node.error,
-            str(node.slots),
-            str(node.keys),
-            f"{node.used_memory_bytes / 1e6:.0f}",
-            str(node.workers),
-        )
-    out.print(processes)
-    out.print(shards)
-    if any(node.error for node in nodes) or any(state != "RUNNING" for state, _ in states.values()):
-        raise typer.Exit(1)

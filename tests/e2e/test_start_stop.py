@@ -36,6 +36,7 @@ class Local:
             "KEYMISS_BASE_PORT": str(free_base_port(2 * masters)),
             "KEYMISS_API_PORT": str(free_port()),
             "KEYMISS_HTTPS_PORT": str(free_port()),
+            "KEYMISS_WORKER_METRICS_PORT": str(free_port()),
             "KEYMISS_MASTERS": str(masters),
             "KEYMISS_REPLICAS": "1",
             "KEYMISS_SERVER": os.environ.get("KEYMISS_TEST_SERVER") or "redis",

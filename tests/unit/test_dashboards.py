@@ -1,0 +1,98 @@
+"""The dashboards' files: as they are made, valid by Grafana's own types, complete, without overlap."""
+
+from __future__ import annotations
+
+import json
+from itertools import combinations
+from typing import Any
+
+import pytest
+import yaml
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.cog.plugins import register_default_plugins
+from grafana_foundation_sdk.models import units
+from grafana_foundation_sdk.models.dashboard import Dashboard as GrafanaDashboard
+
+from grafana.make_dashboards import FOLDER, dashboards
+from keymiss.dashboards import DASHBOARDS, ORDER, SCRAPE_S, Dashboard, Panel, expand, load_dashboards
+from keymiss.settings import PROJECT
+
+PAGES = load_dashboards()
+PANELS = [(page, panel) for page in PAGES.values() for panel in page.panels]
+UNITS = {value for name, value in vars(units).items() if isinstance(value, str) and not name.startswith("_")}
+each_page = pytest.mark.parametrize("page", PAGES.values(), ids=list(PAGES))
+each_panel = pytest.mark.parametrize(
+    "panel", [panel for _, panel in PANELS], ids=[f"{page.uid}-{panel.title}" for page, panel in PANELS]
+)
+
+
+def test_the_files_are_what_the_code_makes() -> None:
+    assert FOLDER == DASHBOARDS
+    assert {path.name: path.read_text() for path in FOLDER.glob("*.json")} == dashboards(), (
+        "run: python -m grafana.make_dashboards"
+    )
+
+
+def test_there_are_three_in_order() -> None:
+    assert [page.title for page in PAGES.values()] == ["The Pattern", "Gears and models", "Redis cluster"]
+    assert {path.stem for path in FOLDER.glob("*.json")} == set(ORDER)
+
+
+@each_page
+def test_grafanas_own_types_read_it_and_write_the_same(page: Dashboard) -> None:
+    register_default_plugins()
+    read = GrafanaDashboard.from_json(page.raw)
+    assert json.loads(json.dumps(read, cls=JSONEncoder)) == page.raw
+
+
+@each_page
+def test_ids_are_unique_and_panels_do_not_overlap(page: Dashboard) -> None:
+    assert len({panel.id for panel in page.panels}) == len(page.panels)
+    taken: dict[tuple[int, int], str] = {}
+    for panel in page.panels:
+        at = panel.grid
+        assert at.w > 0
+        assert at.h > 0
+        assert 0 <= at.x <= at.x + at.w <= 24
+        for cell in ((x, y) for x in range(at.x, at.x + at.w) for y in range(at.y, at.y + at.h)):
+            assert taken.setdefault(cell, panel.title) == panel.title
+    assert not [pair for pair in combinations(page.panels, 2) if pair[0].title == pair[1].title]
+
+
+@each_panel
+def test_a_panel_is_complete(panel: Panel) -> None:
+    assert panel.title
+    assert panel.description.endswith(".")
+    assert panel.unit in UNITS
+    assert panel.type in ("timeseries", "stat", "gauge", "bargauge", "table")
+    assert panel.targets
+    assert len({target.ref for target in panel.targets}) == len(panel.targets)
+    for target in panel.targets:
+        assert target.expr
+        assert target.instant is (panel.type in ("table", "bargauge"))
+        assert target.legend or panel.type == "table"
+    sources = [panel.raw["datasource"]["uid"], *(t["datasource"]["uid"] for t in panel.raw["targets"])]
+    assert set(sources) == {provisioned()["uid"]}
+
+
+def provisioned() -> dict[str, Any]:
+    file = PROJECT / "grafana" / "provisioning" / "datasources" / "prometheus.yml"
+    source: dict[str, Any] = yaml.safe_load(file.read_text())["datasources"][0]
+    return source
+
+
+def test_grafana_is_told_the_scrape_interval() -> None:
+    scraped = yaml.safe_load((PROJECT / "prometheus" / "prometheus.yml").read_text())["global"]
+    assert provisioned()["jsonData"]["timeInterval"] == scraped["scrape_interval"] == f"{SCRAPE_S:.0f}s"
+
+
+def test_variables_become_durations() -> None:
+    text = "rate(a[$__rate_interval]) + rate(b[$__interval]) + rate(c[$__range])"
+    assert expand(text, 5, 900) == "rate(a[20s]) + rate(b[5s]) + rate(c[900s])"
+    assert expand(text, 60, 86400) == "rate(a[65s]) + rate(b[60s]) + rate(c[86400s])"
+    assert expand("rate(b[$__interval])", 7.5, 60) == "rate(b[7500ms])"
+
+
+@each_panel
+def test_no_variable_is_left(panel: Panel) -> None:
+    assert not [target.expr for target in panel.targets if "$" in expand(target.expr, 5, 900)]
