@@ -19,6 +19,7 @@ from redis.exceptions import RedisClusterException
 from redis.retry import Retry
 
 from keymiss import keys
+from keymiss.credentials import Credentials, refusal
 from keymiss.loading import ShardTags
 from keymiss.settings import BadSetting, parse_nodes
 from models.asking import EvaluateError, Given, Item, Part, Way, ms_since
@@ -33,15 +34,20 @@ def connect(nodes: str) -> RedisCluster:
     """A client whose every wait ends, and that repeats nothing. EvaluateError if no node answers."""
     try:
         startup = [ClusterNode(host, port) for host, port in parse_nodes(nodes)]
+        mine = Credentials.from_env()
+    except BadSetting as error:
+        raise EvaluateError(f"no cluster at {nodes}: {error}") from error
+    try:
         return RedisCluster(
             startup_nodes=startup,
             decode_responses=True,
             encoding_errors="surrogateescape",  # keys of others may be any bytes
             socket_timeout=ASK_LIMIT_S,
             retry=Retry(NoBackoff(), 0),
+            **mine.login,
         )
-    except (redis.RedisError, RedisClusterException, BadSetting) as error:
-        raise EvaluateError(f"no cluster at {nodes}: {error}") from error
+    except (redis.RedisError, RedisClusterException) as error:
+        raise EvaluateError(refusal(error, mine) or f"no cluster at {nodes}: {error}") from error
 
 
 def names_of(part: Part, run: str) -> list[str]:

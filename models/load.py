@@ -28,6 +28,7 @@ from redis.exceptions import RedisClusterException
 from redis.retry import Retry
 
 from keymiss import keys, text
+from keymiss.credentials import Credentials, refusal
 from keymiss.reader import MAX_SEQUENCE_TOKENS, About, Reader
 from keymiss.settings import BadSetting, Settings, parse_nodes
 from keymiss.worker.model_backend import Model, ModelError, backend_table
@@ -37,6 +38,7 @@ from models.forms import DEFAULT_FORM, FORMS, ExportError, quiet
 
 CHUNK_BYTES = 256 * 1024 * 1024  # below the server's proto-max-bulk-len of 512 MB
 STORE_TIMEOUT_S = 300.0  # a full-size model is 1.3 GB
+REPLICAS_TIMEOUT_MS = 60_000  # without the replicas it is stored all the same
 ASK_TIMEOUT_S = 5.0  # for a master that is asked whether it is there
 BACKENDS = {".pt": "TORCH", ".onnx": "ONNX"}  # by the end of the file's name
 
@@ -134,9 +136,15 @@ def connect(nodes: str) -> RedisCluster:
     """A client of the cluster that any of `nodes` ("host:port,...") belongs to; LoadError if none answers."""
     try:
         startup = [ClusterNode(host, port) for host, port in parse_nodes(nodes)]
-        return RedisCluster(startup_nodes=startup, decode_responses=True, socket_timeout=STORE_TIMEOUT_S)
-    except (redis.RedisError, RedisClusterException, BadSetting) as error:
+        mine = Credentials.from_env()
+    except BadSetting as error:
         raise LoadError(f"no cluster at {nodes}: {error}") from error
+    try:
+        return RedisCluster(
+            startup_nodes=startup, decode_responses=True, socket_timeout=STORE_TIMEOUT_S, **mine.login
+        )
+    except (redis.RedisError, RedisClusterException) as error:
+        raise LoadError(refusal(error, mine) or f"no cluster at {nodes}: {error}") from error
 
 
 def masters(client: RedisCluster) -> list[tuple[ClusterNode, str]]:
@@ -159,6 +167,7 @@ def check_masters(client: RedisCluster) -> None:
                 socket_timeout=ASK_TIMEOUT_S,
                 socket_connect_timeout=ASK_TIMEOUT_S,
                 retry=Retry(NoBackoff(), 0),
+                **Credentials.from_env().login,
             ) as one:
                 one.execute_command("KM.MODELINFO", keys.model_key(tag))
         except redis.RedisError as error:
@@ -189,7 +198,15 @@ def store(
             if stored is None:
                 raise LoadError(f"{key} on {node.name} is gone right after it was stored")
             client.execute_command("KM.MODELDIGEST", key, stored["version"], model.sha256)
+            _wait_for_replicas(client, node)
         yield Stored(node.name, key, new)
+
+
+def _wait_for_replicas(client: RedisCluster, node: ClusterNode) -> None:
+    """Until the master's replicas have what was written: a failover before that would lose it, and a master
+    that is busy with a large model on a slow disk can be taken for dead. RedisError after a failover."""
+    replicas = client.info("replication", target_nodes=node)["connected_slaves"]
+    client.execute_command("WAIT", replicas, REPLICAS_TIMEOUT_MS, target_nodes=node)
 
 
 def file_of(model: str, form: str | None) -> Path:

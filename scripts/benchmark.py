@@ -4,7 +4,8 @@
 
 The question's answers are deleted before each uncached run; nothing else is changed. The baseline is
 scripts/plain_bert_qa.py over the sentences that were read for it. Times of one machine: for comparison, not
-for fame.
+for fame. With a password (KEYMISS_REDIS_PASSWORD) the GETs are left out: redis-benchmark takes one on its
+command line only, where others can read it.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 from keymiss import keys
+from keymiss.credentials import NO_CREDENTIALS, Credentials
 from keymiss.settings import Settings, parse_nodes
 
 UNCACHED_RUNS = 5
@@ -138,9 +140,38 @@ def baseline(model: str, question: str, sentences: list[str]) -> dict[str, Any]:
     return result
 
 
+def measure_gets(client: RedisCluster, table: Table, sentencekey: str, question: str) -> None:
+    """Rows for GETs of this sentence's answer to the question: cached, and to a new one, missing."""
+    found = SENTENCE_KEY.match(sentencekey.removeprefix("sentence:"))
+    if found is None:
+        raise SystemExit(f"not a sentence key: {sentencekey}")
+    article, tag, idx = found["article"], found["tag"], found["idx"]
+    key = keys.answer_key(article, tag, idx, question)
+    node = client.get_node_from_key(key)
+    assert node is not None
+    shard = client.get_redis_connection(node)
+    shard.get(key)
+    rate, median_ms = redis_benchmark(int(node.port), node.host, key, GETS, 1)
+    table.add_row("GET of a cached key", f"{rate:,.0f} /s", f"{CLIENTS} clients, p50 {median_ms:.2f} ms")
+    rate, median_ms = redis_benchmark(int(node.port), node.host, key, 5 * GETS, 16)
+    table.add_row(
+        "GET of a cached key, -P 16", f"{rate:,.0f} /s", f"{CLIENTS} clients, p50 {median_ms:.2f} ms"
+    )
+
+    new = f"{question} ({time.time_ns()})"
+    before = model_calls(shard, tag)
+    missing = keys.answer_key(article, tag, idx, new)
+    _, median_ms = redis_benchmark(int(node.port), node.host, missing, CLIENTS, 1)
+    calls = model_calls(shard, tag) - before
+    forget(client, new)
+    table.add_row(
+        "GET of one missing key", f"{median_ms:.1f} ms", f"{CLIENTS} clients at once: {calls} model call(s)"
+    )
+
+
 def main() -> int:
     """Runs all measurements and prints the table."""
-    settings = Settings.from_env()
+    settings, credentials = Settings.from_env(), Credentials.from_env()
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--url", default=f"https://localhost:{settings.https_port}")
     parser.add_argument("--question", default="Who performs viral transmission among adults")
@@ -152,7 +183,7 @@ def main() -> int:
     startup = [ClusterNode(*pair) for pair in parse_nodes(given.nodes)]
     with (
         httpx.Client(base_url=given.url, verify=False, timeout=60) as http,
-        RedisCluster(startup_nodes=startup, protocol=2) as client,
+        RedisCluster(startup_nodes=startup, protocol=2, **credentials.login) as client,
     ):
         uncached = []
         for _ in range(UNCACHED_RUNS):
@@ -175,34 +206,8 @@ def main() -> int:
             f"median of {CACHED_RUNS}, API with TLS",
         )
 
-        found = SENTENCE_KEY.match(results[0]["sentencekey"].removeprefix("sentence:"))
-        if found is None:
-            raise SystemExit(f"not a sentence key: {results[0]['sentencekey']}")
-        article, tag, idx = found["article"], found["tag"], found["idx"]
-        key = keys.answer_key(article, tag, idx, given.question)
-        node = client.get_node_from_key(key)
-        assert node is not None
-        shard = client.get_redis_connection(node)
-        shard.get(key)
-        rate, median_ms = redis_benchmark(int(node.port), node.host, key, GETS, 1)
-        table.add_row("GET of a cached key", f"{rate:,.0f} /s", f"{CLIENTS} clients, p50 {median_ms:.2f} ms")
-        rate, median_ms = redis_benchmark(int(node.port), node.host, key, 5 * GETS, 16)
-        table.add_row(
-            "GET of a cached key, -P 16", f"{rate:,.0f} /s", f"{CLIENTS} clients, p50 {median_ms:.2f} ms"
-        )
-
-        new = f"{given.question} ({time.time_ns()})"
-        before = model_calls(shard, tag)
-        _, median_ms = redis_benchmark(
-            int(node.port), node.host, keys.answer_key(article, tag, idx, new), CLIENTS, 1
-        )
-        calls = model_calls(shard, tag) - before
-        forget(client, new)
-        table.add_row(
-            "GET of one missing key",
-            f"{median_ms:.1f} ms",
-            f"{CLIENTS} clients at once: {calls} model call(s)",
-        )
+        if credentials == NO_CREDENTIALS:
+            measure_gets(client, table, results[0]["sentencekey"], given.question)
 
     plain = baseline(given.model, given.question, sentences)
     table.add_row(

@@ -31,6 +31,7 @@ from keymiss.api.knowledge import GraphKnowledge
 from keymiss.api.question_vector import QuestionVectors
 from keymiss.api.settings import ApiSettings, parse_nodes
 from keymiss.api.shards import Shard, ShardMap
+from keymiss.credentials import Credentials
 from keymiss.graph.graph_url import graph_url
 from keymiss.graph.reader import choose_reader
 from keymiss.loading import ShardTags
@@ -138,8 +139,8 @@ def _read(client: RedisCluster, corpus: Corpus) -> dict[str, Hashes]:
 
 
 async def _ask(corpus: Corpus, nodes: str, shards: Mapping[str, Hashes], limit: int) -> list[Row]:
-    retrieval = Retrieval()
-    settings = ApiSettings(nodes=parse_nodes(nodes))
+    settings = ApiSettings(nodes=parse_nodes(nodes), credentials=Credentials.from_env())
+    retrieval = Retrieval(credentials=settings.credentials)
     shard_map = ShardMap(settings)
 
     async def follow(now: tuple[Shard, ...]) -> None:

@@ -12,6 +12,7 @@ from redis.cluster import ClusterNode, RedisCluster
 from redis.exceptions import RedisClusterException
 from rich.console import Console
 
+from keymiss.credentials import Credentials, refusal
 from keymiss.settings import BadSetting, Settings, parse_nodes
 
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -30,29 +31,49 @@ def fail(text: str, code: int = 1) -> NoReturn:
 
 
 def settings() -> Settings:
-    """The settings from the environment; exit 2 on a bad one."""
+    """The settings from the environment; exit 2 on a bad one, of the credentials too."""
+    credentials()
     try:
         return Settings.from_env()
     except BadSetting as error:
         fail(str(error), 2)
 
 
-@contextmanager
-def cluster(nodes: str) -> Iterator[RedisCluster]:
-    """A client of the cluster; a lost connection is one sentence and exit 1."""
+def credentials() -> Credentials:
+    """Who this is to the servers; exit 2 when that cannot be used."""
     try:
-        pairs = parse_nodes(nodes or settings().nodes)
+        return Credentials.from_env()
     except BadSetting as error:
         fail(str(error), 2)
+
+
+def node_list(nodes: str) -> list[tuple[str, int]]:
+    """Host and port of each of ``nodes``, or of the settings'; exit 2 on a bad one."""
+    try:
+        return parse_nodes(nodes or settings().nodes)
+    except BadSetting as error:
+        fail(str(error), 2)
+
+
+@contextmanager
+def cluster(nodes: str) -> Iterator[RedisCluster]:
+    """A client of the cluster; a lost connection is one sentence and exit 1, a refused user exit 2."""
+    mine = credentials()
+    pairs = node_list(nodes)
     try:
         with RedisCluster(
             startup_nodes=[ClusterNode(*pair) for pair in pairs],
             protocol=2,
             socket_timeout=SCRIPT_TIMEOUT_S,
             socket_connect_timeout=5,
+            **mine.login,
         ) as client:
             yield client
     except (redis.ConnectionError, redis.TimeoutError, RedisClusterException) as error:
+        if refused := refusal(error, mine):
+            fail(refused, 2)
         fail(f"No answer from the cluster: {error}. Is it started (scripts/start.sh)?")
     except redis.RedisError as error:
+        if refused := refusal(error, mine):
+            fail(refused, 2)
         fail(f"The cluster refused: {error}")

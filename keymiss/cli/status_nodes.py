@@ -1,0 +1,360 @@
+"""What `keymiss status` knows: every node asked at once, each for NODE_TIMEOUT_S at most.
+
+Which nodes there are is what was given and what the nodes themselves know (CLUSTER NODES). A node that does
+not answer in time is down. It needs no more rights than the user `monitor` of docker/users.acl.template has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from redis.asyncio.connection import Connection
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError, ResponseError
+
+from keymiss.api.cluster_nodes import MASTER, REPLICA, ClusterView, parse_cluster_nodes, view_of_one
+from keymiss.credentials import Credentials, refusal
+from keymiss.keys import SLOTS, edges_key, encoder_key, graph_nodes_key, model_key
+
+NODE_TIMEOUT_S = 2.0
+Address = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelStatus:
+    """A model of one shard (AI.INFO); figures since its server started. `digest` is its tag: of what
+    models.load stores the first 12 characters of the SHA-256."""
+
+    name: str
+    backend: str
+    digest: str
+    calls: int
+    errors: int
+    samples: int
+    duration_us: int
+
+    @property
+    def mean_ms(self) -> float | None:
+        """Of a call; None before the first."""
+        return self.duration_us / self.calls / 1000 if self.calls else None
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrationStatus:
+    """A function that is registered on one shard; figures since its server started."""
+
+    name: str
+    triggered: int
+    failed: int
+    last_error: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatus:
+    """One node. `error`: why it is down, or cannot be used; then most of the rest is not known.
+
+    `role` is master, replica or "" (nobody knows it), `shard` the hash tag of its shard or "". Of a replica
+    `link` is up or down and `behind_bytes` what it lacks of its master's stream. `stats` (KM.STATS), `edges`,
+    `concepts`, `models` and `registrations` are of masters with slots only.
+    """
+
+    at: str
+    error: str = ""
+    refused: str = ""
+    role: str = ""
+    shard: str = ""
+    master: str = ""
+    slots: int = 0
+    run_id: str = ""
+    keys: int = 0
+    used_memory_bytes: int = 0
+    commands: int = 0
+    ops_per_s: float = 0.0
+    clients: int = 0
+    link: str = ""
+    link_down_s: int = 0
+    offset: int = 0
+    behind_bytes: int | None = None
+    stats: Mapping[str, int] = field(default_factory=dict)
+    edges: int = 0
+    concepts: int = 0
+    models: tuple[ModelStatus, ...] = ()
+    registrations: tuple[RegistrationStatus, ...] = ()
+
+    @property
+    def is_shard(self) -> bool:
+        """A master that has slots."""
+        return self.role == MASTER and self.slots > 0
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterStatus:
+    """All nodes at one moment, those of a shard together and its master first. `state` is ok or fail."""
+
+    t: float
+    state: str
+    slots_covered: int
+    nodes: tuple[NodeStatus, ...]
+
+    @property
+    def shards(self) -> list[NodeStatus]:
+        """The masters that have slots."""
+        return [node for node in self.nodes if node.is_shard]
+
+    @property
+    def problems(self) -> list[str]:
+        """What does not run, a sentence each."""
+        found = [f"{node.at} is down: {node.error}" for node in self.nodes if node.error]
+        if len(found) == len(self.nodes):
+            return found
+        if self.state != "ok":
+            found.append(f"the cluster is down (cluster_state:{self.state or 'not known'})")
+        if self.slots_covered < SLOTS:
+            found.append(f"{SLOTS - self.slots_covered} slots have no master")
+        found += [f"{node.at} has lost its master" for node in self.nodes if node.link == "down"]
+        idle = [f"{{{node.shard}}}" for node in self.shards if not (node.error or node.stats.get("workers"))]
+        return [*found, *([f"no worker at {' '.join(idle)}"] if idle else [])]
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What one node said; `master_offset` is its own place in the replication stream."""
+
+    view: ClusterView
+    state: str
+    node: NodeStatus
+
+
+class ClusterAsker:
+    """Asks all nodes, again and again. The nodes that a cluster had once are remembered."""
+
+    def __init__(self, nodes: Sequence[Address], credentials: Credentials) -> None:
+        self._given = list(dict.fromkeys(nodes))
+        self._credentials = credentials
+        self._names: dict[str, Address] = {}  # node id -> the address that it answered at
+        self._known: list[Address] = []
+
+    async def ask(self) -> ClusterStatus:
+        """Takes NODE_TIMEOUT_S at most, twice that when nodes turn up that were not known yet."""
+        answers = await self._ask(dict.fromkeys([*self._given, *self._known]))
+        view = _newest(answers.values())
+        if view:
+            answers |= await self._ask([at for at in self._addresses(view) if at not in answers])
+            view = _newest(answers.values())
+        nodes = self._nodes(answers, view)
+        good = [answer for answer in answers.values() if isinstance(answer, _Answer)]
+        state = "ok" if good and all(answer.state == "ok" for answer in good) else "fail"
+        return ClusterStatus(time.time(), state, view.slots_covered if view else 0, tuple(nodes))
+
+    async def _ask(self, nodes: Iterable[Address]) -> dict[Address, _Answer | NodeStatus]:
+        each = list(nodes)
+        answers = dict(zip(each, await asyncio.gather(*map(self._ask_one, each)), strict=True))
+        for at in reversed(each):  # a node of two addresses is called by the first
+            answer = answers[at]
+            if isinstance(answer, _Answer):
+                self._names[answer.view.own.id] = at
+        return answers
+
+    async def _ask_one(self, at: Address) -> _Answer | NodeStatus:
+        connection = Connection(
+            host=at[0],
+            port=at[1],
+            protocol=2,
+            socket_connect_timeout=NODE_TIMEOUT_S,
+            driver_info=None,  # else redis-py looks its own version up
+            retry=Retry(NoBackoff(), 0),
+            **self._credentials.login,
+        )
+        try:
+            async with asyncio.timeout(NODE_TIMEOUT_S):
+                await connection.connect()
+                return await _answer_of(connection, at)
+        except TimeoutError:
+            return NodeStatus(_text(at), f"no answer within {NODE_TIMEOUT_S:g} s")
+        except (RedisError, OSError, ValueError) as error:
+            refused = refusal(error, self._credentials)
+            return NodeStatus(_text(at), refused or _reason(error), refused)
+        finally:
+            await connection.disconnect(nowait=True)
+
+    def _addresses(self, view: ClusterView) -> list[Address]:
+        self._known = [self._names.get(node.id, node.address) for node in view.nodes.values()]
+        return self._known
+
+    def _nodes(
+        self, answers: Mapping[Address, _Answer | NodeStatus], view: ClusterView | None
+    ) -> list[NodeStatus]:
+        """In the order of their shards' slots; those that the newest view does not have come last."""
+        silent = {at: answer for at, answer in answers.items() if isinstance(answer, NodeStatus)}
+        if view is None:
+            return list(silent.values())
+        by_id = {a.view.own.id: a for a in answers.values() if isinstance(a, _Answer)}
+        found = []
+        for node in view.nodes.values():
+            at = self._names.get(node.id, node.address)
+            answer, down = by_id.pop(node.id, None), silent.pop(at, None)
+            one = answer.node if answer else down or NodeStatus(_text(at), "no answer")
+            master = view.nodes.get(node.master or "")
+            master_at = _text(self._names.get(master.id, master.address)) if master else ""
+            slots = sum(high - low + 1 for low, high in node.slots)
+            shard = view.tag_of(node)
+            found.append(replace(one, role=node.role, shard=shard, master=master_at, slots=slots))
+        found = [_with_lag(node, found) for node in found]
+        first = {tag: slot for node in view.nodes.values() for slot, tag in [(node.slots[:1], node.tag)]}
+        found.sort(key=lambda node: (not node.shard, first.get(node.shard, ()), node.role != MASTER, node.at))
+        return [*found, *(answer.node for answer in by_id.values()), *_strangers(silent, found)]
+
+
+def _strangers(silent: Mapping[Address, NodeStatus], found: Sequence[NodeStatus]) -> list[NodeStatus]:
+    """Given nodes that do not answer, and that the cluster does not have by that address. A name that has no
+    address while its node is down may be that of a node that is in `found` by its number: when there are
+    enough of them there, it is not listed twice."""
+    down = sum(bool(node.error) for node in found)
+    return list(silent.values()) if len(silent) > down else []
+
+
+def _with_lag(node: NodeStatus, all_nodes: Sequence[NodeStatus]) -> NodeStatus:
+    """How far a replica is behind; the two were asked at slightly different moments."""
+    if node.role != REPLICA or node.error:
+        return node
+    master = next((each for each in all_nodes if each.at == node.master and not each.error), None)
+    return replace(node, behind_bytes=max(0, master.offset - node.offset)) if master else node
+
+
+def _newest(answers: Iterable[_Answer | NodeStatus]) -> ClusterView | None:
+    views = [answer.view for answer in answers if isinstance(answer, _Answer)]
+    return max(views, key=lambda view: view.age, default=None)
+
+
+def _text(at: Address) -> str:
+    return f"{at[0]}:{at[1]}"
+
+
+def _reason(error: Exception) -> str:
+    """Short: a library's own words around the system's are left out."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            found = cause.strerror
+            return found.partition("] ")[2] or found if found.startswith("[") else _without_call(found)
+        cause = cause.__cause__ or cause.__context__
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _without_call(text: str) -> str:
+    """asyncio's "Connect call failed ('127.0.0.1', 1)" in the words of the system."""
+    return "connection refused" if text.startswith("Connect call failed") else text
+
+
+async def _answer_of(connection: Connection, at: Address) -> _Answer:
+    info_reply, nodes, cluster_info, keys = await _replies(
+        connection,
+        ("INFO", "server", "clients", "memory", "stats", "replication", "persistence"),
+        ("CLUSTER", "NODES"),
+        ("CLUSTER", "INFO"),
+        ("DBSIZE",),
+    )
+    if isinstance(info_reply, ResponseError):
+        raise info_reply
+    info = _lines(info_reply)
+    if isinstance(nodes, ResponseError):
+        if "cluster support disabled" not in str(nodes):
+            raise nodes
+        view, state = view_of_one(at), "ok"
+    else:
+        view = parse_cluster_nodes(nodes.decode(), at)
+        state = _lines(cluster_info).get("cluster_state", "") if isinstance(cluster_info, bytes) else ""
+    is_replica = info.get("role") == "slave"
+    node = NodeStatus(
+        at=_text(at),
+        error="it is loading its data" if info.get("loading") == "1" else "",
+        run_id=info.get("run_id", ""),
+        keys=keys if isinstance(keys, int) else 0,
+        used_memory_bytes=int(info.get("used_memory", 0)),
+        commands=int(info.get("total_commands_processed", 0)),
+        ops_per_s=float(info.get("instantaneous_ops_per_sec", 0)),
+        clients=int(info.get("connected_clients", 0)),
+        link=info.get("master_link_status", "") if is_replica else "",
+        link_down_s=int(info.get("master_link_down_since_seconds", 0)),
+        offset=int(info.get("slave_repl_offset" if is_replica else "master_repl_offset", 0)),
+    )
+    if view.own.role == MASTER and view.own.tag:
+        node = await _with_shard(connection, node, view.own.tag)
+    slots = sum(high - low + 1 for low, high in view.own.slots)
+    return _Answer(view, state, replace(node, role=view.own.role, shard=view.own.tag, slots=slots))
+
+
+async def _with_shard(connection: Connection, node: NodeStatus, tag: str) -> NodeStatus:
+    """The figures of a master's shard; what it refuses to say stays empty."""
+    models = {key.partition("{")[0]: key for key in (model_key(tag), encoder_key(tag))}
+    stats, registrations, edges, concepts, *infos = await _replies(
+        connection,
+        ("KM.STATS",),
+        ("RG.DUMPREGISTRATIONS",),
+        ("XLEN", edges_key(tag)),
+        ("ZCARD", graph_nodes_key(tag)),
+        *(("AI.INFO", key) for key in models.values()),
+    )
+    return replace(
+        node,
+        stats={n: v for n, v in _fields(stats).items() if isinstance(v, int)}
+        if isinstance(stats, list)
+        else {},
+        edges=edges if isinstance(edges, int) else 0,
+        concepts=concepts if isinstance(concepts, int) else 0,
+        models=tuple(
+            _model(name, _fields(info))
+            for name, info in zip(models, infos, strict=True)
+            if isinstance(info, list)
+        ),
+        registrations=tuple(map(_registration, registrations)) if isinstance(registrations, list) else (),
+    )
+
+
+async def _replies(connection: Connection, *commands: tuple[str, ...]) -> list[Any]:
+    """In one round trip; an error is a reply too."""
+    await connection.send_packed_command(connection.pack_commands(commands))
+    replies: list[Any] = []
+    for _ in commands:
+        try:
+            replies.append(await connection.read_response())
+        except ResponseError as error:
+            replies.append(error)
+    return replies
+
+
+def _lines(reply: bytes) -> dict[str, str]:
+    """``name:value`` lines of INFO."""
+    pairs = (line.partition(":") for line in reply.decode(errors="replace").splitlines())
+    return {name: value for name, colon, value in pairs if colon}
+
+
+def _fields(flat: Sequence[Any]) -> dict[str, Any]:
+    """``name, value, ...`` by name; texts decoded."""
+    names, values = flat[::2], (v.decode(errors="replace") if isinstance(v, bytes) else v for v in flat[1::2])
+    return {name.decode(): value for name, value in zip(names, values, strict=True)}
+
+
+def _model(name: str, info: Mapping[str, Any]) -> ModelStatus:
+    return ModelStatus(
+        name,
+        str(info["backend"]),
+        str(info["tag"])[:12],
+        int(info["calls"]),
+        int(info["errors"]),
+        int(info["samples"]),
+        int(info["duration"]),
+    )
+
+
+def _registration(reply: Sequence[Any]) -> RegistrationStatus:
+    entry = _fields(reply)
+    data = _fields(entry["RegistrationData"])
+    args = _fields(data["args"])
+    name = entry["desc"] or f"{entry['reader']} {str(args['regex']).removesuffix('*')}".strip()
+    return RegistrationStatus(name, data["numTriggered"], data["numFailures"], str(data["lastError"] or ""))
