@@ -41,6 +41,17 @@ export function search(text, { limit, offset = 0 }, signal) {
   return call(`/search?${new URLSearchParams({ search: text, limit, offset })}`, { signal });
 }
 
+/** GET /watch/dashboards: {dashboards: [{uid, title}], measured}. */
+export const dashboards = (signal) => call("/watch/dashboards", { signal });
+
+/** GET /watch/dashboards/<uid>: Grafana's JSON. */
+export const dashboard = (uid, signal) => call(`/watch/dashboards/${encodeURIComponent(uid)}`, { signal });
+
+/** GET /watch/dashboards/<uid>/panels/<id>: its series over the last `rangeS` seconds. */
+export function panelData(uid, id, rangeS, signal) {
+  return call(`/watch/dashboards/${encodeURIComponent(uid)}/panels/${id}?range_s=${rangeS}`, { signal });
+}
+
 /** GET /edge/<source>:<target>: the sentences behind a link. */
 export function edge({ source, target }, { limit, offset = 0 }, signal) {
   const name = `${encodeURIComponent(source)}:${encodeURIComponent(target)}`;

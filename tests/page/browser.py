@@ -21,6 +21,7 @@ ARGUMENTS = [
 FAILED_REPLY = (
     "Failed to load resource"  # Chromium logs every reply of 400 and over, and every lost connection
 )
+NETWORK_CHANGED = "net::ERR_NETWORK_CHANGED"  # the machine got or lost a network, as when a container starts
 
 
 def launch(playwright: Playwright) -> Browser:
@@ -44,7 +45,8 @@ class Seen:
         page.on("request", self._request)
 
     def _console(self, message: ConsoleMessage) -> None:
-        expected = self.failed_replies_expected and message.text.startswith(FAILED_REPLY)
+        failed = message.text.startswith(FAILED_REPLY)
+        expected = failed and (self.failed_replies_expected or NETWORK_CHANGED in message.text)
         if message.type in ("error", "warning") and not expected:
             self.errors.append(message.text)
 
