@@ -12,7 +12,7 @@ from keymiss.request_id import USABLE, new_request_id, request_id_from, usable
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.parametrize("given", ["12345678", "A-b_c.d0", "x" * 64, new_request_id()])
+@pytest.mark.parametrize("given", ["12345678", "A-b_c.d0", "x" * 64, "0af7651916cd43dd8448eb211c80319c"])
 def test_a_usable_id_is_kept(given: str) -> None:
     assert request_id_from(given) == given
 
@@ -38,6 +38,8 @@ def test_any_other_is_replaced(given: str | None) -> None:
 
 
 def test_a_new_one_is_new() -> None:
+    made = new_request_id()
+    assert request_id_from(made) == made
     assert new_request_id() != new_request_id()
 
 
