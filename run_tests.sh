@@ -1,20 +1,23 @@
 #!/usr/bin/env bash
 # Everything: sets up what is missing, builds, checks, runs all tests.
-# Usage: ./run_tests.sh [--server redis|valkey] [--asan] [pytest arguments...]
+# Usage: ./run_tests.sh [--server redis|valkey] [--asan] [--compose] [pytest arguments...]
 #   --server valkey  test with valkey-server instead of redis-server
 #   --asan           test with the module built with AddressSanitizer
+#   --compose        only the containers: builds and starts docker-compose.yml with the engine that docker finds
 set -euo pipefail
 
 asan=no
+compose=no
 while [ $# -gt 0 ]; do
     case $1 in
         --server)
-            [ "${2:-}" = redis ] || [ "${2:-}" = valkey ] || { sed -n '3,5s/^# //p' "$0" >&2; exit 2; }
+            [ "${2:-}" = redis ] || [ "${2:-}" = valkey ] || { sed -n '3,6s/^# //p' "$0" >&2; exit 2; }
             export KEYMISS_SERVER=$2
             shift 2
             ;;
         --asan) asan=yes; shift ;;
-        -h | --help) sed -n '2,5s/^# //p' "$0"; exit 0 ;;
+        --compose) compose=yes; shift ;;
+        -h | --help) sed -n '2,6s/^# //p' "$0"; exit 0 ;;
         *) break ;;
     esac
 done
@@ -23,6 +26,10 @@ cd "$(dirname "$0")"
 # shellcheck source=scripts/setup.sh
 source scripts/setup.sh
 set_up dev
+if [ $compose = yes ]; then
+    docker version >/dev/null || { echo "docker finds no engine: start it, or say where it is with DOCKER_HOST." >&2; exit 2; }
+    KEYMISS_TEST_COMPOSE=yes exec "$VENV/bin/python" -m pytest -v "$@" tests/compose
+fi
 (set_up_old_clients) || echo 'the tests of redis-py-cluster will fail: see above' >&2
 export KEYMISS_TEST_SERVER=$KEYMISS_SERVER
 if [ $asan = yes ]; then

@@ -77,11 +77,13 @@ def start(
 
 @app.command("cluster-create")
 def cluster_create(
-    nodes: Nodes = "", replicas: Annotated[int, typer.Option(help="of each master", min=0, max=3)] = 1
+    nodes: Nodes = "",
+    replicas: Annotated[int, typer.Option(help="of each master", min=0, max=3)] = 1,
+    timeout_s: Annotated[float, typer.Option(help="for the nodes to answer, and again to agree")] = 60.0,
 ) -> None:
     """Make empty nodes one cluster: the first become masters, the rest replicas. One that is there already
     stays as it is. Waits until all of it works."""
-    from keymiss.cluster_creation import WAIT_S, cluster_is_ok, create_cluster, wait
+    from keymiss.cluster_creation import cluster_info, cluster_is_ok, create_cluster, wait
     from keymiss.processes import StartError
 
     named = node_list(nodes)
@@ -89,8 +91,9 @@ def cluster_create(
     if rest or not masters:
         fail(f"{len(named)} nodes cannot be masters with {replicas} replica(s) each", 2)
     try:
+        wait(lambda: all(cluster_info(node) for node in named), timeout_s, "every node answers")
         how = "created" if create_cluster(named, masters) else "there already"
-        wait(lambda: cluster_is_ok(named), WAIT_S, "cluster_state:ok on every node")
+        wait(lambda: cluster_is_ok(named), timeout_s, "cluster_state:ok on every node")
     except (StartError, redis.RedisError, OSError) as error:
         fail(str(error))
     out.print(f"{masters} masters, {replicas} replica(s) each: cluster {how}")

@@ -41,7 +41,7 @@ def test_every_problem_has_its_status(kind: type[problems.Problem]) -> None:
         "more": [1],
     }
     assert reply.json() == expected
-    waiting_helps = status in (429, 503) and kind is not problems.NoPrometheus  # it comes with a new start only
+    waiting_helps = status in (429, 503) and kind is not problems.NoPrometheus  # that needs a new start
     assert ("retry-after" in reply.headers) == waiting_helps
 
 
