@@ -49,8 +49,8 @@ check() {
 check ruff "$VENV/bin/ruff" check -q --output-format concise .
 check mypy "$VENV/bin/mypy"
 check "the module's own tests" make -s -C module test
-# Two files of tests at a time: most of them wait for servers most of the time.
-check tests "$VENV/bin/python" -m pytest -q -n 2 --dist loadfile "${@:-tests}"
+# Three files of tests at a time: most of them wait for servers most of the time.
+check tests "$VENV/bin/python" -m pytest -q -n 3 --dist loadfile "${@:-tests}"
 
 [ ${#failed[@]} = 0 ] || {
     printf 'failed: %s\n' "${failed[@]}" >&2
