@@ -5,8 +5,10 @@ Each finding is one sentence that says what to do.
 
 from __future__ import annotations
 
+import errno
 import shutil
 import socket
+import time
 from pathlib import Path
 
 from keymiss.observe import LOOPBACK, find_exporter, find_grafana, find_prometheus
@@ -15,20 +17,42 @@ from keymiss.settings import BUS_PORT_OFFSET, PROJECT, SERVER_BINARIES, Settings
 MIN_MEMORY_BYTES = 2 << 30
 """Eight nodes with the embedded reader (90 MB of model each), the worker and the API take 1.5 GiB."""
 MIN_DISK_BYTES = 2 << 30
+PASSING_S = 5.0
 MAX_SOCKET_PATH_BYTES = 107
 """sun_path of a Unix socket (sys/un.h), less the closing NUL."""
 
 
 def port_in_use(host: str, port: int) -> bool:
-    """True when something listens on host:port (or the address cannot be bound)."""
+    """True when something listens on host:port, or the address cannot be bound.
+
+    The nodes' ports are among those that a kernel gives to outgoing connections, as a download's of a moment
+    ago: one that nobody listens on is waited for, PASSING_S at most.
+    """
+    deadline_s = time.monotonic() + PASSING_S
+    while (why := _why_not_listen(host, port)) is not None:
+        if why.errno != errno.EADDRINUSE or _answers(host, port) or time.monotonic() > deadline_s:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def _why_not_listen(host: str, port: int) -> OSError | None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
             probe.listen(1)
-        except OSError:
-            return True
-    return False
+        except OSError as error:
+            return error
+    return None
+
+
+def _answers(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), timeout=1).close()
+    except OSError:
+        return False
+    return True
 
 
 def available_memory_bytes() -> int:
