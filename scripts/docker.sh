@@ -136,7 +136,7 @@ fi
 
 echo "== 2/5 start"
 "${compose[@]}" up -d "${services[@]}" >"$log" 2>&1 &
-watch_over $! "docker-compose up" || true
+watch_over $! "docker-compose up"
 
 echo "== 3/5 models, functions, articles"
 loader=$("${compose[@]}" ps -a -q loader | head -n 1)

@@ -10,9 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from redis.asyncio.connection import Connection
 from redis.asyncio.retry import Retry
@@ -21,7 +20,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from keymiss.api.cluster_nodes import MASTER, ClusterView, KnownNode, parse_cluster_nodes, view_of_one
 from keymiss.api.settings import ApiSettings, Node
-from keymiss.keys import edges_key, encoder_key, graph_nodes_key, model_key, without_tag
+from keymiss.shard_replies import RegistrationReply, ask_shard, replies_of
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +29,6 @@ MAX_REGISTRATIONS = 50
 """Different ones of a shard; what is over is added up as `OTHER`, since a label must have few values."""
 MAX_NAME_CHARACTERS = 80
 OTHER = "other"
-
-Command = tuple[str, ...]
 
 
 @dataclass(slots=True)
@@ -193,7 +190,7 @@ def _text(node: Node) -> str:
 
 
 async def _answer_of(connection: Connection, at: Node) -> _Answer:
-    (nodes,) = await _replies(connection, ("CLUSTER", "NODES"))
+    (nodes,) = await replies_of(connection, ("CLUSTER", "NODES"))
     if isinstance(nodes, ResponseError):
         if "cluster support disabled" not in str(nodes):
             raise nodes
@@ -203,67 +200,31 @@ async def _answer_of(connection: Connection, at: Node) -> _Answer:
     return _Answer(view, await _master_figures(connection, view.own.tag) if view.own.tag else None)
 
 
-async def _replies(connection: Connection, *commands: Command) -> list[Any]:
-    """In one round trip; an error is a reply too."""
-    await connection.send_packed_command(connection.pack_commands(commands))
-    replies: list[Any] = []
-    for _ in commands:
-        try:
-            replies.append(await connection.read_response())
-        except ResponseError as error:
-            replies.append(error)
-    return replies
-
-
 async def _master_figures(connection: Connection, tag: str) -> MasterFigures:
-    models = {without_tag(key): key for key in (model_key(tag), encoder_key(tag))}
-    stats, registrations, edges, concepts, *infos = await _replies(
-        connection,
-        ("KM.STATS",),
-        ("RG.DUMPREGISTRATIONS",),
-        ("XLEN", edges_key(tag)),
-        ("ZCARD", graph_nodes_key(tag)),
-        *(("AI.INFO", key) for key in models.values()),
-    )
+    said = await ask_shard(connection, tag)
     return MasterFigures(
-        _numbers(stats) if isinstance(stats, list) else {},
-        edges if isinstance(edges, int) else None,
-        concepts if isinstance(concepts, int) else None,
+        said.stats,
+        said.edges_waiting,
+        said.graph_concepts,
         {
-            name: _numbers(info)
-            for name, info in zip(models, infos, strict=True)
-            if isinstance(info, list)  # else there is no such model
+            name: {figure: value for figure, value in info.items() if isinstance(value, int)}
+            for name, info in said.models.items()
         },
-        _registrations(registrations if isinstance(registrations, list) else []),
+        _registrations(said.registrations),
     )
 
 
-def _fields(flat: Sequence[Any]) -> dict[str, Any]:
-    """``name, value, ...`` by name."""
-    return {name.decode(): value for name, value in zip(flat[::2], flat[1::2], strict=True)}
-
-
-def _numbers(flat: Sequence[Any]) -> dict[str, int]:
-    return {name: value for name, value in _fields(flat).items() if isinstance(value, int)}
-
-
-def _registrations(reply: Sequence[Any]) -> dict[str, RegistrationFigures]:
-    """By description, else by reader and prefix; those of one name are added up."""
+def _registrations(replies: Iterable[RegistrationReply]) -> dict[str, RegistrationFigures]:
+    """By name; those of one name are added up."""
     found: dict[str, RegistrationFigures] = {}
-    for entry in map(_fields, reply):
-        data = _fields(entry["RegistrationData"])
-        name = _name_of(entry, _fields(data["args"]))
+    for each in replies:
+        name = each.name[:MAX_NAME_CHARACTERS]
         if name not in found and len(found) >= MAX_REGISTRATIONS:
             name = OTHER
         figures = found.setdefault(name, RegistrationFigures())
-        figures.triggered += data["numTriggered"]
-        figures.done += data["numSuccess"]
-        figures.failed += data["numFailures"]
-        figures.aborted += data["numAborted"]
-        figures.total_ms += data["totalRunDurationMS"]
+        figures.triggered += each.triggered
+        figures.done += each.done
+        figures.failed += each.failed
+        figures.aborted += each.aborted
+        figures.total_ms += each.total_ms
     return found
-
-
-def _name_of(entry: Mapping[str, Any], args: Mapping[str, Any]) -> str:
-    said: bytes = entry["desc"] or entry["reader"] + b" " + args["regex"].removesuffix(b"*")
-    return said.decode(errors="replace").strip()[:MAX_NAME_CHARACTERS]

@@ -19,7 +19,8 @@ from redis.exceptions import RedisError, ResponseError
 
 from keymiss.api.cluster_nodes import MASTER, REPLICA, ClusterView, parse_cluster_nodes, view_of_one
 from keymiss.credentials import Credentials, refusal
-from keymiss.keys import SLOTS, edges_key, encoder_key, graph_nodes_key, model_key
+from keymiss.keys import SLOTS
+from keymiss.shard_replies import ask_shard, replies_of
 
 NODE_TIMEOUT_S = 2.0
 Address = tuple[str, int]
@@ -252,7 +253,7 @@ def _without_call(text: str) -> str:
 
 
 async def _answer_of(connection: Connection, at: Address) -> _Answer:
-    info_reply, nodes, cluster_info, keys = await _replies(
+    info_reply, nodes, cluster_info, keys = await replies_of(
         connection,
         ("INFO", "server", "clients", "memory", "stats", "replication", "persistence"),
         ("CLUSTER", "NODES"),
@@ -291,53 +292,24 @@ async def _answer_of(connection: Connection, at: Address) -> _Answer:
 
 async def _with_shard(connection: Connection, node: NodeStatus, tag: str) -> NodeStatus:
     """The figures of a master's shard; what it refuses to say stays empty."""
-    models = {key.partition("{")[0]: key for key in (model_key(tag), encoder_key(tag))}
-    stats, registrations, edges, concepts, *infos = await _replies(
-        connection,
-        ("KM.STATS",),
-        ("RG.DUMPREGISTRATIONS",),
-        ("XLEN", edges_key(tag)),
-        ("ZCARD", graph_nodes_key(tag)),
-        *(("AI.INFO", key) for key in models.values()),
-    )
+    said = await ask_shard(connection, tag)
     return replace(
         node,
-        stats={n: v for n, v in _fields(stats).items() if isinstance(v, int)}
-        if isinstance(stats, list)
-        else {},
-        edges=edges if isinstance(edges, int) else 0,
-        concepts=concepts if isinstance(concepts, int) else 0,
-        models=tuple(
-            _model(name, _fields(info))
-            for name, info in zip(models, infos, strict=True)
-            if isinstance(info, list)
+        stats=said.stats,
+        edges=said.edges_waiting or 0,
+        concepts=said.graph_concepts or 0,
+        models=tuple(_model(name, info) for name, info in said.models.items()),
+        registrations=tuple(
+            RegistrationStatus(each.name, each.triggered, each.failed, each.last_error)
+            for each in said.registrations
         ),
-        registrations=tuple(map(_registration, registrations)) if isinstance(registrations, list) else (),
     )
-
-
-async def _replies(connection: Connection, *commands: tuple[str, ...]) -> list[Any]:
-    """In one round trip; an error is a reply too."""
-    await connection.send_packed_command(connection.pack_commands(commands))
-    replies: list[Any] = []
-    for _ in commands:
-        try:
-            replies.append(await connection.read_response())
-        except ResponseError as error:
-            replies.append(error)
-    return replies
 
 
 def _lines(reply: bytes) -> dict[str, str]:
     """``name:value`` lines of INFO."""
     pairs = (line.partition(":") for line in reply.decode(errors="replace").splitlines())
     return {name: value for name, colon, value in pairs if colon}
-
-
-def _fields(flat: Sequence[Any]) -> dict[str, Any]:
-    """``name, value, ...`` by name; texts decoded."""
-    names, values = flat[::2], (v.decode(errors="replace") if isinstance(v, bytes) else v for v in flat[1::2])
-    return {name.decode(): value for name, value in zip(names, values, strict=True)}
 
 
 def _model(name: str, info: Mapping[str, Any]) -> ModelStatus:
@@ -350,11 +322,3 @@ def _model(name: str, info: Mapping[str, Any]) -> ModelStatus:
         int(info["samples"]),
         int(info["duration"]),
     )
-
-
-def _registration(reply: Sequence[Any]) -> RegistrationStatus:
-    entry = _fields(reply)
-    data = _fields(entry["RegistrationData"])
-    args = _fields(data["args"])
-    name = entry["desc"] or f"{entry['reader']} {str(args['regex']).removesuffix('*')}".strip()
-    return RegistrationStatus(name, data["numTriggered"], data["numFailures"], str(data["lastError"] or ""))

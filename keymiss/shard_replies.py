@@ -1,0 +1,100 @@
+"""What the master of a shard says of itself, in one round trip: for /metrics and for `keymiss status`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from redis.asyncio.connection import Connection
+from redis.exceptions import ResponseError
+
+from keymiss.keys import edges_key, encoder_key, graph_nodes_key, model_key, without_tag
+
+Command = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrationReply:
+    """One entry of RG.DUMPREGISTRATIONS; figures since the server's process started. ``name``: its
+    description, else its reader and prefix."""
+
+    name: str
+    triggered: int
+    done: int
+    failed: int
+    aborted: int
+    total_ms: int
+    last_error: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShardReplies:
+    """What the server refuses to say is empty or None.
+
+    ``stats``: KM.STATS. ``models``: name without its tag -> AI.INFO, of the models that there are.
+    ``edges_waiting``: entries of the edge stream. ``graph_concepts``: concepts that have a link.
+    """
+
+    stats: Mapping[str, int]
+    registrations: tuple[RegistrationReply, ...]
+    edges_waiting: int | None
+    graph_concepts: int | None
+    models: Mapping[str, Mapping[str, Any]]
+
+
+async def replies_of(connection: Connection, *commands: Command) -> list[Any]:
+    """In one round trip; an error is a reply too."""
+    await connection.send_packed_command(connection.pack_commands(commands))
+    replies: list[Any] = []
+    for _ in commands:
+        try:
+            replies.append(await connection.read_response())
+        except ResponseError as error:
+            replies.append(error)
+    return replies
+
+
+async def ask_shard(connection: Connection, tag: str) -> ShardReplies:
+    """Asks the master of the shard of that hash tag. Raises what the connection raises."""
+    models = {without_tag(key): key for key in (model_key(tag), encoder_key(tag))}
+    stats, registrations, edges, concepts, *infos = await replies_of(
+        connection,
+        ("KM.STATS",),
+        ("RG.DUMPREGISTRATIONS",),
+        ("XLEN", edges_key(tag)),
+        ("ZCARD", graph_nodes_key(tag)),
+        *(("AI.INFO", key) for key in models.values()),
+    )
+    return ShardReplies(
+        _fields(stats) if isinstance(stats, list) else {},
+        tuple(map(_registration, registrations)) if isinstance(registrations, list) else (),
+        edges if isinstance(edges, int) else None,
+        concepts if isinstance(concepts, int) else None,
+        {
+            name: _fields(info)
+            for name, info in zip(models, infos, strict=True)
+            if isinstance(info, list)  # else there is no such model
+        },
+    )
+
+
+def _fields(flat: Sequence[Any]) -> dict[str, Any]:
+    """``name, value, ...`` by name; texts decoded."""
+    names, values = flat[::2], (v.decode(errors="replace") if isinstance(v, bytes) else v for v in flat[1::2])
+    return {name.decode(): value for name, value in zip(names, values, strict=True)}
+
+
+def _registration(reply: Sequence[Any]) -> RegistrationReply:
+    entry = _fields(reply)
+    data = _fields(entry["RegistrationData"])
+    prefix = str(_fields(data["args"])["regex"]).removesuffix("*")
+    return RegistrationReply(
+        (entry["desc"] or f"{entry['reader']} {prefix}").strip(),
+        data["numTriggered"],
+        data["numSuccess"],
+        data["numFailures"],
+        data["numAborted"],
+        data["totalRunDurationMS"],
+        str(data["lastError"] or ""),
+    )
