@@ -143,7 +143,8 @@ loader=$("${compose[@]}" ps -a -q loader | head -n 1)
 docker wait "$loader" >"$log" &
 watch_over $! "the loader"
 [ "$(tail -n 1 "$log")" = 0 ] || failed "The loader failed."
-"${compose[@]}" logs --no-color --tail 40 loader | sed 's/^[^|]*| \{0,1\}//' | grep -E '^[0-9]+ (masters|articles|concepts|sentences)' | tail -n 5
+"${compose[@]}" logs --no-color --tail 200 loader |
+    sed -n -E 's/^[^|]*\| ?([0-9]+ (masters|articles|concepts|sentences).*)/\1/p' | tail -n 5
 
 echo "== 4/5 a question"
 deadline=$((SECONDS + TIMEOUT_S))

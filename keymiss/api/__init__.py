@@ -14,7 +14,8 @@ Layers, each of which knows only the ones below it:
 * ``merge``     what came back, ranked, grouped and counted (no input or output)
 * ``article_store``, ``articles``  articles written, read and deleted; their titles and years
 * ``shards``    who owns which slots, and a bounded connection pool for each
-* ``metrics``   what this process counts; ``shard_figures`` (with ``cluster_nodes``) what the shards say of
-  themselves, ``shard_families`` the same as metrics
+* ``metrics``   what this process counts; ``shard_figures`` what the shards say of themselves,
+  ``shard_families`` the same as metrics
+* ``watch``     panels of dashboards with their data; ``prometheus`` asks for it, ``legends`` names series
 * ``settings``  ``KEYMISS_API_*``
 """

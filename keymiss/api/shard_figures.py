@@ -10,16 +10,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from redis.asyncio.connection import Connection
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
-from keymiss.api.cluster_nodes import MASTER, ClusterView, KnownNode, parse_cluster_nodes, view_of_one
 from keymiss.api.settings import ApiSettings, Node
+from keymiss.cluster_nodes import MASTER, ClusterView, KnownNode, parse_cluster_nodes, view_of_one
+from keymiss.connections import connected
 from keymiss.shard_replies import RegistrationReply, ask_shard, replies_of
 
 log = logging.getLogger(__name__)
@@ -130,29 +129,14 @@ class ShardFigures:
 
     async def _ask_one(self, at: Node) -> _Answer | None:
         try:
-            async with asyncio.timeout(NODE_TIMEOUT_S), self._connection(at) as connection:
+            async with (
+                asyncio.timeout(NODE_TIMEOUT_S),
+                connected(at, self._settings.credentials, NODE_TIMEOUT_S, "keymiss-metrics") as connection,
+            ):
                 return await _answer_of(connection, at)
         except (RedisError, OSError, TimeoutError, ValueError) as error:
             log.debug("no figures of %s:%s: %r", *at, error)
             return None
-
-    @contextlib.asynccontextmanager
-    async def _connection(self, at: Node) -> AsyncIterator[Connection]:
-        connection = Connection(
-            host=at[0],
-            port=at[1],
-            protocol=2,
-            socket_connect_timeout=NODE_TIMEOUT_S,
-            client_name="keymiss-metrics",
-            driver_info=None,  # else redis-py looks its own version up, which takes longer than all the rest
-            retry=Retry(NoBackoff(), 0),
-            **self._settings.credentials.login,
-        )
-        try:
-            await connection.connect()
-            yield connection
-        finally:
-            await connection.disconnect(nowait=True)
 
     def _addresses(self, view: ClusterView) -> list[Node]:
         return [self._names.get(node.id, node.address) for node in view.nodes.values()]

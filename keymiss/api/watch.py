@@ -14,8 +14,6 @@ from keymiss.api.prometheus import HOW_TO_START, Grid, Prometheus, Series
 from keymiss.api.settings import ApiSettings
 from keymiss.dashboards import Dashboard, Panel, Target, expand, load_dashboards
 
-FIRST = "keymiss-pattern"
-"""The overview; the others follow in the order of their files."""
 MOST_POINTS = 240
 STEPS_S = (5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600)
 """5 s: no figure is measured more often."""
@@ -53,12 +51,11 @@ class Watch:
     @classmethod
     def from_settings(cls, settings: ApiSettings) -> Watch:
         """The committed dashboards, and the Prometheus of the settings."""
-        known = load_dashboards()
-        first = {FIRST: known[FIRST]} if FIRST in known else {}
         url = settings.prometheus_url
-        return cls(Prometheus(url) if url else None, first | known)
+        return cls(Prometheus(url) if url else None, load_dashboards())
 
     async def close(self) -> None:
+        """Ends what is being asked."""
         for one in self._shared.values():
             one.task.cancel()
         if self.prometheus:

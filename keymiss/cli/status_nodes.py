@@ -13,11 +13,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from redis.asyncio.connection import Connection
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
-from keymiss.api.cluster_nodes import MASTER, REPLICA, ClusterView, parse_cluster_nodes, view_of_one
+from keymiss.cluster_nodes import MASTER, REPLICA, ClusterView, parse_cluster_nodes, view_of_one
+from keymiss.connections import connected
 from keymiss.credentials import Credentials, refusal
 from keymiss.keys import SLOTS
 from keymiss.shard_replies import ask_shard, replies_of
@@ -162,26 +161,17 @@ class ClusterAsker:
         return answers
 
     async def _ask_one(self, at: Address) -> _Answer | NodeStatus:
-        connection = Connection(
-            host=at[0],
-            port=at[1],
-            protocol=2,
-            socket_connect_timeout=NODE_TIMEOUT_S,
-            driver_info=None,  # else redis-py looks its own version up
-            retry=Retry(NoBackoff(), 0),
-            **self._credentials.login,
-        )
         try:
-            async with asyncio.timeout(NODE_TIMEOUT_S):
-                await connection.connect()
+            async with (
+                asyncio.timeout(NODE_TIMEOUT_S),
+                connected(at, self._credentials, NODE_TIMEOUT_S, "keymiss-status") as connection,
+            ):
                 return await _answer_of(connection, at)
         except TimeoutError:
             return NodeStatus(_text(at), f"no answer within {NODE_TIMEOUT_S:g} s")
         except (RedisError, OSError, ValueError) as error:
             refused = refusal(error, self._credentials)
             return NodeStatus(_text(at), refused or _reason(error), refused)
-        finally:
-            await connection.disconnect(nowait=True)
 
     def _addresses(self, view: ClusterView) -> list[Address]:
         self._known = [self._names.get(node.id, node.address) for node in view.nodes.values()]

@@ -12,9 +12,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from keymiss.api.cluster_nodes import REPLICA
 from keymiss.cli.status_figures import RATED, Rates, age, count, rate, size
 from keymiss.cli.status_nodes import ClusterStatus, NodeStatus
+from keymiss.cluster_nodes import REPLICA
 from keymiss.keys import SLOTS
 
 WIDE = 110

@@ -12,16 +12,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
+from contextlib import AbstractAsyncContextManager
 from itertools import islice
 from typing import Any
 
 from redis.asyncio.connection import Connection
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import MovedError, RedisError
 
+from keymiss.connections import connected
 from keymiss.credentials import NO_CREDENTIALS, Credentials
 from keymiss.keys import SENTENCE_PREFIX, VECTORS_PREFIX
 from keymiss.retrieval.index import ShardIndex
@@ -75,10 +75,7 @@ class ShardFollower:
         retry_s = FIRST_RETRY_S
         while True:
             try:
-                async with (
-                    self._connection() as news,
-                    self._connection() as reader,
-                ):
+                async with self._connection() as news, self._connection() as reader:
                     await self._track(news)
                     await self._rescan(reader)
                     retry_s = FIRST_RETRY_S
@@ -90,23 +87,8 @@ class ShardFollower:
             await asyncio.sleep(retry_s)
             retry_s = min(retry_s * 2, LAST_RETRY_S)
 
-    @contextlib.asynccontextmanager
-    async def _connection(self) -> AsyncIterator[Connection]:
-        connection = Connection(
-            host=self.host,
-            port=self.port,
-            protocol=2,
-            socket_timeout=None,
-            socket_connect_timeout=CONNECT_TIMEOUT_S,
-            client_name="keymiss-retrieval",
-            retry=Retry(NoBackoff(), 0),
-            **self._credentials.login,
-        )
-        try:
-            await connection.connect()
-            yield connection
-        finally:
-            await connection.disconnect(nowait=True)
+    def _connection(self) -> AbstractAsyncContextManager[Connection]:
+        return connected((self.host, self.port), self._credentials, CONNECT_TIMEOUT_S, "keymiss-retrieval")
 
     async def _track(self, news: Connection) -> None:
         """Subscribes before the first scan, so that no change falls between the two.

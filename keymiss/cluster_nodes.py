@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from keymiss.api.settings import Node
 from keymiss.keys import SLOTS, tag_for_slot
+
+Node = tuple[str, int]
 
 MASTER, REPLICA = "master", "replica"
 NOT_OF_THE_CLUSTER = {"handshake", "noaddr"}  # not yet, or not to be found: there is no address to ask
