@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import shutil
 import socket
+import sys
 import time
 from pathlib import Path
 
@@ -17,21 +18,29 @@ from keymiss.settings import BUS_PORT_OFFSET, PROJECT, SERVER_BINARIES, Settings
 MIN_MEMORY_BYTES = 2 << 30
 """Eight nodes with the embedded reader (90 MB of model each), the worker and the API take 1.5 GiB."""
 MIN_DISK_BYTES = 2 << 30
-PASSING_S = 5.0
+PASSING_S = 65.0
+"""Linux keeps a connection's port for 60 s after its close (TCP_TIMEWAIT_LEN): till then none can listen."""
 MAX_SOCKET_PATH_BYTES = 107
 """sun_path of a Unix socket (sys/un.h), less the closing NUL."""
 
 
-def port_in_use(host: str, port: int) -> bool:
+def port_in_use(host: str, port: int, passing_s: float = PASSING_S) -> bool:
     """True when something listens on host:port, or the address cannot be bound.
 
-    The nodes' ports are among those that a kernel gives to outgoing connections, as a download's of a moment
-    ago: one that nobody listens on is waited for, PASSING_S at most.
+    The nodes' bus ports are among those that a kernel gives to outgoing connections, as a download's of a
+    moment ago: one that nobody listens on is waited for, passing_s at most, which stderr says.
     """
-    deadline_s = time.monotonic() + PASSING_S
+    deadline_s = time.monotonic() + passing_s
+    said = False
     while (why := _why_not_listen(host, port)) is not None:
-        if why.errno != errno.EADDRINUSE or _answers(host, port) or time.monotonic() > deadline_s:
+        if why.errno != errno.EADDRINUSE or _answers(host, port) or time.monotonic() >= deadline_s:
             return True
+        if not said:
+            print(
+                f"Port {port} is that of a passing connection: waiting {passing_s:.0f} s at most.",
+                file=sys.stderr,
+            )
+            said = True
         time.sleep(0.1)
     return False
 

@@ -23,7 +23,7 @@ def free_base_port(n: int) -> int:
     while True:
         port = free_port()
         following = [port + bus + i for i in range(1, n) for bus in (0, 10000)]
-        if not any(port_in_use("127.0.0.1", number) for number in following):
+        if not any(port_in_use("127.0.0.1", number, passing_s=0) for number in following):
             return port
 
 
