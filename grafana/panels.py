@@ -23,9 +23,11 @@ from grafana_foundation_sdk.builders import (
 from grafana_foundation_sdk.models.common import (
     BigValueColorMode,
     BigValueGraphMode,
+    FieldTextAlignment,
     LegendDisplayMode,
     LegendPlacement,
     StackingMode,
+    TableAutoCellOptions,
     TooltipDisplayMode,
     VisibilityMode,
     VizOrientation,
@@ -248,6 +250,8 @@ class Page:
         panel = (
             table.Panel()
             .show_header(True)
+            .align(FieldTextAlignment.AUTO)
+            .cell_options(TableAutoCellOptions())
             .thresholds(_steps(((None, GREEN),)))
             .with_transformation(
                 DataTransformerConfig(

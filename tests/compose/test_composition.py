@@ -7,8 +7,10 @@ queries against a real Prometheus). Everything else is real. The tests follow on
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 
+import httpx
 import pytest
 
 from tests.compose.composition import Composition, wait_for_cluster
@@ -20,6 +22,8 @@ QUESTION = "Who performs viral transmission among adults"
 ANSWER = "Infected adults with mild symptoms"
 OTHER_QUESTION = "How long does influenza virus survive on surfaces"
 REQUEST_ID = "follow-this-question-1"
+LOG_SERVICE = re.compile(r"(?:\x1b\[2K)?([a-z]+)[-_]")
+"""What docker-compose puts before a line of a log: nginx_1 (1.29), nginx-1 (2; 2.26 after an escape)."""
 TAKE_OVER_S = 60.0
 """A node is thought dead after 10 s (KEYMISS_NODE_TIMEOUT_MS); the rest is for a slow machine."""
 
@@ -55,7 +59,8 @@ def test_one_request_id_goes_through_nginx_api_and_worker(running: Composition) 
 
     def services() -> set[str]:
         logs = running.compose("logs", "--no-color", "nginx", "api", "worker")
-        return {line.split("_")[0].split("-")[0] for line in logs.splitlines() if REQUEST_ID in line}
+        named = (LOG_SERVICE.match(line) for line in logs.splitlines() if REQUEST_ID in line)
+        return {name[1] for name in named if name}
 
     wait_until(lambda: services() == {"nginx", "api", "worker"}, 20, "the id in three logs", pause_s=0.5)
     logs = running.compose("logs", "--no-color", "nginx", "api", "worker")
@@ -148,7 +153,10 @@ def test_data_and_answers_survive_down_and_up(running: Composition) -> None:
     running.compose("up", "-d")
 
     def cached() -> bool:
-        reply = running.ask(QUESTION)
+        try:
+            reply = running.ask(QUESTION)
+        except httpx.TransportError:  # Docker's proxy takes connections before nginx does
+            return False
         return reply.status_code == 200 and reply.json()["found"]
 
     wait_until(cached, 120, "an answer", pause_s=0.5)

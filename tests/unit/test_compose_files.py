@@ -225,6 +225,13 @@ def test_the_example_with_more_shards_tells_everybody_too() -> None:
         assert services[name]["environment"]["KEYMISS_NODES"].split(",") == told
 
 
+def test_prometheus_is_told_of_every_worker_of_the_example() -> None:
+    services = read(ROOT / "compose.override.example.yml")["services"]
+    workers = ["worker", *(name for name in services if name.startswith("worker-"))]
+    told = services["prometheus"]["environment"]["KEYMISS_WORKERS"]
+    assert told == ",".join(f"{name}:8082" for name in workers)
+
+
 def test_the_podman_file_changes_the_options_only() -> None:
     plain, podman = read(COMPOSE)["networks"], read(ROOT / "compose.podman.yml")["networks"]
     for name, network in podman.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from itertools import combinations
 from typing import Any
 
@@ -12,6 +13,7 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models import units
 from grafana_foundation_sdk.models.dashboard import Dashboard as GrafanaDashboard
+from jsonschema import Draft7Validator
 
 from grafana.make_dashboards import FOLDER, dashboards
 from keymiss.dashboards import DASHBOARDS, ORDER, SCRAPE_S, Dashboard, Panel, expand, load_dashboards
@@ -19,6 +21,7 @@ from keymiss.settings import PROJECT
 
 PAGES = load_dashboards()
 PANELS = [(page, panel) for page in PAGES.values() for panel in page.panels]
+SCHEMA = json.loads((PROJECT / "tests" / "grafana_schema" / "schema.json").read_text())
 UNITS = {value for name, value in vars(units).items() if isinstance(value, str) and not name.startswith("_")}
 each_page = pytest.mark.parametrize("page", PAGES.values(), ids=list(PAGES))
 each_panel = pytest.mark.parametrize(
@@ -43,6 +46,42 @@ def test_grafanas_own_types_read_it_and_write_the_same(page: Dashboard) -> None:
     register_default_plugins()
     read = GrafanaDashboard.from_json(page.raw)
     assert json.loads(json.dumps(read, cls=JSONEncoder)) == page.raw
+
+
+def test_the_schema_and_the_types_are_those_of_the_grafana_that_is_started() -> None:
+    started = re.search(r"KEYMISS_GRAFANA_VERSION:-([\d.]+)", (PROJECT / "docker-compose.yml").read_text())
+    assert started
+    assert started[1] == SCHEMA["version"]
+    assert re.search(
+        rf"^grafana-foundation-sdk==\d+!{re.escape(started[1])} ",
+        (PROJECT / "requirements-dev.lock").read_text(),
+        re.M,
+    )
+
+
+def faults(schema: dict[str, Any], document: Any) -> list[str]:
+    return [f"{error.json_path}: {error.message}" for error in Draft7Validator(schema).iter_errors(document)]
+
+
+@each_page
+def test_a_dashboard_fits_grafanas_schema(page: Dashboard) -> None:
+    assert faults(SCHEMA["dashboard"], page.raw) == []
+
+
+@each_panel
+def test_a_panels_options_fit_grafanas_schema(panel: Panel) -> None:
+    schemas = SCHEMA["panels"][panel.type]
+    assert faults(schemas["options"], panel.raw["options"]) == []
+    custom = panel.raw["fieldConfig"]["defaults"].get("custom")
+    assert custom is None or faults(schemas["fieldConfig"], custom) == []
+
+
+def test_the_schema_is_one_that_can_refuse() -> None:
+    page = next(iter(PAGES.values())).raw
+    assert faults(SCHEMA["dashboard"], page | {"style": "dark"})  # Grafana 11 has none
+    assert faults(SCHEMA["dashboard"], page | {"panels": [{**page["panels"][0], "transparent": "no"}]})
+    stat = next(panel for panel in page["panels"] if panel["type"] == "stat")
+    assert faults(SCHEMA["panels"]["stat"]["options"], stat["options"] | {"graphMode": "bars"})
 
 
 @each_page
