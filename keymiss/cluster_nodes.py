@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from redis.exceptions import ResponseError
+
 from keymiss.keys import SLOTS, tag_for_slot
 
 Node = tuple[str, int]
@@ -74,6 +76,18 @@ class ClusterView:
             return node.tag
         master = self.nodes.get(node.master)
         return master.tag if master else ""
+
+
+def view_of_reply(reply: bytes | ResponseError, asked: Node) -> ClusterView:
+    """What a node replied to CLUSTER NODES; one that is in no cluster is a shard with every slot.
+
+    Raises another ResponseError that is the reply, and ValueError for what is no reply of CLUSTER NODES.
+    """
+    if not isinstance(reply, ResponseError):
+        return parse_cluster_nodes(reply.decode(), asked)
+    if "cluster support disabled" not in str(reply):
+        raise reply
+    return view_of_one(asked)
 
 
 def parse_cluster_nodes(text: str, asked: Node) -> ClusterView:

@@ -1,28 +1,26 @@
 """What `keymiss status` knows: every node asked at once, each for NODE_TIMEOUT_S at most.
 
-Which nodes there are is what was given and what the nodes themselves know (CLUSTER NODES). A node that does
-not answer in time is down. It needs no more rights than the user `monitor` of docker/users.acl.template has.
+A node that does not answer in time is down. It needs no more rights than the user `monitor` of
+docker/users.acl.template has.
 """
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from redis.asyncio.connection import Connection
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ResponseError
 
-from keymiss.cluster_nodes import MASTER, REPLICA, ClusterView, parse_cluster_nodes, view_of_one
-from keymiss.connections import connected
+from keymiss.cluster_nodes import MASTER, REPLICA, Node, view_of_reply
 from keymiss.credentials import Credentials, refusal
 from keymiss.keys import SLOTS
+from keymiss.node_asker import Answer, Answers, NodeAsker
 from keymiss.shard_replies import ask_shard, replies_of
 
 NODE_TIMEOUT_S = 2.0
-Address = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +120,9 @@ class ClusterStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer:
-    """What one node said; `master_offset` is its own place in the replication stream."""
+class _Said:
+    """What one node says of the cluster's state and of itself."""
 
-    view: ClusterView
     state: str
     node: NodeStatus
 
@@ -133,75 +130,52 @@ class _Answer:
 class ClusterAsker:
     """Asks all nodes, again and again. The nodes that a cluster had once are remembered."""
 
-    def __init__(self, nodes: Sequence[Address], credentials: Credentials) -> None:
-        self._given = list(dict.fromkeys(nodes))
+    def __init__(self, nodes: Sequence[Node], credentials: Credentials) -> None:
         self._credentials = credentials
-        self._names: dict[str, Address] = {}  # node id -> the address that it answered at
-        self._known: list[Address] = []
+        self._asker = NodeAsker(nodes, credentials, NODE_TIMEOUT_S, "keymiss-status", _answer_of)
 
     async def ask(self) -> ClusterStatus:
         """Takes NODE_TIMEOUT_S at most, twice that when nodes turn up that were not known yet."""
-        answers = await self._ask(dict.fromkeys([*self._given, *self._known]))
-        view = _newest(answers.values())
-        if view:
-            answers |= await self._ask([at for at in self._addresses(view) if at not in answers])
-            view = _newest(answers.values())
-        nodes = self._nodes(answers, view)
-        good = [answer for answer in answers.values() if isinstance(answer, _Answer)]
-        state = "ok" if good and all(answer.state == "ok" for answer in good) else "fail"
-        return ClusterStatus(time.time(), state, view.slots_covered if view else 0, tuple(nodes))
+        answers = await self._asker.ask()
+        good = answers.by_id.values()
+        state = "ok" if good and all(answer.said.state == "ok" for answer in good) else "fail"
+        covered = answers.view.slots_covered if answers.view else 0
+        return ClusterStatus(time.time(), state, covered, tuple(self._nodes(answers)))
 
-    async def _ask(self, nodes: Iterable[Address]) -> dict[Address, _Answer | NodeStatus]:
-        each = list(nodes)
-        answers = dict(zip(each, await asyncio.gather(*map(self._ask_one, each)), strict=True))
-        for at in reversed(each):  # a node of two addresses is called by the first
-            answer = answers[at]
-            if isinstance(answer, _Answer):
-                self._names[answer.view.own.id] = at
-        return answers
-
-    async def _ask_one(self, at: Address) -> _Answer | NodeStatus:
-        try:
-            async with (
-                asyncio.timeout(NODE_TIMEOUT_S),
-                connected(at, self._credentials, NODE_TIMEOUT_S, "keymiss-status") as connection,
-            ):
-                return await _answer_of(connection, at)
-        except TimeoutError:
-            return NodeStatus(_text(at), f"no answer within {NODE_TIMEOUT_S:g} s")
-        except (RedisError, OSError, ValueError) as error:
-            refused = refusal(error, self._credentials)
-            return NodeStatus(_text(at), refused or _reason(error), refused)
-
-    def _addresses(self, view: ClusterView) -> list[Address]:
-        self._known = [self._names.get(node.id, node.address) for node in view.nodes.values()]
-        return self._known
-
-    def _nodes(
-        self, answers: Mapping[Address, _Answer | NodeStatus], view: ClusterView | None
-    ) -> list[NodeStatus]:
+    def _nodes(self, answers: Answers[_Said]) -> list[NodeStatus]:
         """In the order of their shards' slots; those that the newest view does not have come last."""
-        silent = {at: answer for at, answer in answers.items() if isinstance(answer, NodeStatus)}
+        silent = {
+            at: self._down(at, answer)
+            for at, answer in answers.by_node.items()
+            if isinstance(answer, Exception)
+        }
+        view = answers.view
         if view is None:
             return list(silent.values())
-        by_id = {a.view.own.id: a for a in answers.values() if isinstance(a, _Answer)}
+        by_id = answers.by_id
         found = []
         for node in view.nodes.values():
-            at = self._names.get(node.id, node.address)
+            at = answers.address_of(node)
             answer, down = by_id.pop(node.id, None), silent.pop(at, None)
-            one = answer.node if answer else down or NodeStatus(_text(at), "no answer")
+            one = answer.said.node if answer else down or NodeStatus(_text(at), "no answer")
             master = view.nodes.get(node.master or "")
-            master_at = _text(self._names.get(master.id, master.address)) if master else ""
+            master_at = _text(answers.address_of(master)) if master else ""
             slots = sum(high - low + 1 for low, high in node.slots)
             shard = view.tag_of(node)
             found.append(replace(one, role=node.role, shard=shard, master=master_at, slots=slots))
         found = [_with_lag(node, found) for node in found]
         first = {tag: slot for node in view.nodes.values() for slot, tag in [(node.slots[:1], node.tag)]}
         found.sort(key=lambda node: (not node.shard, first.get(node.shard, ()), node.role != MASTER, node.at))
-        return [*found, *(answer.node for answer in by_id.values()), *_strangers(silent, found)]
+        return [*found, *(answer.said.node for answer in by_id.values()), *_strangers(silent, found)]
+
+    def _down(self, at: Node, error: Exception) -> NodeStatus:
+        if isinstance(error, TimeoutError):
+            return NodeStatus(_text(at), f"no answer within {NODE_TIMEOUT_S:g} s")
+        refused = refusal(error, self._credentials)
+        return NodeStatus(_text(at), refused or _reason(error), refused)
 
 
-def _strangers(silent: Mapping[Address, NodeStatus], found: Sequence[NodeStatus]) -> list[NodeStatus]:
+def _strangers(silent: Mapping[Node, NodeStatus], found: Sequence[NodeStatus]) -> list[NodeStatus]:
     """Given nodes that do not answer, and that the cluster does not have by that address. A name that has no
     address while its node is down may be that of a node that is in `found` by its number: when there are
     enough of them there, it is not listed twice."""
@@ -217,12 +191,7 @@ def _with_lag(node: NodeStatus, all_nodes: Sequence[NodeStatus]) -> NodeStatus:
     return replace(node, behind_bytes=max(0, master.offset - node.offset)) if master else node
 
 
-def _newest(answers: Iterable[_Answer | NodeStatus]) -> ClusterView | None:
-    views = [answer.view for answer in answers if isinstance(answer, _Answer)]
-    return max(views, key=lambda view: view.age, default=None)
-
-
-def _text(at: Address) -> str:
+def _text(at: Node) -> str:
     return f"{at[0]}:{at[1]}"
 
 
@@ -242,7 +211,7 @@ def _without_call(text: str) -> str:
     return "connection refused" if text.startswith("Connect call failed") else text
 
 
-async def _answer_of(connection: Connection, at: Address) -> _Answer:
+async def _answer_of(connection: Connection, at: Node) -> Answer[_Said]:
     info_reply, nodes, cluster_info, keys = await replies_of(
         connection,
         ("INFO", "server", "clients", "memory", "stats", "replication", "persistence"),
@@ -253,12 +222,10 @@ async def _answer_of(connection: Connection, at: Address) -> _Answer:
     if isinstance(info_reply, ResponseError):
         raise info_reply
     info = _lines(info_reply)
+    view = view_of_reply(nodes, at)
     if isinstance(nodes, ResponseError):
-        if "cluster support disabled" not in str(nodes):
-            raise nodes
-        view, state = view_of_one(at), "ok"
+        state = "ok"
     else:
-        view = parse_cluster_nodes(nodes.decode(), at)
         state = _lines(cluster_info).get("cluster_state", "") if isinstance(cluster_info, bytes) else ""
     is_replica = info.get("role") == "slave"
     node = NodeStatus(
@@ -277,7 +244,7 @@ async def _answer_of(connection: Connection, at: Address) -> _Answer:
     if view.own.role == MASTER and view.own.tag:
         node = await _with_shard(connection, node, view.own.tag)
     slots = sum(high - low + 1 for low, high in view.own.slots)
-    return _Answer(view, state, replace(node, role=view.own.role, shard=view.own.tag, slots=slots))
+    return Answer(view, _Said(state, replace(node, role=view.own.role, shard=view.own.tag, slots=slots)))
 
 
 async def _with_shard(connection: Connection, node: NodeStatus, tag: str) -> NodeStatus:
