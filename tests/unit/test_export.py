@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock
 from transformers import BertConfig, BertForMaskedLM, BertForQuestionAnswering, DistilBertConfig
 from transformers import DistilBertForQuestionAnswering as DistilBert
 
@@ -29,6 +31,11 @@ def put_tokenizer(folder: Path) -> Path:
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(READER / name, folder / name)
     return folder
+
+
+def made_in(folder: Path) -> set[str]:
+    """The names of the files there, but for the lock's."""
+    return {path.name for path in folder.iterdir()} - {exporting.LOCK_FILE}
 
 
 def small(folder: Path, kind: type[Any] = BertForQuestionAnswering, **changes: Any) -> Path:
@@ -137,6 +144,28 @@ def test_second_export_does_nothing_until_the_source_changes(tmp_path: Path) -> 
     assert exporting.export(str(folder), out)[1], "other source files are exported again"
 
 
+def test_of_two_exports_at_once_one_is_made_and_both_get_it(tmp_path: Path) -> None:
+    folder, out = small(tmp_path / "small"), tmp_path / "small.pt"
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda _: exporting.export(str(folder), out), range(2))
+    assert first[0] == second[0]
+    assert {first[1], second[1]} == {True, False}
+
+
+def test_an_export_that_another_process_does_not_end_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, out = small(tmp_path / "small"), tmp_path / "small.pt"
+    monkeypatch.setattr(exporting, "OTHERS_EXPORT_S", 0.2)
+    with (
+        FileLock(tmp_path / exporting.LOCK_FILE),
+        pytest.raises(exporting.ExportError, match="end it, or wait"),
+    ):
+        exporting.export(str(folder), out)
+    assert f"another process exports to {tmp_path}: waiting for it" in capsys.readouterr().out
+    assert not out.exists()
+
+
 @pytest.mark.timeout(300)  # ten exports
 def test_all_forms_lie_side_by_side(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -147,9 +176,10 @@ def test_all_forms_lie_side_by_side(
     said = capsys.readouterr().out
     assert f"model: {tmp_path / 'mine'}: local folder" in said
     assert said.count(" exported: ") == len(forms.FORMS)
-    files = {path.name for path in (tmp_path / "var" / "models").iterdir()}
     names = {"mine.pt", "mine.bfloat16.pt", "mine.int8.pt", "mine.onnx", "mine.int8.onnx"}
-    assert files == names | {f"{name}.json" for name in names} | {"mine.tokenizer.json"}
+    assert made_in(tmp_path / "var" / "models") == names | {f"{name}.json" for name in names} | {
+        "mine.tokenizer.json"
+    }
     assert exporting.main(order) == 0
     assert capsys.readouterr().out.count(" already exported: ") == len(forms.FORMS)
 
@@ -177,7 +207,7 @@ def test_models_that_cannot_answer_are_refused(tmp_path: Path) -> None:
         exporting.export(str(small(tmp_path / "short", max_position_embeddings=128)), out)
     with pytest.raises(exporting.ExportError, match="has 30522 tokens, the model only 1000"):
         exporting.export(str(small(tmp_path / "few", vocab_size=1000)), out)
-    assert not list(out.parent.iterdir())
+    assert not made_in(out.parent)
 
 
 @pytest.mark.parametrize(
@@ -196,7 +226,7 @@ def test_a_form_that_differs_too_much_is_refused_and_nothing_left(
     monkeypatch.setattr(exporting, "TOLERANCE", -1.0)
     with pytest.raises(exporting.ExportError, match="differs by"):
         exporting.export(str(small(tmp_path / "small")), tmp_path / "out" / "x.pt")
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["x.tokenizer.json"]
+    assert made_in(tmp_path / "out") == {"x.tokenizer.json"}
 
 
 def test_a_torch_that_cannot_quantize_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
