@@ -30,7 +30,8 @@ done
 # shellcheck disable=SC2016  # JavaScript's, not the shell's
 node -e '
 const fs = require("fs");
-const read = path => JSON.parse(fs.readFileSync(path));
+const isProse = (key, value) => key === "description" && typeof value === "string"; // not a property of that name
+const read = path => JSON.parse(fs.readFileSync(path), (key, value) => isProse(key, value) ? undefined : value);
 const panels = {};
 for (const type of fs.readdirSync("panels").sort()) {
     panels[type] = {};
