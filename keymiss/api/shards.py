@@ -26,8 +26,10 @@ from redis.exceptions import AskError, MovedError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from keymiss.api.settings import ApiSettings, Node
+from keymiss.connections import connected
 from keymiss.credentials import Credentials, refusal
 from keymiss.keys import SLOTS, slot_of, tag_for_slot
+from keymiss.shard_replies import replies_of
 
 log = logging.getLogger(__name__)
 
@@ -213,22 +215,10 @@ class ShardMap:
 
 async def _read_from(node: Node, credentials: Credentials) -> tuple[Shard, ...]:
     """One node's map, over a connection of its own: a pool full of waiting GETs must not hide it."""
-    client = Redis(
-        host=node[0],
-        port=node[1],
-        protocol=2,
-        single_connection_client=True,
-        socket_timeout=TOPOLOGY_TIMEOUT_S,
-        socket_connect_timeout=CONNECT_TIMEOUT_S,
-        retry=Retry(NoBackoff(), 0),
-        **credentials.login,
-    )
-    try:
-        reply = await client.execute_command("CLUSTER", "SLOTS")
+    async with connected(node, credentials, CONNECT_TIMEOUT_S, "keymiss-topology") as connection:
+        (reply,) = await replies_of(connection, ("CLUSTER", "SLOTS"))
+    if not isinstance(reply, ResponseError):
         return parse_cluster_slots(reply, node)
-    except ResponseError as error:
-        if "cluster support disabled" not in str(error):
-            raise
-        return (Shard(tag_for_slot(0), node, ((0, SLOTS - 1),)),)
-    finally:
-        await client.aclose()
+    if "cluster support disabled" not in str(reply):
+        raise reply
+    return (Shard(tag_for_slot(0), node, ((0, SLOTS - 1),)),)
