@@ -7,7 +7,7 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -17,7 +17,9 @@ from rich.progress import Progress
 
 from models import squad
 from models.squad import Paragraph, Question
+from models.stopping import Stopping
 
+LOOK_EVERY_S = 0.2  # whether the run is to end
 NO_ANSWER_BELOW = 0.5  # a score under it says that the text does not answer
 T = TypeVar("T")
 R = TypeVar("R")
@@ -132,15 +134,29 @@ def in_threads(
 ) -> list[R]:
     """function of each, in order, on several threads; what has not begun is left when an error ends it.
 
-    torch: each thread runs models, on itself alone.
+    torch: each thread runs models, on itself alone. SIGINT and SIGTERM raise KeyboardInterrupt between two
+    looks at the answers: raised while a thread starts or is waited for, it breaks the locks of both.
     """
-    pool = ThreadPoolExecutor(threads, initializer=_one_thread_each if torch else None)
     console = Console(stderr=True)
-    try:
-        with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
-            return list(bar.track(pool.map(function, given), total=len(given), description=title))
-    finally:
-        pool.shutdown(cancel_futures=True)
+    with Stopping() as stopped:
+        pool = ThreadPoolExecutor(threads, initializer=_one_thread_each if torch else None)
+        try:
+            futures = [pool.submit(function, one) for one in given]
+            with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
+                results = [_result(future, stopped) for future in bar.track(futures, description=title)]
+        finally:
+            pool.shutdown(cancel_futures=True)
+    if stopped:
+        raise KeyboardInterrupt
+    return results
+
+
+def _result(future: Future[R], stopped: Sequence[int]) -> R:
+    while not future.done() and not stopped:
+        wait([future], timeout=LOOK_EVERY_S)
+    if stopped:
+        raise KeyboardInterrupt
+    return future.result()
 
 
 def _one_thread_each() -> None:

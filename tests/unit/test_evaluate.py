@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -111,6 +114,22 @@ def test_threads_keep_the_order_and_pass_errors_on() -> None:
     assert asking.in_threads(meet, range(10), 2, "", torch=False) == [n * 2 for n in range(10)]
     with pytest.raises(ZeroDivisionError):
         asking.in_threads(lambda n: 1 // n, [1, 0, 1], 2, "", torch=False)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_what_is_done_in_threads(number: int) -> None:
+    begun = []
+
+    def work(n: int) -> None:
+        begun.append(n)
+        os.kill(os.getpid(), number)
+        time.sleep(0.01)
+
+    handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    with pytest.raises(KeyboardInterrupt):
+        asking.in_threads(work, range(1000), 8, "", torch=False)
+    assert len(begun) < 1000
+    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
 
 
 def test_eager_and_exported_answer_the_same(
