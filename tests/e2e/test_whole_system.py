@@ -19,6 +19,7 @@ import pytest
 import redis
 from redis.cluster import ClusterNode, RedisCluster
 
+from keymiss.cluster_creation import cluster_is_ok
 from tests.e2e.test_start_stop import Local
 from tests.servers import REPO, connect, wait_until
 
@@ -191,6 +192,8 @@ def full_coverage(system: System, question: str) -> bool:
 
 
 def test_a_promoted_replica_answers_misses(system: System) -> None:
+    nodes = [("127.0.0.1", port) for port in system.settings.ports]
+    wait_until(lambda: cluster_is_ok(nodes), 40, "the replicas follow, also that of the restarted shard")
     replica = next(p for p in system.settings.ports if system.role(p) == "slave")
     with connect(replica) as client:
         client.execute_command("CLUSTER FAILOVER")
