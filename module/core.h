@@ -21,8 +21,8 @@ int km_config_register(RedisModuleCtx *ctx);
 
 /* ---- counters (info.c): every field of INFO keymiss that only grows ---- */
 #define KM_COUNTERS(X)                                                                                       \
-    X(filter_hits, "GETs of a watched key that found it (in the server's own GET), and KM.MISSes that did")  \
-    X(filter_misses, "GETs of a watched key that missed and became a question")                              \
+    X(filter_hits, "GETs and KM.MISSes of a watched key that found it")                                      \
+    X(filter_misses, "GETs and KM.MISSes of a watched key that missed and became a question")                \
     X(flights_opened, "misses that opened a job")                                                            \
     X(clients_coalesced, "clients that joined a job already open for their key")                             \
     X(jobs_done, "jobs a worker answered")                                                                   \

@@ -1,6 +1,7 @@
 #include "deps.h"
 
 #include "alloc.h"
+#include "map.h"
 
 /* ---- a hash table that grows and shrinks by one bucket at a time (linear hashing): no call is ever long ---- */
 
@@ -25,20 +26,7 @@ typedef struct {
 static char *name_of(const node *n) { return (char *)n + n->name_at; }
 static km_name full_name(const node *n) { return (km_name){name_of(n), n->len}; }
 
-static uint32_t hash_name(km_name name, uint64_t seed) {
-    const char *p = name.bytes;
-    size_t len = name.len;
-    uint64_t h = seed ^ (len * 0x9e3779b97f4a7c15ULL);
-    for (uint64_t word; len >= 8; p += 8, len -= 8) {
-        memcpy(&word, p, 8);
-        h = (h ^ word) * 0xff51afd7ed558ccdULL;
-        h ^= h >> 32;
-    }
-    uint64_t tail = 0;
-    if (len) memcpy(&tail, p, len);
-    h = (h ^ tail) * 0xc4ceb9fe1a85ec53ULL;
-    return (uint32_t)(h ^ (h >> 32));
-}
+static uint32_t hash_name(km_name name, uint64_t seed) { return (uint32_t)(km_hash_bytes(name.bytes, name.len, seed) >> 16); }
 
 static node **bucket(const table *t, size_t i) { return &t->segments[i / SEGMENT][i % SEGMENT]; }
 

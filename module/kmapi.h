@@ -36,7 +36,7 @@ typedef long long mstime_t;
 #define REDISMODULE_OPEN_KEY_NONOTIFY (1 << 17) /* 7.2+, ignored by 7.0 */
 #define REDISMODULE_OPEN_KEY_NOSTATS (1 << 18)
 #define REDISMODULE_OPEN_KEY_NOEXPIRE (1 << 19)
-#define REDISMODULE_OPEN_KEY_NOEFFECTS (1 << 20)
+#define REDISMODULE_NO_EXPIRE -1
 #define REDISMODULE_KEYTYPE_EMPTY 0
 #define REDISMODULE_KEYTYPE_STRING 1
 #define REDISMODULE_KEYTYPE_LIST 2
@@ -77,6 +77,8 @@ typedef long long mstime_t;
 #define REDISMODULE_EVENT_FLUSHDB 2
 #define REDISMODULE_EVENT_LOADING 3
 #define REDISMODULE_EVENT_CLIENT_CHANGE 4
+#define REDISMODULE_EVENT_SWAPDB 11
+#define REDISMODULE_EVENT_REPL_ASYNC_LOAD 14
 #define REDISMODULE_SUBEVENT_CLIENT_CHANGE_DISCONNECTED 1
 #define REDISMODULE_EVENT_REPLROLECHANGED_NOW_MASTER 0
 #define REDISMODULE_EVENT_REPLROLECHANGED_NOW_REPLICA 1
@@ -95,6 +97,65 @@ typedef struct RedisModuleFlushInfo {
     uint64_t version;
     int32_t sync, dbnum; /* dbnum -1: all */
 } RedisModuleFlushInfo;
+
+/* What a command's keys are, for ACLs and COMMAND DOCS. The layouts are those of version 1; unions have their full size. */
+#define REDISMODULE_CMD_KEY_RO (1ULL << 0)
+#define REDISMODULE_CMD_KEY_ACCESS (1ULL << 4)
+
+typedef struct {
+    int version;
+    size_t sizeof_historyentry, sizeof_keyspec, sizeof_arg;
+} RedisModuleCommandInfoVersion;
+
+typedef struct {
+    const char *notes;
+    uint64_t flags;
+    enum { REDISMODULE_KSPEC_BS_INVALID, REDISMODULE_KSPEC_BS_UNKNOWN, REDISMODULE_KSPEC_BS_INDEX, REDISMODULE_KSPEC_BS_KEYWORD } begin_search_type;
+    union {
+        struct {
+            int pos;
+        } index;
+        struct {
+            const char *keyword;
+            int startfrom;
+        } keyword;
+    } bs;
+    enum { REDISMODULE_KSPEC_FK_OMITTED, REDISMODULE_KSPEC_FK_UNKNOWN, REDISMODULE_KSPEC_FK_RANGE, REDISMODULE_KSPEC_FK_KEYNUM } find_keys_type;
+    union {
+        struct {
+            int lastkey, keystep, limit;
+        } range;
+        struct {
+            int keynumidx, firstkey, keystep;
+        } keynum;
+    } fk;
+} RedisModuleCommandKeySpec;
+
+typedef struct {
+    const char *since, *changes;
+} RedisModuleCommandHistoryEntry;
+
+typedef struct RedisModuleCommandArg {
+    const char *name;
+    int type, key_spec_index;
+    const char *token, *summary, *since;
+    int flags;
+    const char *deprecated_since;
+    struct RedisModuleCommandArg *subargs;
+} RedisModuleCommandArg;
+
+typedef struct {
+    const RedisModuleCommandInfoVersion *version;
+    const char *summary, *complexity, *since;
+    RedisModuleCommandHistoryEntry *history;
+    const char *tips;
+    int arity;
+    RedisModuleCommandKeySpec *key_specs;
+    RedisModuleCommandArg *args;
+} RedisModuleCommandInfo;
+
+#define REDISMODULE_COMMAND_INFO_VERSION                                                                     \
+    {1, sizeof(RedisModuleCommandHistoryEntry), sizeof(RedisModuleCommandKeySpec), sizeof(RedisModuleCommandArg)}
 
 typedef int (*RedisModuleCmdFunc)(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
 typedef void (*RedisModuleDisconnectFunc)(RedisModuleCtx *ctx, RedisModuleBlockedClient *bc);
@@ -165,6 +226,9 @@ typedef struct RedisModuleTypeMethods {
     X(int, KeyType, (RedisModuleKey *key))                                                                   \
     X(int, DeleteKey, (RedisModuleKey *key))                                                                 \
     X(int, UnlinkKey, (RedisModuleKey *key))                                                                 \
+    X(mstime_t, GetExpire, (RedisModuleKey *key))                                                            \
+    X(RedisModuleCommand *, GetCommand, (RedisModuleCtx *ctx, const char *name))                             \
+    X(int, SetCommandInfo, (RedisModuleCommand *command, const RedisModuleCommandInfo *info))                \
     X(char *, StringDMA, (RedisModuleKey *key, size_t *len, int mode))                                       \
     X(RedisModuleType *, ModuleTypeGetType, (RedisModuleKey *key))                                           \
     X(void *, ModuleTypeGetValue, (RedisModuleKey *key))                                                     \

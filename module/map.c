@@ -19,7 +19,7 @@ struct km_map {
 
 #define MIN_BUCKETS 64
 
-static uint64_t hash_bytes(const void *key, size_t len, uint64_t seed) {
+uint64_t km_hash_bytes(const void *key, size_t len, uint64_t seed) {
     const unsigned char *p = key;
     uint64_t h = seed ^ (len * 0x9e3779b97f4a7c15ULL);
     while (len >= 8) {
@@ -84,7 +84,7 @@ static entry **find(const km_map *map, const void *key, size_t len, uint64_t has
 }
 
 void *km_map_set(km_map *map, const void *key, size_t len, void *value) {
-    uint64_t hash = hash_bytes(key, len, map->seed);
+    uint64_t hash = km_hash_bytes(key, len, map->seed);
     entry **link = find(map, key, len, hash);
     if (*link) {
         void *old = (*link)->value;
@@ -104,12 +104,12 @@ void *km_map_set(km_map *map, const void *key, size_t len, void *value) {
 
 void *km_map_get(const km_map *map, const void *key, size_t len) {
     if (map->size == 0) return NULL;
-    entry *e = *find(map, key, len, hash_bytes(key, len, map->seed));
+    entry *e = *find(map, key, len, km_hash_bytes(key, len, map->seed));
     return e ? e->value : NULL;
 }
 
 void *km_map_del(km_map *map, const void *key, size_t len) {
-    entry **link = find(map, key, len, hash_bytes(key, len, map->seed));
+    entry **link = find(map, key, len, km_hash_bytes(key, len, map->seed));
     entry *e = *link;
     if (!e) return NULL;
     void *value = e->value;

@@ -9,6 +9,9 @@
 
 typedef struct km_map km_map;
 
+/* Of len bytes; the same for the same seed. Not for secrets: two names that collide can be made. */
+uint64_t km_hash_bytes(const void *bytes, size_t len, uint64_t seed);
+
 km_map *km_map_new(uint64_t seed);
 void km_map_free(km_map *map); /* not the values */
 size_t km_map_size(const km_map *map);

@@ -1,15 +1,32 @@
-/* The miss: a filter that turns the GET of a watched key that is not there (or stale) into KM.MISS, and KM.MISS,
- * which waits for the answer. And the other way a registration is triggered: key events. */
-#include "core.h"
+/* The miss: a filter that turns the GET of a watched key into KM.MISS, and KM.MISS, which gives the value or waits for
+ * the answer. And the other way a registration is triggered: key events.
+ *
+ * The filter opens no key. It runs before the server knows the command and whether it may run at all, and there is no
+ * way to open a key there that is safe on every server: an expired key is deleted by being opened, outside of any
+ * command, and the server ends itself at the next one (7.0 cannot be told not to); with CLIENT NO-TOUCH, 7.2 to 8.0 read
+ * the command, which is not known yet. KM.MISS looks, as a command. So that a key that is asked for again and again
+ * costs no more than a GET, the filter leaves the GET of a key alone that KM.MISS found a moment ago (seen.h). */
+#include <time.h>
 
-static RedisModuleCtx *filter_ctx; /* detached: the filter has no context of its own; database 0 */
+#include "core.h"
+#include "seen.h"
+
+#define SEEN_TTL_AT_LEAST_MS 1000 /* a key that goes sooner by itself is not remembered: no event is due before it is opened */
+
+static RedisModuleCtx *module_ctx; /* detached: to subscribe to key events later than at load */
 static RedisModuleString *miss_name;
-static int look_mode; /* how the filter opens a key without leaving a trace */
+static km_seen *seen;
 
 int km_cannot_block(RedisModuleCtx *ctx) {
     int flags = RedisModule_GetContextFlags(ctx);
     return (flags & (REDISMODULE_CTX_FLAGS_DENY_BLOCKING | REDISMODULE_CTX_FLAGS_MULTI |
                      REDISMODULE_CTX_FLAGS_LUA)) != 0;
+}
+
+static long long coarse_now_ms(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
 }
 
 /* Runs for every command of every client: the cheapest question first. */
@@ -18,13 +35,9 @@ static void filter(RedisModuleCommandFilterCtx *fctx) {
     size_t len;
     const char *name = RedisModule_StringPtrLen(RedisModule_CommandFilterArgGet(fctx, 0), &len);
     if (len != 3 || (name[0] | 32) != 'g' || (name[1] | 32) != 'e' || (name[2] | 32) != 't') return;
-    RedisModuleString *key = RedisModule_CommandFilterArgGet(fctx, 1);
-    const char *bytes = RedisModule_StringPtrLen(key, &len);
+    const char *bytes = RedisModule_StringPtrLen(RedisModule_CommandFilterArgGet(fctx, 1), &len);
     if (!km_registry_for_miss(bytes, len)) return;
-    RedisModuleKey *found = RedisModule_OpenKey(filter_ctx, key, look_mode);
-    int type = RedisModule_KeyType(found);
-    RedisModule_CloseKey(found);
-    if (type != REDISMODULE_KEYTYPE_EMPTY && !(km_derived_stale && km_derive_is_stale(bytes, len))) {
+    if (km_seen_has(seen, bytes, len, coarse_now_ms()) && !(km_derived_stale && km_derive_is_stale(bytes, len))) {
         km_stats.filter_hits++;
         return;
     }
@@ -36,6 +49,20 @@ static void filter(RedisModuleCommandFilterCtx *fctx) {
 static int is_request_id(const char *text, size_t len) {
     static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
     return len >= 1 && len <= KM_MAX_REQUEST_ID && strspn(text, letters) == len;
+}
+
+/* The value of an open key. A watched one is remembered for the filter. */
+static int reply_hit(RedisModuleCtx *ctx, RedisModuleKey *key, const char *name, size_t name_len) {
+    if (RedisModule_GetSelectedDb(ctx) == 0 && km_registry_for_miss(name, name_len)) {
+        km_stats.filter_hits++;
+        mstime_t ttl_ms = RedisModule_GetExpire(key);
+        if (ttl_ms == REDISMODULE_NO_EXPIRE || ttl_ms >= SEEN_TTL_AT_LEAST_MS) km_seen_add(seen, name, name_len, coarse_now_ms());
+    }
+    size_t len;
+    const char *value = RedisModule_StringDMA(key, &len, REDISMODULE_READ);
+    RedisModule_ReplyWithStringBuffer(ctx, value, len);
+    RedisModule_CloseKey(key);
+    return REDISMODULE_OK;
 }
 
 /* KM.MISS key [REQUEST id]
@@ -56,13 +83,7 @@ static int miss_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc)
     if (stale) km_derive_remove_if_allowed(ctx, argv[1]);
     RedisModuleKey *key = stale ? NULL : RedisModule_OpenKey(ctx, argv[1], REDISMODULE_READ);
     int type = RedisModule_KeyType(key);
-    if (type == REDISMODULE_KEYTYPE_STRING) {
-        if (RedisModule_GetSelectedDb(ctx) == 0 && km_registry_for_miss(bytes, len)) km_stats.filter_hits++;
-        char *value = RedisModule_StringDMA(key, &len, REDISMODULE_READ);
-        RedisModule_ReplyWithStringBuffer(ctx, value, len);
-        RedisModule_CloseKey(key);
-        return REDISMODULE_OK;
-    }
+    if (type == REDISMODULE_KEYTYPE_STRING) return reply_hit(ctx, key, bytes, len);
     RedisModule_CloseKey(key);
     if (type != REDISMODULE_KEYTYPE_EMPTY) return RedisModule_ReplyWithError(ctx, REDISMODULE_ERRORMSG_WRONGTYPE);
     if (km_cannot_block(ctx) || (RedisModule_GetContextFlags(ctx) & REDISMODULE_CTX_FLAGS_SLAVE) ||
@@ -74,10 +95,33 @@ static int miss_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc)
     return km_jobs_join_miss(ctx, reg, bytes, len, request);
 }
 
+/* What ACLs are to know of it: it reads its key, so %R~ is enough. */
+static int describe_miss(RedisModuleCtx *ctx) {
+    static const RedisModuleCommandInfoVersion version = REDISMODULE_COMMAND_INFO_VERSION;
+    static RedisModuleCommandKeySpec key_specs[] = {
+        {.flags = REDISMODULE_CMD_KEY_RO | REDISMODULE_CMD_KEY_ACCESS,
+         .begin_search_type = REDISMODULE_KSPEC_BS_INDEX,
+         .bs.index.pos = 1,
+         .find_keys_type = REDISMODULE_KSPEC_FK_RANGE,
+         .fk.range = {.lastkey = 0, .keystep = 1, .limit = 0}},
+        {0}};
+    const RedisModuleCommandInfo info = {
+        .version = &version,
+        .summary = "Gives a key's value; what is missing is computed by the function registered for it.",
+        .complexity = "O(1), and the function's time for a key that is missing",
+        .since = "0.1.0",
+        .arity = -2,
+        .key_specs = key_specs,
+    };
+    RedisModuleCommand *command = RedisModule_GetCommand(ctx, "km.miss");
+    return command ? RedisModule_SetCommandInfo(command, &info) : REDISMODULE_ERR;
+}
+
 static const char *type_name(RedisModuleCtx *ctx, RedisModuleString *key) {
     static const char *const names[] = {"empty", "string", "list", "hash", "set", "zset", "module", "stream"};
     RedisModuleKey *open = RedisModule_OpenKey(
-        ctx, key, REDISMODULE_READ | REDISMODULE_OPEN_KEY_NOTOUCH | REDISMODULE_OPEN_KEY_NOSTATS | REDISMODULE_OPEN_KEY_NONOTIFY);
+        ctx, key, REDISMODULE_READ | REDISMODULE_OPEN_KEY_NOTOUCH | REDISMODULE_OPEN_KEY_NOSTATS | REDISMODULE_OPEN_KEY_NONOTIFY |
+                      REDISMODULE_OPEN_KEY_NOEXPIRE);
     int type = RedisModule_KeyType(open);
     RedisModule_CloseKey(open);
     return names[type >= 0 && type < 8 ? type : 0];
@@ -104,9 +148,10 @@ static int queue_event(RedisModuleCtx *ctx, const char *event, RedisModuleString
 
 static int key_event(RedisModuleCtx *ctx, int type, const char *event, RedisModuleString *key) {
     (void)type;
-    if ((km_event_count == 0 && km_derived_keys == 0) || RedisModule_GetSelectedDb(ctx) != 0) return REDISMODULE_OK;
+    if (RedisModule_GetSelectedDb(ctx) != 0) return REDISMODULE_OK;
     size_t len;
     const char *bytes = RedisModule_StringPtrLen(key, &len);
+    km_seen_drop(seen, bytes, len);
     if (km_derived_keys) km_derive_key_event(event, bytes, len); /* on replicas and while an AOF loads, too */
     if (km_event_count == 0 ||
         (RedisModule_GetContextFlags(ctx) & (REDISMODULE_CTX_FLAGS_SLAVE | REDISMODULE_CTX_FLAGS_LOADING)))
@@ -130,12 +175,21 @@ static int notify_command(RedisModuleCtx *ctx, RedisModuleString **argv, int arg
     return RedisModule_ReplyWithLongLong(ctx, queued);
 }
 
+/* What changes many keys without an event of each. */
+static void keyspace_changed(RedisModuleCtx *ctx, RedisModuleEvent event, uint64_t subevent, void *data) {
+    (void)ctx;
+    (void)event;
+    (void)subevent;
+    (void)data;
+    km_seen_clear(seen);
+}
+
 /* Once, and not before a registration or a derived key needs it: a subscriber costs every SET of every client a context. */
 void km_miss_watch_events(void) {
     static int watching;
     if (watching) return;
     watching = RedisModule_SubscribeToKeyspaceEvents(
-                   filter_ctx,
+                   module_ctx,
                    REDISMODULE_NOTIFY_GENERIC | REDISMODULE_NOTIFY_STRING | REDISMODULE_NOTIFY_LIST | REDISMODULE_NOTIFY_SET |
                        REDISMODULE_NOTIFY_HASH | REDISMODULE_NOTIFY_ZSET | REDISMODULE_NOTIFY_STREAM |
                        REDISMODULE_NOTIFY_EXPIRED | REDISMODULE_NOTIFY_EVICTED | REDISMODULE_NOTIFY_MODULE,
@@ -147,16 +201,16 @@ int km_miss_register(RedisModuleCtx *ctx) {
         {"km.miss", miss_command, "readonly fast", 1, 1, 1},
         {"km.notify", notify_command, "deny-script admin", 0, 0, 0},
     };
-    if (km_commands_register(ctx, commands, 2) != REDISMODULE_OK) return REDISMODULE_ERR;
-    filter_ctx = RedisModule_GetDetachedThreadSafeContext(ctx);
+    if (km_commands_register(ctx, commands, 2) != REDISMODULE_OK || describe_miss(ctx) != REDISMODULE_OK) return REDISMODULE_ERR;
+    module_ctx = RedisModule_GetDetachedThreadSafeContext(ctx);
     miss_name = RedisModule_CreateString(NULL, "km.miss", 7);
-    /* The look must not count as a hit or miss of its own, nor move the key's last use. From 7.2 there are
-     * flags for that; in 7.0 opening for writing has the same effect (and, with implicit signals off,
-     * closing it again tells no WATCH). */
-    look_mode = REDISMODULE_OPEN_KEY_NOTOUCH;
-    if (RedisModule_GetServerVersion() >= 0x00070200)
-        look_mode |= REDISMODULE_READ | REDISMODULE_OPEN_KEY_NOSTATS | REDISMODULE_OPEN_KEY_NONOTIFY;
-    else
-        look_mode |= REDISMODULE_READ | REDISMODULE_WRITE;
+    uint64_t seed;
+    RedisModule_GetRandomBytes((unsigned char *)&seed, sizeof seed);
+    seen = km_seen_new(seed);
+    static const uint64_t events[] = {REDISMODULE_EVENT_FLUSHDB, REDISMODULE_EVENT_LOADING, REDISMODULE_EVENT_SWAPDB,
+                                      REDISMODULE_EVENT_REPL_ASYNC_LOAD, REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED};
+    for (size_t i = 0; i < sizeof events / sizeof *events; i++)
+        if (RedisModule_SubscribeToServerEvent(ctx, (RedisModuleEvent){events[i], 1}, keyspace_changed) != REDISMODULE_OK)
+            return REDISMODULE_ERR;
     return RedisModule_RegisterCommandFilter(ctx, filter, REDISMODULE_CMDFILTER_NOSELF) ? REDISMODULE_OK : REDISMODULE_ERR;
 }

@@ -23,6 +23,8 @@
  *    the free callback, whether or not the reply could be delivered.
  *  - A puller is a worker's connection waiting in KM.PULL. When it is woken it is unlinked at once and
  *    takes its jobs in its reply callback; if it disconnects in between, it has taken none.
+ *  - A key seen (seen.c) is remembered from the KM.MISS that found it until an event tells that it changed, and at most
+ *    100 ms. It is a name, not a key: nothing is open.
  *  - No key is kept open across a block; the reply comes from the worker's answer, and a key is opened anew
  *    by every command. Registrations are named by id in jobs and looked up again when one ends.
  *  - A derived key's record (derive.c, deps.c) lives from KM.DERIVE until the next event that changes the key,
@@ -35,9 +37,9 @@
  * Known races, none of them in memory: a worker may answer a job whose clients have gone (KM.ALIVE told
  * it; the answer reaches nobody and ends the job); a key may appear between a miss and its answer (the clients get the worker's answer, later GETs the
  * key); a replica promoted in between knows no jobs (the clients' connections are to the old master); a GET queued
- * in MULTI is looked at when it is queued, so EXEC may give it a key that went stale after that.
+ * in MULTI is looked at when it is queued, so EXEC may give it a key that went or became stale after that.
  *
- * Rejected: an interpreter or a model inside the server (its crash would take the data down); threads here
+ * Rejected: opening the key in the filter (miss.c says why); an interpreter or a model inside the server (its crash would take the data down); threads here
  * (nothing to run on them); blocking on the key (BlockClientOnKeys) instead of a job (an answer that is not
  * cached would wake nobody); answering from the keymiss notification (the client has its nil by then). */
 #include <strings.h>

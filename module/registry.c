@@ -81,7 +81,7 @@ static void recount(void) {
         else
             km_event_count++;
     }
-    if (km_event_count) km_miss_watch_events();
+    if (n_registrations) km_miss_watch_events();
     km_epoch++;
 }
 

@@ -1,10 +1,11 @@
-/* The structures that call no server: map, derived keys, RESP2 reader, under AddressSanitizer. */
+/* The structures that call no server: map, keys seen, derived keys, RESP2 reader, under AddressSanitizer. */
 #include <stdio.h>
 
 #include "../alloc.h"
 #include "../deps.h"
 #include "../map.h"
 #include "../resp.h"
+#include "../seen.h"
 
 static int passed, failed;
 #define CHECK(what)                                                                                          \
@@ -45,6 +46,39 @@ static void test_map(void) {
     CHECK(km_map_get(map, "a\0c", 3) == NULL);
     CHECK(km_map_get(map, "a", 1) == NULL);
     km_map_free(map);
+}
+
+static void test_seen(void) {
+    km_seen *seen = km_seen_new(7);
+    CHECK(!km_seen_has(seen, "a", 1, 0));
+    km_seen_add(seen, "a", 1, 1000);
+    CHECK(km_seen_has(seen, "a", 1, 1000) && km_seen_has(seen, "a", 1, 999 + KM_SEEN_FOR_MS));
+    CHECK(!km_seen_has(seen, "a", 1, 1000 + KM_SEEN_FOR_MS));
+    CHECK(!km_seen_has(seen, "b", 1, 1000) && !km_seen_has(seen, "a\0", 2, 1000) && !km_seen_has(seen, "", 0, 1000));
+    km_seen_drop(seen, "b", 1);
+    CHECK(km_seen_has(seen, "a", 1, 1000));
+    km_seen_drop(seen, "a", 1);
+    CHECK(!km_seen_has(seen, "a", 1, 1000));
+    km_seen_add(seen, "", 0, 1000);
+    CHECK(km_seen_has(seen, "", 0, 1000));
+    /* More keys than it has room for: those that are there are the right ones, the newest of them always. */
+    char key[64];
+    int found = 0;
+    for (int i = 0; i < 20000; i++) {
+        int len = snprintf(key, sizeof key, "bertqa{x}_%d", i);
+        km_seen_add(seen, key, (size_t)len, 5000);
+        CHECK(km_seen_has(seen, key, (size_t)len, 5000));
+        CHECK(!km_seen_has(seen, key, (size_t)len - 1, 5000) || i >= 10);
+    }
+    for (int i = 0; i < 20000; i++) found += km_seen_has(seen, key, (size_t)snprintf(key, sizeof key, "bertqa{x}_%d", i), 5000);
+    CHECK(found > 3000 && found <= 4096);
+    char long_name[KM_SEEN_MAX_NAME + 1] = {0};
+    km_seen_add(seen, long_name, sizeof long_name, 5000);
+    CHECK(!km_seen_has(seen, long_name, sizeof long_name, 5000));
+    km_seen_clear(seen);
+    for (int i = 0; i < 20000; i++) found -= !km_seen_has(seen, key, (size_t)snprintf(key, sizeof key, "bertqa{x}_%d", i), 5000);
+    CHECK(found <= 4096 - 20000);
+    km_free(seen);
 }
 
 static km_name name(const char *text) { return (km_name){text, strlen(text)}; }
@@ -212,6 +246,7 @@ static void test_resp(void) {
 
 int main(void) {
     test_map();
+    test_seen();
     test_deps();
     test_many_deps();
     test_resp();
