@@ -139,10 +139,11 @@ def _worker(page: Page) -> None:
     )
     page.graph(
         "Refused and lost",
-        "Each second: queue full, no worker, worker died twice over a job, answers too late, events dropped.",
+        "Each second: queue full, no worker, no function, worker died twice over a job, too late, events dropped.",
         "ops",
         Query(per_second("keymiss_shard_refused_busy_total"), "busy"),
         Query(per_second("keymiss_shard_refused_noworker_total"), "no worker"),
+        Query(per_second("keymiss_shard_refused_nofunction_total"), "no function"),
         Query(per_second("keymiss_shard_jobs_lost_total"), "lost"),
         Query(per_second("keymiss_shard_jobs_late_total"), "late"),
         Query(per_second("keymiss_shard_events_dropped_total"), "events dropped"),

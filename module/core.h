@@ -35,6 +35,7 @@ int km_config_register(RedisModuleCtx *ctx);
     X(clients_disconnected, "clients that left while they waited")                                           \
     X(refused_busy, "requests refused because the queue was full")                                           \
     X(refused_noworker, "requests refused because no worker was attached")                                   \
+    X(refused_nofunction, "misses refused because only other shards have a function for their prefix")       \
     X(events_triggered, "key events queued for a registration")                                              \
     X(events_coalesced, "key events dropped because the same one was queued already")                        \
     X(events_dropped, "key events dropped because the event queue was full")                                 \
@@ -122,6 +123,13 @@ km_jobs_now km_jobs_snapshot(void);
 int km_miss_register(RedisModuleCtx *ctx);
 void km_miss_watch_events(void); /* key events reach registrations and derived keys from here on */
 int km_gears_register(RedisModuleCtx *ctx);
+
+/* ---- what other shards have registered (announce.c) ---- */
+int km_announce_register(RedisModuleCtx *ctx);
+void km_registrations_changed(void);
+void km_announce_tick(mstime_t now);
+extern int km_unregistered_count; /* prefixes that others have functions for and this shard has not; 0 ordinarily */
+int km_is_unregistered(const char *key, size_t len);
 
 /* ---- derived keys (derive.c) ---- */
 int km_derive_register(RedisModuleCtx *ctx); /* KM.DERIVE and the RDB part */

@@ -498,6 +498,7 @@ static void tick(RedisModuleCtx *ctx, void *data) {
         time_out_waiters(&running, now);
     }
     km_protocol_tick(now);
+    km_announce_tick(now);
     /* A running job that took its time twice is forgotten; who joined it meanwhile asks anew. */
     for (km_job *job = running.head, *next; job; job = next) {
         next = job->next;

@@ -31,12 +31,12 @@ static long long coarse_now_ms(void) {
 
 /* Runs for every command of every client: the cheapest question first. */
 static void filter(RedisModuleCommandFilterCtx *fctx) {
-    if (km_miss_count == 0 || RedisModule_CommandFilterArgsCount(fctx) != 2) return;
+    if (km_miss_count + km_unregistered_count == 0 || RedisModule_CommandFilterArgsCount(fctx) != 2) return;
     size_t len;
     const char *name = RedisModule_StringPtrLen(RedisModule_CommandFilterArgGet(fctx, 0), &len);
     if (len != 3 || (name[0] | 32) != 'g' || (name[1] | 32) != 'e' || (name[2] | 32) != 't') return;
     const char *bytes = RedisModule_StringPtrLen(RedisModule_CommandFilterArgGet(fctx, 1), &len);
-    if (!km_registry_for_miss(bytes, len)) return;
+    if (!km_registry_for_miss(bytes, len) && !km_is_unregistered(bytes, len)) return;
     if (km_seen_has(seen, bytes, len, coarse_now_ms()) && !(km_derived_stale && km_derive_is_stale(bytes, len))) {
         km_stats.filter_hits++;
         return;
@@ -90,6 +90,11 @@ static int miss_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc)
         RedisModule_GetSelectedDb(ctx) != 0)
         return RedisModule_ReplyWithNull(ctx);
     km_registration *reg = km_registry_for_miss(bytes, len);
+    if (!reg && km_is_unregistered(bytes, len)) {
+        km_stats.refused_nofunction++;
+        return RedisModule_ReplyWithError(ctx, "NOFUNCTION other shards have a function for keys that begin like this one, "
+                                               "this shard has none: upload the functions again (keymiss.cli gears upload)");
+    }
     if (!reg) return RedisModule_ReplyWithNull(ctx);
     km_stats.filter_misses++;
     return km_jobs_join_miss(ctx, reg, bytes, len, request);

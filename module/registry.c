@@ -82,6 +82,7 @@ static void recount(void) {
             km_event_count++;
     }
     if (n_registrations) km_miss_watch_events();
+    km_registrations_changed();
     km_epoch++;
 }
 

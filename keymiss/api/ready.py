@@ -48,6 +48,7 @@ KNOWN_ERRORS: dict[type[Exception], str] = {
 }
 KNOWN_WORDS = {
     "NOWORKER": "no worker is attached",
+    "NOFUNCTION": "it lacks functions that other shards have: upload them again",
     "BUSY": "its queue is full",
     "FAILED": "the model or the answering function fails",
 }

@@ -43,6 +43,7 @@ COUNTERS = {
     "clients_disconnected": "Clients that left while they waited.",
     "refused_busy": "Requests refused because the queue was full.",
     "refused_noworker": "Requests refused because no worker was attached.",
+    "refused_nofunction": "Misses refused because only other shards have a function for them.",
     "events_triggered": "Key events queued for a registration.",
     "events_coalesced": "Key events dropped because the same one was queued already.",
     "events_dropped": "Key events dropped because the event queue was full.",

@@ -63,8 +63,8 @@ class Raw:
             assert self.ask("CLIENT", "NO-TOUCH", "ON") == b"+OK"
 
     def send(self, *words: str) -> None:
-        arguments = [word.encode() for word in words]
-        self.socket.sendall(b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(a), a) for a in arguments))
+        arguments = [b"$%d\r\n%s\r\n" % (len(word.encode()), word.encode()) for word in words]
+        self.socket.sendall(b"*%d\r\n" % len(words) + b"".join(arguments))
 
     def close(self) -> None:
         self.file.close()

@@ -1,4 +1,4 @@
-"""A cached key that is asked for again is answered by the server's own GET; a change of it is seen at once."""
+"""A key that is asked for again is answered by the server's own GET; a change of it is seen at once."""
 
 from __future__ import annotations
 
