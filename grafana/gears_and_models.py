@@ -139,7 +139,7 @@ def _worker(page: Page) -> None:
     )
     page.graph(
         "Refused and lost",
-        "Each second: queue full, no worker, no function, worker died twice over a job, too late, events dropped.",
+        "Each second: queue full, no worker, no function, worker died twice over a job, late, events lost.",
         "ops",
         Query(per_second("keymiss_shard_refused_busy_total"), "busy"),
         Query(per_second("keymiss_shard_refused_noworker_total"), "no worker"),
