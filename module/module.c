@@ -23,6 +23,9 @@
  *    the free callback, whether or not the reply could be delivered.
  *  - A puller is a worker's connection waiting in KM.PULL. When it is woken it is unlinked at once and
  *    takes its jobs in its reply callback; if it disconnects in between, it has taken none.
+ *  - A client of AI.MODELSET that waits for replicas is no job and no waiter of one: it is in the list of replicas.c
+ *    until they have the model, its time is over, CLIENT UNBLOCK, or it disconnects. The server keeps the arguments of a
+ *    blocked client, so the model has copies of them.
  *  - No key is kept open across a block; the reply comes from the worker's answer, and a key is opened anew
  *    by every command. Registrations are named by id in jobs and looked up again when one ends.
  *  - A derived key's record (derive.c, deps.c) lives from KM.DERIVE until the next event that changes the key,
