@@ -97,6 +97,10 @@ async def find_answer(reader, model_key, sentence, question):
     return reader.answer(sentence, inputs, start, end)
 
 
+NO_TOKENIZER = """the model's file has no tokenizer, so it was read with that of the worker's KEYMISS_MODEL. \
+If the model is of another vocabulary, start the worker with KEYMISS_MODEL=<the model's folder or name>, \
+or store the model by python -m models.load --model <folder or name>"""
+
 # Both keys, if model and sentence are still what the answer was made from; they go when either changes.
 KEEP = """
 local info = redis.call('KM.MODELINFO', KEYS[1])
@@ -133,10 +137,12 @@ async def answer(record):
             break
         try:
             best = await find_answer(reader, model_key, sentence, question)
-        except Exception:
-            if model_info(model_key)["version"] == before["version"]:
+        except Exception as error:
+            if model_info(model_key)["version"] != before["version"]:
+                continue
+            if reader.own_tokenizer:
                 raise
-            continue
+            raise ValueError(f"{error} ({NO_TOKENIZER})") from error
         after = model_info(model_key)
         if after["version"] == before["version"]:
             break

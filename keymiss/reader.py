@@ -122,15 +122,19 @@ class Inputs:
 
 
 class Reader:
-    """Tokenizes, and finds answers, as one model needs it. Can be used by several threads at once."""
+    """Tokenizes, and finds answers, as one model needs it. Can be used by several threads at once.
+
+    `own_tokenizer`: it came with the model; False when it was taken from elsewhere and may not fit.
+    """
 
     def __init__(
         self,
         tokenizer: Tokenizer,
         calibration: Calibration | None = None,
         max_tokens: int = MAX_SEQUENCE_TOKENS,
+        own_tokenizer: bool = True,
     ) -> None:
-        self.calibration = calibration
+        self.calibration, self.own_tokenizer = calibration, own_tokenizer
         self._tokenizer, self._max_tokens = tokenizer, min(max_tokens, MAX_SEQUENCE_TOKENS)
         self._cls, self._sep = (np.array([tokenizer.token_to_id(it)], np.int64) for it in ("[CLS]", "[SEP]"))
         self.sentence = lru_cache(maxsize=4096)(self._sentence)
@@ -226,4 +230,4 @@ def window_starts(n: int, width: int) -> list[int]:
 @lru_cache(maxsize=1)
 def default_reader() -> Reader:
     """For models whose file has no `About`: with the tokenizer of KEYMISS_MODEL, without a calibration."""
-    return Reader(text.load_tokenizer(text.tokenizer_path()))
+    return Reader(text.load_tokenizer(text.tokenizer_path()), own_tokenizer=False)

@@ -1,7 +1,5 @@
-/* AI.TENSORSET, AI.MODELSTORE and the rest: glue between arguments and the two data types. */
-#include <ctype.h>
+/* AI.TENSORSET, AI.MODELGET and the rest: glue between arguments and the two data types. Storing a model: model_store.c. */
 #include <limits.h>
-#include <strings.h>
 
 #include "ai.h"
 
@@ -35,8 +33,7 @@ static const char *const no_model = "ERR model key is empty: AI.MODELSTORE makes
 static void *open_tensor(RedisModuleCtx *ctx, RedisModuleString *name) { return open_value(ctx, name, km_tensor_type, no_tensor); }
 static void *open_model(RedisModuleCtx *ctx, RedisModuleString *name) { return open_value(ctx, name, km_model_type, no_model); }
 
-/* A key that may be written with a value of the type: open for writing, or NULL after an error reply. */
-static RedisModuleKey *open_for_write(RedisModuleCtx *ctx, RedisModuleString *name, RedisModuleType *type) {
+RedisModuleKey *km_ai_open_for_write(RedisModuleCtx *ctx, RedisModuleString *name, RedisModuleType *type) {
     RedisModuleKey *key = RedisModule_OpenKey(ctx, name, REDISMODULE_READ | REDISMODULE_WRITE);
     if (RedisModule_KeyType(key) == REDISMODULE_KEYTYPE_EMPTY || RedisModule_ModuleTypeGetType(key) == type) return key;
     RedisModule_CloseKey(key);
@@ -44,11 +41,15 @@ static RedisModuleKey *open_for_write(RedisModuleCtx *ctx, RedisModuleString *na
     return NULL;
 }
 
-static int written(RedisModuleCtx *ctx, RedisModuleKey *key, RedisModuleString *name, const char *event) {
+void km_ai_written(RedisModuleCtx *ctx, RedisModuleKey *key, RedisModuleString *name, const char *event) {
     RedisModule_CloseKey(key);
     RedisModule_SignalModifiedKey(ctx, name);
     RedisModule_NotifyKeyspaceEvent(ctx, REDISMODULE_NOTIFY_MODULE, event, name);
     RedisModule_ReplicateVerbatim(ctx);
+}
+
+static int written(RedisModuleCtx *ctx, RedisModuleKey *key, RedisModuleString *name, const char *event) {
+    km_ai_written(ctx, key, name, event);
     return RedisModule_ReplyWithSimpleString(ctx, "OK");
 }
 
@@ -94,13 +95,17 @@ static int tensorset_command(RedisModuleCtx *ctx, RedisModuleString **argv, int 
         km_tensor_free(tensor);
         return RedisModule_ReplyWithError(ctx, "ERR a value is not a number of the tensor's type, or out of its range");
     }
-    RedisModuleKey *key = open_for_write(ctx, argv[1], km_tensor_type);
+    RedisModuleKey *key = km_ai_open_for_write(ctx, argv[1], km_tensor_type);
     if (!key) {
         km_tensor_free(tensor);
         return REDISMODULE_OK;
     }
     RedisModule_ModuleTypeSetValue(key, km_tensor_type, tensor);
     return written(ctx, key, argv[1], "tensorset");
+}
+
+int km_ai_read_count(RedisModuleString *arg, long long max, long long *out) {
+    return RedisModule_StringToLongLong(arg, out) == REDISMODULE_OK && *out >= 0 && *out <= max ? 0 : -1;
 }
 
 static void reply_values(RedisModuleCtx *ctx, const km_tensor *t) {
@@ -149,100 +154,6 @@ static int tensorget_command(RedisModuleCtx *ctx, RedisModuleString **argv, int 
         reply_values(ctx, t);
     }
     return REDISMODULE_OK;
-}
-
-/* CPU, CPU:<n>, GPU or GPU:<n> */
-static int is_device(const char *text) {
-    if (strncasecmp(text, "cpu", 3) != 0 && strncasecmp(text, "gpu", 3) != 0) return 0;
-    if (!text[3]) return 1;
-    size_t digits = text[3] == ':' ? strspn(text + 4, "0123456789") : 0;
-    return digits > 0 && digits < 4 && !text[4 + digits];
-}
-
-static char *upper_copy(const char *text) {
-    char *copy = km_memdup0(text, strlen(text));
-    for (char *c = copy; *c; c++) *c = (char)toupper((unsigned char)*c);
-    return copy;
-}
-
-static int read_count(RedisModuleString *arg, long long max, long long *out) {
-    return RedisModule_StringToLongLong(arg, out) == REDISMODULE_OK && *out >= 0 && *out <= max ? 0 : -1;
-}
-
-/* The arguments themselves, held: a blob of hundreds of megabytes is not copied. But not inside MULTI or a
- * script: there the server keeps its own references until the end, and a FLUSHALL ASYNC before that would
- * have its lazy-free thread count references (they are not atomic) at the same time as the main thread. */
-static km_strings hold(RedisModuleCtx *ctx, RedisModuleString **argv, int n) {
-    int copy = km_cannot_block(ctx);
-    km_strings held = {n, km_calloc((size_t)n, sizeof *held.items)};
-    for (int i = 0; i < n; i++) {
-        size_t len;
-        const char *bytes = RedisModule_StringPtrLen(argv[i], &len);
-        if (!copy) RedisModule_RetainString(NULL, argv[i]);
-        held.items[i] = copy ? RedisModule_CreateString(NULL, bytes, len) : argv[i];
-    }
-    return held;
-}
-
-/* AI.MODELSTORE key backend device [TAG tag] [BATCHSIZE n] [MINBATCHSIZE n] [MINBATCHTIMEOUT ms]
- *               [INPUTS n name ...] [OUTPUTS n name ...] BLOB chunk [chunk ...] */
-static int modelstore_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
-    if (argc < 6) return RedisModule_WrongArity(ctx);
-    if (!km_is_word(argv[2], "torch") && !km_is_word(argv[2], "onnx") && !km_is_word(argv[2], "dummy"))
-        return RedisModule_ReplyWithError(ctx, "ERR unsupported backend: use TORCH or ONNX");
-    const char *device = RedisModule_StringPtrLen(argv[3], NULL);
-    if (!is_device(device)) return RedisModule_ReplyWithError(ctx, "ERR invalid device: use CPU, GPU, CPU:<n> or GPU:<n>");
-    long long batch[3] = {0}, n;
-    static const char *const batch_words[] = {"batchsize", "minbatchsize", "minbatchtimeout"};
-    const char *tag = "";
-    int inputs_at = 0, outputs_at = 0, n_inputs = 0, n_outputs = 0, blob_at = 0;
-    for (int i = 4; i < argc && !blob_at;) {
-        int b = 0;
-        if (km_is_word(argv[i], "blob")) {
-            blob_at = i + 1;
-            continue;
-        }
-        if (i + 1 == argc) return RedisModule_ReplyWithError(ctx, "ERR an option lacks its value, or BLOB is missing");
-        if (km_is_word(argv[i], "tag")) {
-            size_t len;
-            tag = RedisModule_StringPtrLen(argv[i + 1], &len);
-            if (len > 4096 || strlen(tag) != len) return RedisModule_ReplyWithError(ctx, "ERR TAG is at most 4096 bytes and holds no NUL");
-            i += 2;
-        } else if (km_is_word(argv[i], "inputs") || km_is_word(argv[i], "outputs")) {
-            int outputs = km_is_word(argv[i], "outputs");
-            if (read_count(argv[i + 1], KM_MODEL_MAX_NAMES, &n) || n > argc - i - 2)
-                return RedisModule_ReplyWithError(ctx, "ERR INPUTS and OUTPUTS take a number up to 64 and as many names");
-            *(outputs ? &outputs_at : &inputs_at) = i + 2;
-            *(outputs ? &n_outputs : &n_inputs) = (int)n;
-            i += 2 + (int)n;
-        } else {
-            while (b < 3 && !km_is_word(argv[i], batch_words[b])) b++;
-            if (b == 3) return RedisModule_ReplyWithError(ctx, "ERR unknown option: TAG, BATCHSIZE, MINBATCHSIZE, MINBATCHTIMEOUT, INPUTS, OUTPUTS or BLOB");
-            if (read_count(argv[i + 1], INT32_MAX, &batch[b])) return RedisModule_ReplyWithError(ctx, "ERR a batch setting is a whole number, 0 or more");
-            i += 2;
-        }
-    }
-    if (!blob_at || blob_at == argc) return RedisModule_ReplyWithError(ctx, "ERR BLOB and the model's bytes are missing");
-    if (argc - blob_at > KM_MODEL_MAX_CHUNKS) return RedisModule_ReplyWithError(ctx, "ERR a model's blob is at most 1024 chunks");
-    if (batch[1] && !batch[0]) return RedisModule_ReplyWithError(ctx, "ERR MINBATCHSIZE needs BATCHSIZE");
-    size_t n_bytes = 0;
-    for (int i = blob_at; i < argc; i++) {
-        size_t len;
-        RedisModule_StringPtrLen(argv[i], &len);
-        n_bytes += len;
-    }
-    if (n_bytes == 0) return RedisModule_ReplyWithError(ctx, "ERR the model's blob is empty");
-    RedisModuleKey *key = open_for_write(ctx, argv[1], km_model_type);
-    if (!key) return REDISMODULE_OK;
-    km_model *model = km_model_new(upper_copy(RedisModule_StringPtrLen(argv[2], NULL)), upper_copy(device), km_memdup0(tag, strlen(tag)),
-                                   hold(ctx, argv + inputs_at, n_inputs), hold(ctx, argv + outputs_at, n_outputs),
-                                   hold(ctx, argv + blob_at, argc - blob_at));
-    model->batch_size = batch[0];
-    model->min_batch_size = batch[1];
-    model->min_batch_timeout_ms = batch[2];
-    RedisModule_ModuleTypeSetValue(key, km_model_type, model);
-    km_models_changed();
-    return written(ctx, key, argv[1], "modelstore");
 }
 
 static void reply_names(RedisModuleCtx *ctx, const char *field, const km_strings *names) {
@@ -316,11 +227,11 @@ static int modelexecute_command(RedisModuleCtx *ctx, RedisModuleString **argv, i
     if (argc < 8) return asking_keys ? REDISMODULE_OK : RedisModule_WrongArity(ctx);
     long long n_in = 0, n_out = 0, timeout_ms = 0;
     const char *syntax = "ERR the syntax is AI.MODELEXECUTE key INPUTS n key ... OUTPUTS n key ... [TIMEOUT ms], n from 1 to 64";
-    int ok = km_is_word(argv[2], "inputs") && read_count(argv[3], KM_MODEL_MAX_NAMES, &n_in) == 0 && n_in > 0 && n_in <= argc - 7;
+    int ok = km_is_word(argv[2], "inputs") && km_ai_read_count(argv[3], KM_MODEL_MAX_NAMES, &n_in) == 0 && n_in > 0 && n_in <= argc - 7;
     int out_at = ok ? 4 + (int)n_in : 0;
-    ok = ok && km_is_word(argv[out_at], "outputs") && read_count(argv[out_at + 1], KM_MODEL_MAX_NAMES, &n_out) == 0 && n_out > 0;
+    ok = ok && km_is_word(argv[out_at], "outputs") && km_ai_read_count(argv[out_at + 1], KM_MODEL_MAX_NAMES, &n_out) == 0 && n_out > 0;
     int end = ok ? out_at + 2 + (int)n_out : 0;
-    ok = ok && (end == argc || (end + 2 == argc && km_is_word(argv[end], "timeout") && read_count(argv[end + 1], 86400000, &timeout_ms) == 0));
+    ok = ok && (end == argc || (end + 2 == argc && km_is_word(argv[end], "timeout") && km_ai_read_count(argv[end + 1], 86400000, &timeout_ms) == 0));
     if (asking_keys) {
         if (!ok) return REDISMODULE_OK;
         RedisModule_KeyAtPos(ctx, 1);
@@ -379,7 +290,7 @@ static int modelran_command(RedisModuleCtx *ctx, RedisModuleString **argv, int a
     if (argc != 6) return RedisModule_WrongArity(ctx);
     long long n[4];
     for (int i = 0; i < 4; i++)
-        if (read_count(argv[2 + i], 1LL << 40, &n[i])) return RedisModule_ReplyWithError(ctx, "ERR the figures are whole numbers, 0 or more");
+        if (km_ai_read_count(argv[2 + i], 1LL << 40, &n[i])) return RedisModule_ReplyWithError(ctx, "ERR the figures are whole numbers, 0 or more");
     km_model *m = open_model(ctx, argv[1]);
     if (!m) return REDISMODULE_OK;
     long long *sums[] = {&m->calls, &m->samples, &m->duration_us, &m->errors};
@@ -424,7 +335,7 @@ static km_model *open_version(RedisModuleCtx *ctx, RedisModuleString *name, Redi
 static int modelchunk_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     if (argc != 5) return RedisModule_WrongArity(ctx);
     long long offset, length;
-    if (read_count(argv[3], 1LL << 50, &offset) || read_count(argv[4], MAX_CHUNK_REPLY, &length))
+    if (km_ai_read_count(argv[3], 1LL << 50, &offset) || km_ai_read_count(argv[4], MAX_CHUNK_REPLY, &length))
         return RedisModule_ReplyWithError(ctx, "ERR the offset is 0 or more, the length at most 16777216");
     const km_model *m = open_version(ctx, argv[1], argv[2]);
     if (!m) return REDISMODULE_OK;
@@ -462,7 +373,6 @@ int km_ai_register(RedisModuleCtx *ctx) {
     static const km_command commands[] = {
         {"ai.tensorset", tensorset_command, "write deny-oom", 1, 1, 1},
         {"ai.tensorget", tensorget_command, "readonly", 1, 1, 1},
-        {"ai.modelstore", modelstore_command, "write deny-oom", 1, 1, 1},
         {"ai.modelget", modelget_command, "readonly", 1, 1, 1},
         {"ai.modeldel", modeldel_command, "write", 1, 1, 1},
         {"ai.modelexecute", modelexecute_command, "write deny-oom getkeys-api", 1, 1, 1},
@@ -474,5 +384,6 @@ int km_ai_register(RedisModuleCtx *ctx) {
         {"km.modeldigest", modeldigest_command, "write admin", 1, 1, 1},
     };
     if (km_tensor_type_register(ctx) != REDISMODULE_OK || km_model_type_register(ctx) != REDISMODULE_OK) return REDISMODULE_ERR;
-    return km_commands_register(ctx, commands, (int)(sizeof commands / sizeof *commands));
+    if (km_commands_register(ctx, commands, (int)(sizeof commands / sizeof *commands)) != REDISMODULE_OK) return REDISMODULE_ERR;
+    return km_model_store_register(ctx);
 }

@@ -14,6 +14,7 @@ typedef struct {
     long long noworker_grace_ms;
     long long queue_limit;
     long long event_queue_limit;
+    long long replica_wait_ms;
     int cache;
 } km_settings;
 extern km_settings km_config;

@@ -19,6 +19,7 @@ typedef struct RedisModuleType RedisModuleType;
 typedef struct RedisModuleDigest RedisModuleDigest;
 typedef struct RedisModuleBlockedClient RedisModuleBlockedClient;
 typedef struct RedisModuleInfoCtx RedisModuleInfoCtx;
+typedef struct RedisModuleServerInfoData RedisModuleServerInfoData;
 typedef struct RedisModuleCommand RedisModuleCommand;
 typedef struct RedisModuleCommandFilterCtx RedisModuleCommandFilterCtx;
 typedef struct RedisModuleCommandFilter RedisModuleCommandFilter;
@@ -275,6 +276,10 @@ typedef struct RedisModuleTypeMethods {
     X(int, RegisterInfoFunc, (RedisModuleCtx *ctx, RedisModuleInfoFunc cb))                                  \
     X(int, InfoAddSection, (RedisModuleInfoCtx *ctx, const char *name))                                      \
     X(int, InfoAddFieldLongLong, (RedisModuleInfoCtx *ctx, const char *field, long long value))              \
+    X(RedisModuleServerInfoData *, GetServerInfo, (RedisModuleCtx *ctx, const char *section))                \
+    X(void, FreeServerInfo, (RedisModuleCtx *ctx, RedisModuleServerInfoData *data))                          \
+    X(const char *, ServerInfoGetFieldC, (RedisModuleServerInfoData *data, const char *field))               \
+    X(long long, ServerInfoGetFieldSigned, (RedisModuleServerInfoData *data, const char *field, int *error)) \
     X(int, RegisterNumericConfig, (RedisModuleCtx *ctx, const char *name, long long default_val, unsigned int flags, long long min, long long max, RedisModuleConfigGetNumericFunc get, RedisModuleConfigSetNumericFunc set, RedisModuleConfigApplyFunc apply, void *privdata)) \
     X(int, RegisterBoolConfig, (RedisModuleCtx *ctx, const char *name, int default_val, unsigned int flags, RedisModuleConfigGetBoolFunc get, RedisModuleConfigSetBoolFunc set, RedisModuleConfigApplyFunc apply, void *privdata)) \
     X(int, LoadConfigs, (RedisModuleCtx *ctx))                                                               \

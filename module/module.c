@@ -25,6 +25,9 @@
  *    takes its jobs in its reply callback; if it disconnects in between, it has taken none.
  *  - A key seen (seen.c) is remembered from the KM.MISS that found it until an event tells that it changed, and at most
  *    100 ms. It is a name, not a key: nothing is open.
+ *  - A client of AI.MODELSET that waits for replicas is no job and no waiter of one: it is in the list of replicas.c
+ *    until they have the model, its time is over, CLIENT UNBLOCK, or it disconnects. The server keeps the arguments of a
+ *    blocked client, so the model has copies of them.
  *  - No key is kept open across a block; the reply comes from the worker's answer, and a key is opened anew
  *    by every command. Registrations are named by id in jobs and looked up again when one ends.
  *  - A derived key's record (derive.c, deps.c) lives from KM.DERIVE until the next event that changes the key,

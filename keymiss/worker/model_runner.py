@@ -129,7 +129,15 @@ class ModelStore:
             with self._lock:
                 self._models[digest] = held
             took_ms = int((time.monotonic() - started_s) * 1000)
-            log_event("model_loaded", key=key, sha256=digest, size_bytes=len(blob), took_ms=took_ms)
+            described = held.model.about is not None  # else it is read with the tokenizer of KEYMISS_MODEL
+            log_event(
+                "model_loaded",
+                key=key,
+                sha256=digest,
+                size_bytes=len(blob),
+                took_ms=took_ms,
+                has_tokenizer=described,
+            )
             return held
 
     def _drop_unused(self) -> None:

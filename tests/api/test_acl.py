@@ -186,6 +186,8 @@ MAY_NOT: dict[str, list[tuple[Any, ...]]] = {
         ("DEBUG", "SLEEP", 0),
         ("SET", ASKED, "a forged answer"),
         ("DEL", "bert-qa{1bz}"),
+        ("AI.MODELSTORE", "bert-qa{1bz}", "TORCH", "CPU", "BLOB", "a forged model"),
+        ("AI.MODELSET", "bert-qa{1bz}", "TORCH", "CPU", "BLOB", "a forged model"),
         ("UNLINK", "sentence:KM1:{1bz}"),
         ("HSET", "sentence:KM1:{1bz}", "0", "a forged sentence"),
         ("EVAL", "return redis.call('FLUSHALL')", 1, "article:KM1"),

@@ -102,6 +102,22 @@ def test_the_old_client_asks_the_reader_on_every_shard(
         assert (again.returncode, again.stdout) == (0, asked.stdout), again.stderr
 
 
+def test_the_old_client_needs_no_right_to_read_settings(
+    client: RedisCluster, cluster: RedisClusterServers, old_python: Path, tmp_path: Path
+) -> None:
+    """By itself it sends CONFIG GET when it connects, and gives up when that is refused."""
+    for node in cluster.nodes:
+        with node.client() as one:
+            one.execute_command("ACL", "SETUSER", "default", "-config")
+    try:
+        ran = ask_old(old_python, tmp_path, cluster.masters[0].port, f"echo{{{tags(client)[0]}}}_{QUESTION}")
+    finally:
+        for node in cluster.nodes:
+            with node.client() as one:
+                one.execute_command("ACL", "SETUSER", "default", "+config")
+    assert (ran.returncode, ran.stdout) == (0, f"the answer to {QUESTION}\n"), ran.stderr
+
+
 def test_the_old_client_sees_the_error_of_a_function(
     client: RedisCluster, cluster: RedisClusterServers, old_python: Path, tmp_path: Path
 ) -> None:
