@@ -36,7 +36,7 @@ class Ended(enum.StrEnum):
 
     ANSWERED = "answered"
     NOTHING_FOUND = "nothing_found"  # sentences were read, and the reader is sure enough of none
-    REFUSED = "refused"  # 400, 413, 422: not a question
+    REFUSED = "refused"  # 400, 408, 413, 422: not a question
     BUSY = "busy"  # 429
     LATE = "late"  # 504
     FAILED = "failed"  # 503

@@ -15,6 +15,7 @@ from keymiss.api.openapi import json_body, problem_docs
 from keymiss.api.problems import (
     AllLate,
     BadQuestion,
+    BodyLate,
     BodyTooLarge,
     NoShardAnswered,
     NotJson,
@@ -23,6 +24,7 @@ from keymiss.api.problems import (
     listed,
 )
 from keymiss.api.question_record import recorded
+from keymiss.api.settings import ApiSettings
 
 MAX_BODY_BYTES = 64 * 1024
 MAX_QUESTION_CHARACTERS = 512
@@ -259,8 +261,9 @@ class Reply(BaseModel):
 
 
 async def read_question(request: Request) -> Question:
-    """The body as a question. NotJson, BodyTooLarge, BadQuestion."""
-    body = await read_body(request, MAX_BODY_BYTES)
+    """The body as a question. NotJson, BodyLate, BodyTooLarge, BadQuestion."""
+    settings: ApiSettings = request.app.state.settings
+    body = await read_body(request, MAX_BODY_BYTES, settings.body_time_limit_s)
     check_json(body, '{"search": "..."}')
     try:
         return Question.model_validate_json(body)
@@ -277,7 +280,9 @@ router = APIRouter()
     "/qasearch",
     response_model=Reply,
     summary="Ask a question",
-    responses=problem_docs(NotJson, BodyTooLarge, BadQuestion, TooManyQuestions, NoShardAnswered, AllLate),
+    responses=problem_docs(
+        NotJson, BodyLate, BodyTooLarge, BadQuestion, TooManyQuestions, NoShardAnswered, AllLate
+    ),
     openapi_extra=json_body(Question),
 )
 async def qasearch(request: Request) -> Any:
