@@ -195,10 +195,14 @@ def nothing_found(groups: Sequence[Group], covered: Coverage, min_score: float) 
             said += f" {_many(count, 'sentence')} {what} (shards {', '.join(covered.shards[status])})."
     if covered.shards["unindexed"]:
         said += f" Not searched yet: shards {', '.join(covered.shards['unindexed'])}."
-    for each in covered.unused:
-        where = f", {', '.join(each.missing)}" if each.missing else ""
-        said += f" Not searched by all {each.signal} ({each.reason}{where})."
+    if covered.unused:
+        said += f" Not all could be used: {', '.join(map(_in_words, covered.unused))}."
     return said
+
+
+def _in_words(unused: Unused) -> str:
+    where = f": {', '.join(unused.missing)}" if unused.missing else ""
+    return f"{unused.signal} ({unused.reason}{where})"
 
 
 def _many(count: int, what: str) -> str:

@@ -270,7 +270,7 @@ def test_nothing_found_says_it_in_words(shards: RedisClusterServers) -> None:
     env = {"KEYMISS_API_MIN_SCORE": "1", "KEYMISS_API_GRAPH_WEIGHT": "0"}
     with shards.client() as client, ApiProcess(shards.addresses, wait_indexed=MASTERS, env=env) as strict:
         wait_until(lambda: unused(strict) == [], 20, "everything is read")
-        assert "Not searched" not in strict.ask().json()["message"]
+        assert "Not all could be used" not in strict.ask().json()["message"]
         for tag in TAGS:
             client.delete(question_vector_key(tag, QUESTION))
         try:
@@ -278,7 +278,7 @@ def test_nothing_found_says_it_in_words(shards: RedisClusterServers) -> None:
         finally:
             for tag in TAGS:
                 put_question_vector(client, tag)
-    assert "Not searched by all vectors (failed, " in message
+    assert "Not all could be used: vectors (failed: " in message
 
 
 def test_signals_of_weight_0_are_not_missed(shards: RedisClusterServers) -> None:
