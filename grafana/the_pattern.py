@@ -107,10 +107,13 @@ def _questions(page: Page) -> None:
     page.graph(
         "In flight, and answered in part",
         "Questions under way now, and those each second that were answered although a sentence or a shard "
-        "was missing.",
+        "was missing, or whose sentences were not found by all vectors or links.",
         "short",
         Query("sum(keymiss_questions_in_flight)", "in flight"),
         Query(per_second("keymiss_questions_partial_total"), "in part, a second"),
+        Query(
+            per_second("keymiss_question_signals_unused_total", "signal"), "without some {{signal}}, a second"
+        ),
     )
 
 

@@ -31,6 +31,7 @@ from keymiss.api.knowledge import GraphKnowledge
 from keymiss.api.question_vector import QuestionVectors
 from keymiss.api.settings import ApiSettings, parse_nodes
 from keymiss.api.shards import Shard, ShardMap
+from keymiss.api.unused import Unused
 from keymiss.credentials import Credentials
 from keymiss.graph.graph_url import graph_url
 from keymiss.graph.reader import choose_reader
@@ -154,12 +155,14 @@ async def _ask(corpus: Corpus, nodes: str, shards: Mapping[str, Hashes], limit: 
     try:
         await _indexed(retrieval, shards)
         print(f"{retrieval.sentences()} sentences indexed, {retrieval.vectors()} with a vector", flush=True)
-        vectors, knowledge = QuestionVectors(shard_map, VECTOR_LIMIT_S), GraphKnowledge(concepts, graph)
+        vectors = QuestionVectors(shard_map, VECTOR_LIMIT_S)
+        knowledge = GraphKnowledge(concepts, graph, settings.time_limit_s)
         gate = asyncio.Semaphore(ASKED_AT_ONCE)
 
         async def ask(question: str, right: tuple[str, int]) -> Asked:
             async with gate:
-                return Asked(question, right, await vectors.get(question), await knowledge.linked(question))
+                vector, linked = await vectors.get(question), await knowledge.linked(question)
+                return Asked(question, right, None if isinstance(vector, Unused) else vector, linked.scores)
 
         asked = await asyncio.gather(*(ask(*each) for each in corpus.questions))
         print(

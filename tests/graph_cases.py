@@ -16,7 +16,14 @@ from typing import Protocol
 import pytest
 
 from keymiss.graph.events import ADD, DEL, EdgeEvent
-from keymiss.graph.pages import MAX_NEIGHBOURS, Carrier, GraphReader, Link
+from keymiss.graph.pages import (
+    MAX_NEIGHBOURS,
+    Carrier,
+    GraphReader,
+    Link,
+    LinkedSentences,
+    LinksBetween,
+)
 from keymiss.graph.store import Applied, GraphStore
 from keymiss.graph.years import Years
 
@@ -239,17 +246,17 @@ class GraphCases:
         )
         store.writers[1].apply([add("a", "b", f"B:{{{second}}}:1", 1.0, 2020)])
         async with store.reader() as reader:
-            assert await reader.links_between(["c", "b", "a", "a"], 10) == (
+            assert (await reader.links_between(["c", "b", "a", "a"], 10)).links == (
                 Link("a", "b", 3, 2020),
                 Link("a", "c", 1, None),
             )
-            assert await reader.links_between(["c", "b", "a"], 1) == (Link("a", "b", 3, 2020),)
-            assert await reader.links_between(["a"], 10) == ()
-            assert await reader.sentences_for(["a", "b", "c"], 2) == {
+            assert (await reader.links_between(["c", "b", "a"], 1)).links == (Link("a", "b", 3, 2020),)
+            assert await reader.links_between(["a"], 10) == LinksBetween((), {})
+            assert (await reader.sentences_for(["a", "b", "c"], 2)).scores == {
                 f"A:{{{first}}}:1": 1.0,
                 f"B:{{{second}}}:1": 1.0,
             }
-            assert await reader.sentences_for(["a", "d"], 2) == {}
+            assert await reader.sentences_for(["a", "d"], 2) == LinkedSentences({}, {})
 
     async def test_a_graph_without_anything(self, store: Store) -> None:
         async with store.reader() as reader:

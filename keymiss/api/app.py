@@ -99,7 +99,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     graph = choose_reader(graph_url(), shards, settings.time_limit_s)
     concepts = Concepts(shards, settings.topology_poll_s)
     articles = Articles(shards, settings.title_cache_s)
-    knowledge = GraphKnowledge(concepts, graph)
+    knowledge = GraphKnowledge(concepts, graph, settings.graph_time_limit_s)
     app.state.asker = Asker(settings, shards, retrieval, articles, knowledge)
     app.state.article_store = ArticleStore(shards, settings.time_limit_s, concepts.name)
     app.state.explorer = Explorer(shards, graph, concepts, articles, settings.time_limit_s)

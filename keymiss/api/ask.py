@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Protocol
 
-from redis.exceptions import RedisError
-
 from keymiss.api.articles import ArticleFacts, Articles
 from keymiss.api.fanout import Outcome, Status, ask_all
+from keymiss.api.knowledge import About, Linked
 from keymiss.api.merge import Answer, Coverage, Group, coverage, final_status, merge, shown
 from keymiss.api.metrics import Stage
 from keymiss.api.problems import AllLate, NoShardAnswered, TooManyQuestions
@@ -21,26 +19,22 @@ from keymiss.api.question_record import QuestionRecord
 from keymiss.api.question_vector import QuestionVectors
 from keymiss.api.settings import ApiSettings
 from keymiss.api.shards import ShardMap
+from keymiss.api.unused import Reason, Signal, Unused, merged
 from keymiss.retrieval import Candidate, Retrieval
 from keymiss.stored_vector import Vector
 
-log = logging.getLogger(__name__)
-
 Facts = Mapping[str, ArticleFacts]
-About = tuple[list[dict[str, Any]], list[dict[str, Any]]]
 
 
 class Knowledge(Protocol):
-    """What is known of a question beside the answers in sentences."""
+    """What is known of a question beside the answers in sentences. What could not be read is named in what
+    is returned; nothing is raised for it."""
 
     async def about(self, question: str) -> About:
-        """The concepts that the question names, and the links between them, best first.
+        """The concepts that the question names, and the links between them."""
 
-        RedisError, OSError and TimeoutError count as nothing known.
-        """
-
-    async def linked(self, question: str) -> dict[str, float]:
-        """Sentence key -> score of the sentences behind those links. Errors as above."""
+    async def linked(self, question: str) -> Linked:
+        """The sentences behind those links."""
 
 
 class Asker:
@@ -80,22 +74,27 @@ class Asker:
     async def _ask(self, question: str, record: QuestionRecord, limit: int, offset: int) -> dict[str, Any]:
         watch = Stopwatch(record.stage_ended)
         limit_s = self._settings.time_limit_s
-        vector, linked = await asyncio.gather(self._vector_of(question), self._linked(question))
+        (vector, unused), linked = await asyncio.gather(self._vector_of(question), self._linked(question))
         candidates = await self._retrieval.candidates(
-            question, self._settings.candidates_per_shard, vector, linked, limit=self._settings.candidates
+            question,
+            self._settings.candidates_per_shard,
+            vector,
+            linked.scores,
+            limit=self._settings.candidates,
         )
         unindexed = [shard.tag for shard in self._shards.shards if shard.tag not in candidates]
         if not candidates:
             raise NoShardAnswered("no shard can be reached, or none has been indexed yet")
         watch.stage(Stage.RETRIEVE)
-        outcomes, facts, (concepts, links) = await asyncio.gather(
+        outcomes, facts, about = await asyncio.gather(
             ask_all(self._shards, candidates, question, limit_s),
             self._facts_of(candidates, limit_s),
-            self._about(question, limit_s),
+            self._about(question),
         )
         watch.stage(Stage.ASK)
         record.sentences_ended(outcomes)
-        covered = coverage(outcomes, unindexed)
+        covered = coverage(outcomes, unindexed, merged([*unused, *linked.unused, *about.unused]))
+        record.went_without(covered.unused)
         refuse_if_none_answered(outcomes, covered)
         groups = merge(outcomes)
         sure = shown(groups, self._settings.min_score)
@@ -103,8 +102,8 @@ class Asker:
         reply = {
             "found": bool(sure),
             "message": None if sure else nothing_found(groups, covered, self._settings.min_score),
-            "concepts": concepts,
-            "links": links,
+            "concepts": about.concepts,
+            "links": about.links,
             "results": [_result(group, facts) for group in page],
             "total": len(sure),
             "limit": limit,
@@ -119,28 +118,23 @@ class Asker:
     async def _facts_of(self, candidates: Mapping[str, Sequence[Candidate]], limit_s: float) -> Facts:
         return await self._articles.get((c.article for each in candidates.values() for c in each), limit_s)
 
-    async def _vector_of(self, question: str) -> Vector | None:
-        return await self._vectors.get(question) if self._settings.vector_weight > 0 else None
+    async def _vector_of(self, question: str) -> tuple[Vector | None, tuple[Unused, ...]]:
+        """Its vector, and what cannot be found by it."""
+        if self._settings.vector_weight == 0:
+            return None, ()
+        found = await self._vectors.get(question)
+        indexes = self._retrieval.indexes().items()
+        without = tuple(tag for tag, index in indexes if index.vectors < index.sentences)
+        unused = (Unused(Signal.VECTORS, Reason.INCOMPLETE, without),) if without else ()
+        return (None, (found, *unused)) if isinstance(found, Unused) else (found, unused)
 
-    async def _linked(self, question: str) -> dict[str, float]:
+    async def _linked(self, question: str) -> Linked:
         if self._knowledge is None or self._settings.graph_weight == 0:
-            return {}
-        try:
-            async with asyncio.timeout(self._settings.graph_time_limit_s):
-                return await self._knowledge.linked(question)
-        except (RedisError, OSError, TimeoutError) as error:
-            log.warning("sentences behind the links of a question: %r", error)
-            return {}
+            return Linked({})
+        return await self._knowledge.linked(question)
 
-    async def _about(self, question: str, limit_s: float) -> About:
-        if self._knowledge is None:
-            return [], []
-        try:
-            async with asyncio.timeout(limit_s):
-                return await self._knowledge.about(question)
-        except (RedisError, OSError, TimeoutError) as error:
-            log.warning("concepts and links of a question: %r", error)
-            return [], []
+    async def _about(self, question: str) -> About:
+        return About([], []) if self._knowledge is None else await self._knowledge.about(question)
 
 
 class Stopwatch:
@@ -201,7 +195,14 @@ def nothing_found(groups: Sequence[Group], covered: Coverage, min_score: float) 
             said += f" {_many(count, 'sentence')} {what} (shards {', '.join(covered.shards[status])})."
     if covered.shards["unindexed"]:
         said += f" Not searched yet: shards {', '.join(covered.shards['unindexed'])}."
+    if covered.unused:
+        said += f" Not all could be used: {', '.join(map(_in_words, covered.unused))}."
     return said
+
+
+def _in_words(unused: Unused) -> str:
+    where = f": {', '.join(unused.missing)}" if unused.missing else ""
+    return f"{unused.signal} ({unused.reason}{where})"
 
 
 def _many(count: int, what: str) -> str:

@@ -33,6 +33,7 @@ class Concepts:
         self._digest: bytes | None = None
         self._table: ConceptTable | None = None
         self._matcher: ConceptMatcher | None = None
+        self._usable = False
         self._poll: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -50,6 +51,12 @@ class Concepts:
     def loaded(self) -> bool:
         """Whether there is a table."""
         return self._table is not None
+
+    @property
+    def usable(self) -> bool:
+        """Whether a text without concepts really mentions none: there is a table, or every shard said that
+        there is none."""
+        return self._usable
 
     def mentioned(self, text: str) -> list[Concept]:
         """The different concepts of a text, in the order of their first mention."""
@@ -90,9 +97,11 @@ class Concepts:
                 answered += 1
             except (RedisError, OSError, TimeoutError) as error:
                 log.debug("no concept table from shard {%s}: %r", shard.tag, error)
-        if self._table and shards and answered == len(shards):
-            log.info("the concept table was removed")
+        if shards and answered == len(shards):
+            if self._table:
+                log.info("the concept table was removed")
             self._digest = self._table = self._matcher = None
+            self._usable = True
 
     async def _load(self, key: str) -> None:
         async with asyncio.timeout(TABLE_TIMEOUT_S):
@@ -104,8 +113,9 @@ class Concepts:
         except (BadTable, UnicodeDecodeError) as error:
             log.warning("the concept table at %s cannot be used: %s", key, error)
             self._digest = digest  # not again until it changes; the old table stays in use
+            self._usable = self._table is not None
             return
-        self._digest, self._table, self._matcher = digest, table, matcher
+        self._digest, self._table, self._matcher, self._usable = digest, table, matcher, True
         log.info("concept table: %d concepts", len(table.concepts))
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from keymiss.api.fanout import Outcome, Status
+from keymiss.api.unused import Unused
 from keymiss.retrieval import Candidate
 
 # Signs that mean nothing at an answer's ends. Not "-", "<", ".5" or "%": those change what is said.
@@ -64,11 +65,13 @@ class Group:
 class Coverage:
     """How much of what was asked was answered. A shard is in each list that fits one of its sentences.
 
-    ``unindexed``: shards whose sentences were not read yet, so that nothing could be asked there.
+    ``unindexed``: shards whose sentences were not read yet, so that nothing could be asked there. ``unused``:
+    what the sentences could not be found by.
     """
 
     sentences: dict[str, int]
     shards: dict[str, list[str]]
+    unused: tuple[Unused, ...] = ()
 
 
 def parse_answer(outcome: Outcome) -> Answer | None:
@@ -164,7 +167,9 @@ def final_status(outcome: Outcome) -> Status:
     return outcome.status
 
 
-def coverage(outcomes: Sequence[Outcome], unindexed: Iterable[str] = ()) -> Coverage:
+def coverage(
+    outcomes: Sequence[Outcome], unindexed: Iterable[str] = (), unused: tuple[Unused, ...] = ()
+) -> Coverage:
     """Sentences and shards asked, answered, late, failed (busy is failed here)."""
     statuses = [(o.shard, Status.FAILED if (s := final_status(o)) is Status.BUSY else s) for o in outcomes]
     kinds = (Status.ANSWERED, Status.LATE, Status.FAILED)
@@ -172,7 +177,7 @@ def coverage(outcomes: Sequence[Outcome], unindexed: Iterable[str] = ()) -> Cove
     shards = {"asked": _unique(shard for shard, _ in statuses)}
     shards |= {k.value: _unique(shard for shard, s in statuses if s is k) for k in kinds}
     shards["unindexed"] = sorted(unindexed)
-    return Coverage(sentences, shards)
+    return Coverage(sentences, shards, unused)
 
 
 def _unique(names: Iterable[str]) -> list[str]:

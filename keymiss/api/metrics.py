@@ -21,6 +21,7 @@ from prometheus_client import (
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from keymiss.api.unused import REASONS, Unused
 from keymiss.retrieval import Retrieval
 
 OTHER = "other"
@@ -36,7 +37,7 @@ class Ended(enum.StrEnum):
 
     ANSWERED = "answered"
     NOTHING_FOUND = "nothing_found"  # sentences were read, and the reader is sure enough of none
-    REFUSED = "refused"  # 400, 413, 422: not a question
+    REFUSED = "refused"  # 400, 408, 413, 422: not a question
     BUSY = "busy"  # 429
     LATE = "late"  # 504
     FAILED = "failed"  # 503
@@ -109,6 +110,12 @@ class ApiMetrics:
             "Questions that got a reply although sentences or shards were missing.",
             registry=registry,
         )
+        self._unused = Counter(
+            "keymiss_question_signals_unused_total",
+            "Questions whose sentences could not be found by all vectors or links.",
+            ("signal", "reason"),
+            registry=registry,
+        )
         self._sentences = Counter(
             "keymiss_sentence_answers_total",
             "Sentences asked on a shard, by how that ended.",
@@ -126,6 +133,9 @@ class ApiMetrics:
             self._questions.labels(outcome)
         for stage in Stage:
             self._stage_s.labels(stage)
+        for signal, reasons in REASONS.items():
+            for reason in reasons:
+                self._unused.labels(signal, reason)
 
     def know_requests(self, known: Iterable[tuple[str, str, int]]) -> None:
         """Route, method and code of requests that are to be expected."""
@@ -155,6 +165,10 @@ class ApiMetrics:
     def question_was_partial(self) -> None:
         """A reply was given although something was missing."""
         self._partial.inc()
+
+    def signal_was_unused(self, unused: Unused) -> None:
+        """Of one question."""
+        self._unused.labels(unused.signal, unused.reason).inc()
 
     def stage_ended(self, stage: Stage, took_s: float) -> None:
         """One stage of one question."""

@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from pydantic.config import JsonDict
 
-from keymiss.api.problems import MEDIA_TYPE, TABLE, Problem
+from keymiss.api.problems import MEDIA_TYPE, RETRY_AFTER_S, TABLE, Problem
 
 PROBLEM_EXAMPLE: JsonDict = {
     "type": "about:blank",
@@ -16,6 +16,14 @@ PROBLEM_EXAMPLE: JsonDict = {
     "status": 422,
     "detail": "search: Field required",
     "request_id": "0af7651916cd43dd8448eb211c80319c",
+}
+
+
+RETRY_AFTER: dict[str, Any] = {
+    "Retry-After": {
+        "description": "Seconds after which it is worth while to ask again.",
+        "schema": {"type": "integer", "minimum": 1},
+    }
 }
 
 
@@ -39,10 +47,12 @@ def problem_docs(*kinds: type[Problem]) -> dict[int | str, dict[str, Any]]:
         status, title = TABLE[kind]
         titles.setdefault(status, []).append(title)
     schema = {"$ref": "#/components/schemas/ProblemDetail"}
-    return {
-        status: {"description": "; or: ".join(said), "content": {MEDIA_TYPE: {"schema": schema}}}
-        for status, said in titles.items()
-    }
+    docs: dict[int | str, dict[str, Any]] = {}
+    for status, said in titles.items():
+        docs[status] = {"description": "; or: ".join(said), "content": {MEDIA_TYPE: {"schema": schema}}}
+        if status in RETRY_AFTER_S:
+            docs[status]["headers"] = RETRY_AFTER
+    return docs
 
 
 def json_body(model: type[BaseModel]) -> dict[str, Any]:

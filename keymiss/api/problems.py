@@ -21,6 +21,11 @@ from keymiss.request_id import current_request_id
 log = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
 
+RETRY_AFTER_S = {429: 1, 503: 5, 504: 5}
+"""Every reply of these statuses says how long to wait: until a queue has moved on; until a worker has started
+again or a replica has taken over; as long as a question may take, after which its answers may be cached.
+nginx/nginx.conf.template has the same."""
+
 
 class Problem(Exception):
     """An error with a text for the client. ``extra`` becomes members of the problem object."""
@@ -39,6 +44,12 @@ class NotJson(Problem):
 
 class BodyTooLarge(Problem):
     """The body is over the limit."""
+
+
+class BodyLate(Problem):
+    """The body did not arrive within its time limit; the rest of it is not waited for."""
+
+    headers: ClassVar[dict[str, str]] = {"Connection": "close"}
 
 
 class BadQuestion(Problem):
@@ -78,13 +89,9 @@ class NotAllowed(Problem):
 class TooManyQuestions(Problem):
     """The API's or every shard's queue is full."""
 
-    headers: ClassVar[dict[str, str]] = {"Retry-After": "1"}
-
 
 class NoShardAnswered(Problem):
     """Every shard failed or none can be reached."""
-
-    headers: ClassVar[dict[str, str]] = {"Retry-After": "5"}
 
 
 class NotReady(NoShardAnswered):
@@ -108,13 +115,13 @@ class TooManyPanels(TooManyQuestions):
 
 
 class NoPrometheus(Problem):
-    """The service was started without a Prometheus to ask."""
+    """The service was started without a Prometheus to ask: that needs a new start."""
+
+    headers: ClassVar[dict[str, str]] = {"Retry-After": "60"}
 
 
 class PrometheusAway(Problem):
     """Prometheus cannot be reached."""
-
-    headers: ClassVar[dict[str, str]] = {"Retry-After": "5"}
 
 
 class PrometheusFailed(Problem):
@@ -127,6 +134,7 @@ class PrometheusLate(Problem):
 
 TABLE: dict[type[Problem], tuple[int, str]] = {
     NotJson: (400, "The body is not JSON"),
+    BodyLate: (408, "The body is late"),
     BodyTooLarge: (413, "The body is too large"),
     BadQuestion: (422, "The question cannot be asked"),
     BadParameters: (422, "The address has a part that cannot be used"),
@@ -170,7 +178,10 @@ def in_a_line(errors: Iterable[Mapping[str, str]]) -> str:
 def problem_response(
     status: int, title: str, detail: str, headers: dict[str, str] | None = None, **extra: Any
 ) -> JSONResponse:
-    """One RFC 9457 object; ``type`` is about:blank, so the status says what kind it is."""
+    """One RFC 9457 object; ``type`` is about:blank, so the status says what kind it is. ``headers`` are
+    taken before those that the status has by itself."""
+    if status in RETRY_AFTER_S:
+        headers = {"Retry-After": str(RETRY_AFTER_S[status])} | (headers or {})
     body = {"type": "about:blank", "title": title, "status": status, "detail": detail, **extra}
     request_id = current_request_id.get()
     if request_id is not None:

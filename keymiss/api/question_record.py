@@ -15,6 +15,7 @@ from keymiss.api.leaving import ClientLeft
 from keymiss.api.merge import final_status
 from keymiss.api.metrics import ApiMetrics, Ended, SentenceEnded, Stage
 from keymiss.api.problems import TABLE, Problem
+from keymiss.api.unused import Unused
 from keymiss.logs import log_event
 
 BY_STATUS = {
@@ -40,6 +41,7 @@ class QuestionRecord:
         self._stages_ms: dict[str, float] = {}
         self._sentences: Counter[SentenceEnded] = Counter()
         self._shards: list[str] = []
+        self._unused: list[dict[str, str | list[str]]] = []
 
     def stage_ended(self, stage: Stage, took_s: float) -> None:
         """The next stage begins."""
@@ -54,6 +56,14 @@ class QuestionRecord:
             self._metrics.sentence_ended(outcome.shard, ended, outcome.took_ms / 1000)
             if outcome.shard not in self._shards:
                 self._shards.append(outcome.shard)
+
+    def went_without(self, unused: Iterable[Unused]) -> None:
+        """What sentences could not be found by."""
+        for each in unused:
+            self._unused.append(
+                {"signal": each.signal, "reason": each.reason, "missing": list(each.missing)}
+            )
+            self._metrics.signal_was_unused(each)
 
     def replied(self, found: bool, partial: bool) -> None:
         """There is a reply; ``partial``: sentences or shards were missing."""
@@ -78,6 +88,7 @@ class QuestionRecord:
                 **{ended: each[ended] for ended in SentenceEnded if ended is not SentenceEnded.COMPUTED},
             },
             shards=self._shards,
+            unused=self._unused,
         )
 
 

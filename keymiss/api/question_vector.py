@@ -9,7 +9,9 @@ import zlib
 from redis.exceptions import RedisError
 
 from keymiss.api.asking import ask_key
+from keymiss.api.fanout import status_of
 from keymiss.api.shards import ShardMap
+from keymiss.api.unused import Reason, Signal, Unused
 from keymiss.keys import question_vector_key
 from keymiss.stored_vector import Vector, question_from_bytes
 
@@ -17,28 +19,35 @@ log = logging.getLogger(__name__)
 
 
 class QuestionVectors:
-    """Asks the shards for vectors; which one is asked depends on the question, so that the same one has it.
-
-    A vector that cannot be had in time is None: the question is then searched for by its words alone.
-    """
+    """Asks the shards for vectors; which one depends on the question, so that the same one has it."""
 
     def __init__(self, shards: ShardMap, time_limit_s: float) -> None:
         self._shards, self._time_limit_s = shards, time_limit_s
         self._failing = False  # said once, not for every question
 
-    async def get(self, question: str) -> Vector | None:
-        """[384], of unit length."""
+    async def get(self, question: str) -> Vector | Unused:
+        """[384], of unit length; or why there is none: the question is then searched for without."""
         tags = sorted(shard.tag for shard in self._shards.shards)
         if not tags:
-            return None
-        key = question_vector_key(tags[zlib.crc32(question.encode()) % len(tags)], question)
+            return Unused(Signal.VECTORS, Reason.FAILED)
+        tag = tags[zlib.crc32(question.encode()) % len(tags)]
         try:
             async with asyncio.timeout(self._time_limit_s):
-                value, _ = await ask_key(self._shards, key)
+                value, _ = await ask_key(self._shards, question_vector_key(tag, question))
         except (RedisError, OSError, TimeoutError) as error:
-            if not self._failing:
-                log.warning("no vectors of questions, they are searched for by their words: %r", error)
-            self._failing = True
-            return None
+            return self._unused(tag, Reason(status_of(error).value), repr(error))
+        if value is None:
+            return self._unused(tag, Reason.FAILED, "no function is registered that makes them")
+        vector = question_from_bytes(value) if isinstance(value, bytes) else None
+        if vector is None:
+            return self._unused(tag, Reason.FAILED, "what came is no vector")
         self._failing = False
-        return question_from_bytes(value) if isinstance(value, bytes) else None
+        return vector
+
+    def _unused(self, tag: str, reason: Reason, why: str) -> Unused:
+        if not self._failing:
+            log.warning(
+                "no vectors of questions, they are searched for without: %s, shard {%s}: %s", reason, tag, why
+            )
+        self._failing = True
+        return Unused(Signal.VECTORS, reason, (tag,))

@@ -16,6 +16,7 @@ from keymiss.api.openapi import json_body, problem_docs
 from keymiss.api.problems import (
     AllLate,
     BadParameters,
+    BodyLate,
     BodyTooLarge,
     NoAdminKey,
     NoShardAnswered,
@@ -26,6 +27,7 @@ from keymiss.api.problems import (
     TooManyQuestions,
     UnusableArticle,
 )
+from keymiss.api.settings import ApiSettings
 from keymiss.loading import BadArticle, parse_article
 
 MAX_ARTICLE_BYTES = 8 << 20  # nginx has the same; a thesis has about 1 MiB of text
@@ -183,17 +185,20 @@ SHARD_PROBLEMS: tuple[type[Problem], ...] = (TooManyQuestions, NoShardAnswered, 
     response_model=Accepted,
     summary="Add or replace an article",
     dependencies=[Security(admin_key_header)],
-    responses=problem_docs(NotJson, NoAdminKey, NotAllowed, BodyTooLarge, UnusableArticle, *SHARD_PROBLEMS),
+    responses=problem_docs(
+        NotJson, NoAdminKey, NotAllowed, BodyLate, BodyTooLarge, UnusableArticle, *SHARD_PROBLEMS
+    ),
     openapi_extra=json_body(PostedArticle),
 )
 async def add_article(request: Request, response: Response) -> Any:
     """Stores the article. Its sentences, and what is made from them, follow within seconds."""
+    settings: ApiSettings = request.app.state.settings
     try:
         check_admin(request)
     except Problem:
-        await skip_body(request, MAX_ARTICLE_BYTES)
+        await skip_body(request, MAX_ARTICLE_BYTES, settings.body_time_limit_s)
         raise
-    body = await read_body(request, MAX_ARTICLE_BYTES)
+    body = await read_body(request, MAX_ARTICLE_BYTES, settings.article_time_limit_s)
     check_json(body, '{"paper_id": "...", "metadata": {"title": "..."}, "body_text": [{"text": "..."}]}')
     try:
         article = await asyncio.to_thread(parse_article, body)

@@ -15,6 +15,7 @@ from keymiss.api.problems import (
     AllLate,
     BadParameters,
     BadQuestion,
+    BodyLate,
     BodyTooLarge,
     NoShardAnswered,
     NoSuchConcept,
@@ -31,6 +32,7 @@ from keymiss.api.routes_qa import (
     ConceptName,
     clean_question,
 )
+from keymiss.api.settings import ApiSettings
 from keymiss.graph.events import CONCEPT_ID_PATTERN
 from keymiss.graph.years import MAX_RANGES, Years
 
@@ -236,8 +238,9 @@ class EdgeReply(BaseModel):
 
 
 async def read_search(request: Request) -> Search:
-    """The body as a search. NotJson, BodyTooLarge, BadQuestion."""
-    body = await read_body(request, MAX_BODY_BYTES)
+    """The body as a search. NotJson, BodyLate, BodyTooLarge, BadQuestion."""
+    settings: ApiSettings = request.app.state.settings
+    body = await read_body(request, MAX_BODY_BYTES, settings.body_time_limit_s)
     check_json(body, '{"search": "..."}')
     try:
         return Search.model_validate_json(body)
@@ -271,7 +274,7 @@ async def search_by_address(
     "/search",
     response_model=SearchReply,
     summary="Links of the concepts in a text (POST)",
-    responses=problem_docs(NotJson, BodyTooLarge, BadQuestion, NoShardAnswered, AllLate),
+    responses=problem_docs(NotJson, BodyLate, BodyTooLarge, BadQuestion, NoShardAnswered, AllLate),
     openapi_extra=json_body(Search),
 )
 async def search_by_body(request: Request) -> Any:

@@ -15,6 +15,7 @@ from keymiss.api.openapi import json_body, problem_docs
 from keymiss.api.problems import (
     AllLate,
     BadQuestion,
+    BodyLate,
     BodyTooLarge,
     NoShardAnswered,
     NotJson,
@@ -23,6 +24,8 @@ from keymiss.api.problems import (
     listed,
 )
 from keymiss.api.question_record import recorded
+from keymiss.api.settings import ApiSettings
+from keymiss.api.unused import Reason, Signal
 
 MAX_BODY_BYTES = 64 * 1024
 MAX_QUESTION_CHARACTERS = 512
@@ -138,11 +141,28 @@ class ShardCoverage(BaseModel):
     unindexed: list[str] = Field(description="Not asked: their sentences have not been read yet.")
 
 
+class UnusedSignal(BaseModel):
+    """What sentences could not be found by."""
+
+    signal: Signal = Field(
+        description="vectors: of the question or of sentences; links: between the question's concepts."
+    )
+    reason: Reason = Field(
+        description="late: not within its time limit; busy: the shard's queue is full; failed: no worker, no "
+        "encoder, the shard or the graph is away, the concept table was not read; incomplete: sentences of "
+        "these shards have no vector yet."
+    )
+    missing: list[str] = Field(description="The shards by name, or the graph's server; may be empty.")
+
+
 class Coverage(BaseModel):
-    """How much of what was asked was answered."""
+    """How much of what was asked was answered, and by what it was searched."""
 
     sentences: SentenceCoverage
     shards: ShardCoverage
+    unused: list[UnusedSignal] = Field(
+        description="One for each signal and reason; empty when all sentences were searched by all."
+    )
 
 
 class Stages(BaseModel):
@@ -177,6 +197,7 @@ EXAMPLE_COVERAGE: dict[str, Any] = {
         "failed": [],
         "unindexed": [],
     },
+    "unused": [{"signal": "links", "reason": "late", "missing": ["b3"]}],
 }
 EXAMPLE_REPLY: dict[str, Any] = {
     "found": True,
@@ -259,8 +280,9 @@ class Reply(BaseModel):
 
 
 async def read_question(request: Request) -> Question:
-    """The body as a question. NotJson, BodyTooLarge, BadQuestion."""
-    body = await read_body(request, MAX_BODY_BYTES)
+    """The body as a question. NotJson, BodyLate, BodyTooLarge, BadQuestion."""
+    settings: ApiSettings = request.app.state.settings
+    body = await read_body(request, MAX_BODY_BYTES, settings.body_time_limit_s)
     check_json(body, '{"search": "..."}')
     try:
         return Question.model_validate_json(body)
@@ -277,7 +299,9 @@ router = APIRouter()
     "/qasearch",
     response_model=Reply,
     summary="Ask a question",
-    responses=problem_docs(NotJson, BodyTooLarge, BadQuestion, TooManyQuestions, NoShardAnswered, AllLate),
+    responses=problem_docs(
+        NotJson, BodyLate, BodyTooLarge, BadQuestion, TooManyQuestions, NoShardAnswered, AllLate
+    ),
     openapi_extra=json_body(Question),
 )
 async def qasearch(request: Request) -> Any:

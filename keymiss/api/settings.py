@@ -17,6 +17,8 @@ from keymiss.settings import BadSetting as BadSetting
 Node = tuple[str, int]
 
 MAY_BE_ZERO = ("ready_cache_s", "title_cache_s", "min_score", "bm25_weight", "vector_weight", "graph_weight")
+HIGHEST = {"min_score": 1, "body_time_limit_s": 25, "article_time_limit_s": 70}
+"""A body's: nginx ends the connection without a reply 5 s later (client_body_timeout)."""
 MIN_ADMIN_KEY_CHARACTERS = 16
 
 
@@ -32,6 +34,8 @@ class ApiSettings:
     results: int = 20  # results returned at most
     connections_per_shard: int = 32  # GETs in flight on one master at most
     max_questions: int = 64  # questions in flight at most; the next one gets 429
+    body_time_limit_s: float = 10.0  # a question's body must be whole by then
+    article_time_limit_s: float = 60.0  # an article's, of up to 8 MiB; nginx waits longer than both
     ready_time_limit_s: float = 10.0
     ready_cache_s: float = 1.0  # a readiness result is given again for this long
     topology_poll_s: float = 2.0
@@ -63,7 +67,7 @@ class ApiSettings:
             except ValueError:
                 raise BadSetting(f"{name} must be a number, not {env[name]!r}") from None
             lowest = 0.0 if one.name in MAY_BE_ZERO else 0.01
-            highest = 1 if one.name == "min_score" else 1_000_000
+            highest = HIGHEST.get(one.name, 1_000_000)
             if not lowest <= number <= highest:
                 least = "from 0" if one.name in MAY_BE_ZERO else "over 0"
                 raise BadSetting(f"{name} must be {least} and at most {highest}, not {env[name]!r}")

@@ -79,6 +79,23 @@ class EdgePage:
     missing: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class LinksBetween:
+    """The links between some concepts, best first. ``missing``: part of the graph that did not answer ->
+    whether it was late."""
+
+    links: tuple[Link, ...]
+    missing: Mapping[str, bool]
+
+
+@dataclass(frozen=True, slots=True)
+class LinkedSentences:
+    """Sentence id -> score, best first; ``missing`` as of `LinksBetween`."""
+
+    scores: Mapping[str, float]
+    missing: Mapping[str, bool]
+
+
 class GraphAway(ConnectionError):
     """No part of the graph answered. ``late``: because time was up."""
 
@@ -91,8 +108,8 @@ class GraphAway(ConnectionError):
 
 
 class GraphReader(Protocol):
-    """Reads a concept graph. Every call ends within the reader's time limit and raises GraphAway when
-    nothing answered; where some parts answered, the result is of those and names the others."""
+    """Reads a concept graph. Every call ends within its time limit, or the reader's, and raises GraphAway
+    when nothing answered; where some parts answered, the result is of those and names the others."""
 
     async def links(self, ids: Sequence[str], years: Years | None, offset: int, limit: int) -> LinksPage:
         """The links of the concepts: those between two of them first, then those to their neighbours,
@@ -101,12 +118,14 @@ class GraphReader(Protocol):
     async def edge(self, source: str, target: str, years: Years | None, offset: int, limit: int) -> EdgePage:
         """One edge, whichever of its ends is named first, and its sentences, best first."""
 
-    async def links_between(self, ids: Sequence[str], limit: int) -> tuple[Link, ...]:
+    async def links_between(self, ids: Sequence[str], limit: int) -> LinksBetween:
         """The links between two of the concepts, best first."""
 
-    async def sentences_for(self, ids: Sequence[str], per_edge: int) -> dict[str, float]:
-        """Sentence id -> score of the sentences behind the `MAX_BETWEEN` best links between the concepts,
-        ``per_edge`` of each; a sentence behind several has the sum of its scores. Best first."""
+    async def sentences_for(
+        self, ids: Sequence[str], per_edge: int, time_limit_s: float | None = None
+    ) -> LinkedSentences:
+        """The sentences behind the `MAX_BETWEEN` best links between the concepts, ``per_edge`` of each; a
+        sentence behind several has the sum of its scores."""
 
     async def close(self) -> None:
         """Closes the connections that are the reader's own."""
@@ -157,8 +176,9 @@ class PagedReader(ABC):
     def _check(self, request: Request) -> None:
         """Raises GraphAway when every part is missing."""
 
-    def _begin(self) -> Request:
-        return Request(asyncio.get_running_loop().time() + self._time_limit_s)
+    def _begin(self, time_limit_s: float | None = None) -> Request:
+        limit_s = self._time_limit_s if time_limit_s is None else time_limit_s
+        return Request(asyncio.get_running_loop().time() + limit_s)
 
     async def links(self, ids: Sequence[str], years: Years | None, offset: int, limit: int) -> LinksPage:
         """See `GraphReader`."""
@@ -210,16 +230,19 @@ class PagedReader(ABC):
             tuple(sorted(request.missing)),
         )
 
-    async def links_between(self, ids: Sequence[str], limit: int) -> tuple[Link, ...]:
-        """See `GraphReader`."""
-        return await self._links_between(self._begin(), ids, limit)
-
-    async def sentences_for(self, ids: Sequence[str], per_edge: int) -> dict[str, float]:
+    async def links_between(self, ids: Sequence[str], limit: int) -> LinksBetween:
         """See `GraphReader`."""
         request = self._begin()
+        return LinksBetween(await self._links_between(request, ids, limit), request.missing)
+
+    async def sentences_for(
+        self, ids: Sequence[str], per_edge: int, time_limit_s: float | None = None
+    ) -> LinkedSentences:
+        """See `GraphReader`."""
+        request = self._begin(time_limit_s)
         links = await self._links_between(request, ids, MAX_BETWEEN)
         if not links:
-            return {}
+            return LinkedSentences({}, request.missing)
         pairs = [(link.source, link.target) for link in links]
         found = await self._carriers(request, pairs, None, per_edge)
         self._check(request)
@@ -227,7 +250,8 @@ class PagedReader(ABC):
         for pair in pairs:
             for each in sorted(found.get(pair, ()), key=_best_first, reverse=True)[:per_edge]:
                 scores[each.sentencekey] = scores.get(each.sentencekey, 0.0) + each.score
-        return dict(sorted(scores.items(), key=lambda item: (-item[1], item[0])))
+        best_first = dict(sorted(scores.items(), key=lambda item: (-item[1], item[0])))
+        return LinkedSentences(best_first, request.missing)
 
     async def _links_between(self, request: Request, ids: Sequence[str], limit: int) -> tuple[Link, ...]:
         asked = list(dict.fromkeys(ids))[:MAX_CONCEPTS]

@@ -31,8 +31,17 @@ export function whatWasRead({ sentences, shards }, tookMs) {
   return `Read ${count(sentences.answered, "sentence")} on ${where} in ${duration(tookMs)}.`;
 }
 
+const SIGNALS = { vectors: "meaning", links: "links between concepts" };
+const REASONS = { late: "not in time", busy: "too much to do", failed: "failed", incomplete: "not ready for all sentences" };
+
+/** What the sentences could not be found by, as one sentence; unused: the coverage's, an object of its list. */
+function whatWasNotUsed({ signal, reason, missing }) {
+  const where = missing.length ? `, ${missing.length === 1 ? "shard" : "shards"} ${listed(missing)}` : "";
+  return `Not all could be searched by ${SIGNALS[signal] ?? signal}: ${REASONS[reason] ?? reason}${where}.`;
+}
+
 /** What is missing from the answers; empty when nothing is. */
-export function whatIsMissing({ sentences, shards }) {
+export function whatIsMissing({ sentences, shards, unused }) {
   const named = (tags) => `${tags.length === 1 ? "Shard" : "Shards"} ${listed(tags)}`;
   const was = (tags) => (tags.length === 1 ? "was" : "were");
   const parts = [];
@@ -45,5 +54,6 @@ export function whatIsMissing({ sentences, shards }) {
   if (shards.unindexed.length) {
     parts.push(`${named(shards.unindexed)} ${was(shards.unindexed)} not searched: not indexed yet.`);
   }
+  parts.push(...unused.map(whatWasNotUsed));
   return parts.join(" ");
 }

@@ -78,12 +78,16 @@ class ApiProcess(Running):
 
 
 class NginxProcess(Running):
-    """A real nginx from nginx/nginx.conf.template with a self-signed certificate."""
+    """A real nginx from nginx/nginx.conf.template with a self-signed certificate.
 
-    def __init__(self, api_port: int) -> None:
+    changes: texts of the template, each there once, and what a test puts in their place.
+    """
+
+    def __init__(self, api_port: int, changes: Mapping[str, str] | None = None) -> None:
         super().__init__("nginx")
         self.port = free_port()
         self.api_port = api_port
+        self.changes = changes or {}
         self.certificate = self.folder / "cert.pem"
 
     @property
@@ -127,6 +131,9 @@ class NginxProcess(Running):
             "ERROR_LOG": self.folder / "nginx-error.log",
             "USER": "",
         }
+        for old, new in self.changes.items():
+            assert text.count(old) == 1, f"not once in the template: {old}"
+            text = text.replace(old, new)
         for name, value in values.items():
             text = text.replace(f"${{{name}}}", str(value))
         config = self.folder / "nginx.conf"

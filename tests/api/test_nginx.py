@@ -93,12 +93,6 @@ def test_the_api_s_problems_pass_as_they_are(nginx: NginxProcess) -> None:
             assert reply.headers["content-type"] == "application/problem+json"
 
 
-def test_plain_http_on_the_tls_port_is_400(nginx: NginxProcess) -> None:
-    reply = httpx.get(f"http://127.0.0.1:{nginx.port}/livez")
-    assert reply.status_code == 400
-    assert reply.json()["status"] == 400
-
-
 def test_it_listens_on_loopback_only(nginx: NginxProcess, api: ApiProcess) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:

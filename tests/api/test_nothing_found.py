@@ -38,7 +38,11 @@ def servers() -> Iterator[RedisClusterServers]:
 
 @pytest.fixture(scope="module")
 def api(servers: RedisClusterServers) -> Iterator[ApiProcess]:
-    env = {"KEYMISS_API_TIME_LIMIT_S": "1", "KEYMISS_API_MIN_SCORE": "0.15"}
+    env = {
+        "KEYMISS_API_TIME_LIMIT_S": "1",
+        "KEYMISS_API_MIN_SCORE": "0.15",
+        "KEYMISS_API_VECTOR_WEIGHT": "0",  # nothing makes any: the message would say so
+    }
     with ApiProcess(servers.addresses, wait_indexed=2, env=env) as running:
         yield running
 

@@ -22,11 +22,11 @@ OPERATIONS = {
     if method in METHODS
 }
 ERRORS = {
-    ("post", "/qasearch"): {400, 413, 422, 429, 503, 504},
+    ("post", "/qasearch"): {400, 408, 413, 422, 429, 503, 504},
     ("get", "/search"): {422, 503, 504},
-    ("post", "/search"): {400, 413, 422, 503, 504},
+    ("post", "/search"): {400, 408, 413, 422, 503, 504},
     ("get", "/edge/{source}:{target}"): {404, 422, 503, 504},
-    ("post", "/articles"): {400, 401, 403, 413, 422, 429, 503, 504},
+    ("post", "/articles"): {400, 401, 403, 408, 413, 422, 429, 503, 504},
     ("get", "/articles/{article}"): {404, 422, 429, 503, 504},
     ("delete", "/articles/{article}"): {401, 403, 404, 422, 429, 503, 504},
     ("get", "/watch/dashboards"): set(),

@@ -11,6 +11,7 @@ import redis
 from keymiss.api.question_vector import QuestionVectors
 from keymiss.api.settings import ApiSettings
 from keymiss.api.shards import ShardMap
+from keymiss.api.unused import Reason, Signal, Unused
 from keymiss.keys import question_vector_key, sentence_key, vectors_key
 from keymiss.retrieval import Mix, Retrieval
 from keymiss.stored_vector import DIMENSIONS, Vector, question_to_bytes, to_field
@@ -160,21 +161,27 @@ async def test_the_question_s_vector_is_asked_from_a_shard() -> None:
     with RedisClusterServers(masters=2, module=False) as servers:
         shards = ShardMap(ApiSettings(nodes=(("127.0.0.1", servers.masters[0].port),)))
         vectors = QuestionVectors(shards, time_limit_s=0.5)
-        assert await vectors.get("too early") is None
+        assert await vectors.get("too early") == Unused(Signal.VECTORS, Reason.FAILED)
         await shards.start()
         try:
-            assert await vectors.get("nobody makes it") is None
+            nobody = await vectors.get("nobody makes it")
+            assert isinstance(nobody, Unused)
+            assert nobody.reason is Reason.FAILED
             with servers.client() as client:
                 for tag in shard_tags(2):
                     client.set(question_vector_key(tag, "Is it?"), question_to_bytes(axis(3)))
                     client.set(question_vector_key(tag, "broken"), b"1")
             found = await vectors.get("Is it?")
-            assert found is not None
+            assert not isinstance(found, Unused)
             assert np.array_equal(found, axis(3))
-            assert await vectors.get("broken") is None
+            broken = await vectors.get("broken")
+            assert isinstance(broken, Unused)
+            assert broken.reason is Reason.FAILED
             for master in servers.masters:
                 pause(master)
-            assert await vectors.get("Is it?") is None
+            late = await vectors.get("Is it?")
+            assert isinstance(late, Unused)
+            assert late.reason is Reason.LATE
         finally:
             for master in servers.masters:
                 resume(master)

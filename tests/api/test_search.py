@@ -11,9 +11,10 @@ import httpx
 import pytest
 
 from keymiss.api.concepts import Concepts
-from keymiss.api.knowledge import GraphKnowledge
+from keymiss.api.knowledge import About, GraphKnowledge, Linked
 from keymiss.api.settings import ApiSettings
 from keymiss.api.shards import ShardMap
+from keymiss.api.unused import Reason, Signal, Unused
 from keymiss.concept_table import Concept, ConceptTable
 from keymiss.graph.cluster import ClusterGraph
 from keymiss.graph.cluster_reader import ClusterGraphReader
@@ -336,12 +337,16 @@ async def test_what_is_known_of_a_question(servers: RedisClusterServers) -> None
     shards = ShardMap(ApiSettings(nodes=nodes))
     await shards.start()
     concepts = Concepts(shards, poll_s=60)
-    knowledge = GraphKnowledge(concepts, ClusterGraphReader(shards, 10))
+    knowledge = GraphKnowledge(concepts, ClusterGraphReader(shards, 10), linked_limit_s=10)
     question = "Do children spread it to adults in quarantine"
     try:
-        assert await knowledge.about(question) == ([], [])
+        unread = (Unused(Signal.LINKS, Reason.FAILED),)
+        assert await knowledge.about(question) == About([], [], unread)
+        assert await knowledge.linked(question) == Linked({}, unread)
         await concepts.refresh()
-        named, links = await knowledge.about(question)
+        about = await knowledge.about(question)
+        named, links = about.concepts, about.links
+        assert about.unused == ()
         assert [each["id"] for each in named] == ["T2", "T1", "T3", "T4"]
         assert links[0] == {
             "source": "T1",
@@ -357,13 +362,13 @@ async def test_what_is_known_of_a_question(servers: RedisClusterServers) -> None
             ("T1", "T4"),
             ("T2", "T3"),
         ]
-        assert await knowledge.linked(question) == {
+        assert (await knowledge.linked(question)).scores == {
             sentence(SECOND, 2): 1.0,
             sentence(FIRST, 1): 1.0,
             sentence(FIRST, 0): 0.75,
             sentence(SECOND, 1): 0.5,
         }
-        assert await knowledge.linked("Are children safe") == {}
+        assert await knowledge.linked("Are children safe") == Linked({})
     finally:
         await shards.stop()
 

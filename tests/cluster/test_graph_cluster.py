@@ -117,12 +117,14 @@ async def test_a_shard_that_does_not_answer_is_named(store: ClusterStore) -> Non
             edge = await reader.edge("a", "b", None, 0, 10)
             page = await reader.links(["a"], None, 0, 10)
             between = await reader.links_between(["a", "b"], 10)
+            behind = await reader.sentences_for(["a", "b"], 10, 0.5)
         finally:
             resume(store.servers.masters[1])
         assert (edge.rank, edge.missing) == (1, (store.tags[1],))
         assert [carrier.sentencekey for carrier in edge.sentences] == [f"A:{{{store.tags[0]}}}:1"]
         assert (page.links[0].rank, page.missing) == (1, (store.tags[1],))
-        assert between[0].rank == 1
+        assert (between.links[0].rank, between.missing) == (1, {store.tags[1]: True})
+        assert (list(behind.scores), behind.missing) == ([f"A:{{{store.tags[0]}}}:1"], {store.tags[1]: True})
 
 
 async def test_no_shard_answers(store: ClusterStore) -> None:

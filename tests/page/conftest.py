@@ -15,6 +15,7 @@ from tests.servers import RedisClusterServers
 
 # Shards answer for their own slots when another is away; a stopped one is slow, not failed over or forgotten.
 SERVER_ARGS = ["--cluster-require-full-coverage", "no", "--cluster-node-timeout", "30000"]
+NO_VECTORS = {"KEYMISS_API_VECTOR_WEIGHT": "0"}  # nothing makes any
 TIME_LIMIT_S = "2.5"  # over the page's 1.5 s, after which it says what it waits for
 
 expect.set_options(timeout=15_000)
@@ -37,7 +38,7 @@ class Site:
 def site() -> Iterator[Site]:
     """Three masters without the module, filled by hand; the API; nginx."""
     servers = RedisClusterServers(*SERVER_ARGS, masters=MASTERS, module=False)
-    env = {"KEYMISS_API_TIME_LIMIT_S": TIME_LIMIT_S, "KEYMISS_API_MIN_SCORE": "0.05"}
+    env = {"KEYMISS_API_TIME_LIMIT_S": TIME_LIMIT_S, "KEYMISS_API_MIN_SCORE": "0.05", **NO_VECTORS}
     with servers as cluster:
         fill_for_page(cluster)
         with (

@@ -12,6 +12,7 @@ from prometheus_client.core import Metric
 from keymiss.api.metrics import ApiMetrics, Ended, IndexFigures, SentenceEnded, Stage
 from keymiss.api.shard_families import families
 from keymiss.api.shard_figures import ClusterFigures
+from keymiss.api.unused import Reason, Signal
 from keymiss.credentials import Credentials
 from keymiss.retrieval import Retrieval
 from keymiss.worker.main import Worker, parse_arguments
@@ -68,5 +69,6 @@ def test_their_types_and_labels_are_right() -> None:
 
 
 def test_the_page_has_every_value_of_the_labels_that_are_enumerations() -> None:
-    missing = [value for enum in (Ended, SentenceEnded, Stage) for value in enum if f"`{value}`" not in PAGE]
+    enums = (Ended, SentenceEnded, Stage, Signal, Reason)
+    missing = [value for enum in enums for value in enum if f"`{value}`" not in PAGE]
     assert missing == []

@@ -1,0 +1,306 @@
+"""Vectors and links that could not be used for a question are named in its reply, counted and logged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import redis
+
+from keymiss.concept_table import Concept, ConceptTable
+from keymiss.graph.cluster import ClusterGraph
+from keymiss.graph.events import ADD, EdgeEvent
+from keymiss.keys import (
+    concept_table_key,
+    graph_years_key,
+    question_vector_key,
+    sentence_id,
+    sentence_key,
+    vectors_key,
+)
+from keymiss.stored_vector import DIMENSIONS, Vector, question_to_bytes, to_field
+from tests.api.processes import (
+    QUESTION,
+    SENTENCES,
+    ApiProcess,
+    article_with_title_on,
+    fill,
+    pause,
+    resume,
+    shard_tags,
+)
+from tests.api.scraping import Scraped, lines, scrape
+from tests.hand_worker import Asker, HandWorker, register_miss, wait_for
+from tests.servers import RedisClusterServers, wait_until
+
+MASTERS = 2
+TAGS = shard_tags(MASTERS)
+COUNTER = "keymiss_question_signals_unused_total"
+TABLE = ConceptTable([Concept("T1", "viral transmission", ()), Concept("T2", "adults", ())])
+SENTENCES_AWAY = {"asked": MASTERS * len(SENTENCES), "answered": len(SENTENCES), "failed": 0}
+
+
+def axis(number: int) -> Vector:
+    return np.eye(DIMENSIONS, dtype=np.float32)[number]
+
+
+@pytest.fixture(scope="module")
+def shards() -> Iterator[RedisClusterServers]:
+    """Sentences with vectors, a concept table and links; QUESTION's answers and vector are there."""
+    servers = RedisClusterServers("--cluster-require-full-coverage", "no", masters=MASTERS)
+    with servers:
+        articles = fill(servers)
+        with servers.client() as client:
+            for tag, article in articles.items():
+                put_vectors(client, article, tag)
+                client.hset(concept_table_key(tag), mapping={"sha256": TABLE.digest, "csv": TABLE.csv_text})
+                put_question_vector(client, tag)
+        for master, tag in zip(servers.masters, TAGS, strict=True):
+            with master.client() as client:
+                event = EdgeEvent(ADD, "T1", "T2", sentence_id(articles[tag], tag, 0), 1.0, 2020)
+                ClusterGraph(client.execute_command, tag).apply([event])
+                client.config_set("keymiss.noworker-grace-ms", 0)
+        yield servers
+
+
+def put_vectors(client: redis.Redis | Any, article: str, tag: str) -> None:
+    texts = {key.decode(): text.decode() for key, text in client.hgetall(sentence_key(article, tag)).items()}
+    fields = {idx: to_field(text, axis(int(idx))) for idx, text in texts.items()}
+    client.hset(vectors_key(article, tag), mapping=fields)
+
+
+def put_question_vector(client: redis.Redis | Any, tag: str) -> None:
+    client.set(question_vector_key(tag, QUESTION), question_to_bytes(axis(0)))
+
+
+@pytest.fixture(scope="module")
+def api(shards: RedisClusterServers) -> Iterator[ApiProcess]:
+    env = {"KEYMISS_API_TIME_LIMIT_S": "3", "KEYMISS_API_TOPOLOGY_POLL_S": "0.2"}
+    with ApiProcess(shards.addresses, wait_indexed=MASTERS, env=env) as running:
+        wait_until(lambda: unused(running) == [], 20, "everything is read")
+        yield running
+
+
+def unused(api: ApiProcess) -> list[dict[str, Any]]:
+    reply = api.ask()
+    assert reply.status_code == 200, reply.text
+    found: list[dict[str, Any]] = reply.json()["coverage"]["unused"]
+    return found
+
+
+@pytest.fixture
+def grown(api: ApiProcess) -> Callable[[], Scraped]:
+    before = scrape(api.url)
+    return lambda: scrape(api.url).since(before)
+
+
+def counted(scraped: Scraped) -> dict[tuple[str, str], float]:
+    """By signal and reason; those that there were."""
+    found = ((dict(at), value) for at, value in scraped.by(COUNTER).items() if value)
+    return {(labels["signal"], labels["reason"]): value for labels, value in found}
+
+
+def found_by(body: dict[str, Any]) -> set[str]:
+    return {signal for result in body["results"] for signal in result["found_by"]}
+
+
+def test_everything_is_used(api: ApiProcess, grown: Callable[[], Scraped]) -> None:
+    body = api.ask().json()
+    assert body["coverage"]["unused"] == []
+    assert found_by(body) == {"bm25", "vectors", "graph"}
+    assert [each["id"] for each in body["concepts"]] == ["T1", "T2"]
+    assert [each["rank"] for each in body["links"]] == [MASTERS]
+    assert counted(grown()) == {}
+    assert lines(api, "question")[-1]["unused"] == []
+    assert {(dict(at)["signal"], dict(at)["reason"]) for at in scrape(api.url).by(COUNTER)} == {
+        *(("vectors", reason) for reason in ("late", "busy", "failed", "incomplete")),
+        *(("links", reason) for reason in ("late", "failed")),
+    }
+
+
+@pytest.fixture
+def no_vector(shards: RedisClusterServers) -> Iterator[None]:
+    """The question's vector is not there yet."""
+    with shards.client() as client:
+        for tag in TAGS:
+            client.delete(question_vector_key(tag, QUESTION))
+        yield
+        for tag in TAGS:
+            put_question_vector(client, tag)
+
+
+def assert_no_vector(api: ApiProcess, scraped: Callable[[], Scraped], reason: str) -> None:
+    """Of one question: the reply, the counter and the log say so; the rest is used."""
+    body = api.ask().json()
+    (only,) = body["coverage"]["unused"]
+    assert (only["signal"], only["reason"]) == ("vectors", reason)
+    assert len(only["missing"]) == 1
+    assert set(only["missing"]) <= set(TAGS)
+    assert body["found"] is True
+    assert found_by(body) == {"bm25", "graph"}
+    assert counted(scraped()) == {("vectors", reason): 1}
+    assert lines(api, "question")[-1]["unused"] == [only]
+
+
+@pytest.mark.usefixtures("no_vector")
+def test_no_function_makes_the_vector(api: ApiProcess, grown: Callable[[], Scraped]) -> None:
+    assert_no_vector(api, grown, "failed")
+
+
+@pytest.fixture
+def registered(shards: RedisClusterServers) -> Iterator[None]:
+    """A function for vectors, by whose name a worker of the test's own hand gets jobs. It stays."""
+    for master in shards.masters:
+        with master.client() as client:
+            register_miss(client, "bertvec")
+    yield
+    for master in shards.masters:
+        with master.client() as client:
+            client.config_set("keymiss.queue-limit", 10_000)
+
+
+@pytest.mark.usefixtures("no_vector", "registered")
+def test_no_worker_is_there(api: ApiProcess, grown: Callable[[], Scraped]) -> None:
+    assert_no_vector(api, grown, "failed")
+
+
+@pytest.mark.usefixtures("no_vector", "registered")
+def test_the_worker_is_late(
+    api: ApiProcess, shards: RedisClusterServers, grown: Callable[[], Scraped]
+) -> None:
+    workers = [HandWorker(master) for master in shards.masters]
+    try:
+        assert_no_vector(api, grown, "late")
+    finally:
+        for worker in workers:
+            worker.die()
+
+
+@pytest.mark.usefixtures("no_vector", "registered")
+def test_the_queue_is_full(
+    api: ApiProcess, shards: RedisClusterServers, grown: Callable[[], Scraped]
+) -> None:
+    workers = [HandWorker(master) for master in shards.masters]
+    waiting = []
+    for master, tag in zip(shards.masters, TAGS, strict=True):
+        with master.client() as client:
+            client.config_set("keymiss.queue-limit", 1)
+        waiting.append(Asker(master, "GET", question_vector_key(tag, "another")))
+        wait_for(master, "jobs_queued", 1)
+    try:
+        assert_no_vector(api, grown, "busy")
+    finally:
+        for worker, one in zip(workers, waiting, strict=True):
+            for job in worker.pull():
+                worker.fail(job, "enough")
+            one.result()
+            worker.die()
+
+
+def test_a_sentence_without_a_vector(
+    api: ApiProcess, shards: RedisClusterServers, grown: Callable[[], Scraped]
+) -> None:
+    with shards.client() as client:
+        key = vectors_key(article_with_title_on(TAGS[1], MASTERS), TAGS[1])
+        kept = client.hget(key, "2")
+        client.hdel(key, "2")
+        expected = [{"signal": "vectors", "reason": "incomplete", "missing": [TAGS[1]]}]
+        try:
+            wait_until(lambda: unused(api) == expected, 10, "the shard is named")
+            assert found_by(api.ask().json()) == {"bm25", "vectors", "graph"}
+            assert counted(grown())["vectors", "incomplete"] >= 2
+        finally:
+            client.hset(key, "2", kept)
+        wait_until(lambda: unused(api) == [], 10, "it is whole again")
+
+
+def test_links_of_a_shard_that_cannot_be_read(
+    api: ApiProcess, shards: RedisClusterServers, grown: Callable[[], Scraped]
+) -> None:
+    key = graph_years_key(TAGS[0], "T1", "T2")
+    with shards.client() as client:
+        kept = client.dump(key)
+        client.delete(key)
+        client.set(key, "no hash")
+        try:
+            body = api.ask().json()
+        finally:
+            client.restore(key, 0, kept, replace=True)
+    assert body["coverage"]["unused"] == [{"signal": "links", "reason": "failed", "missing": [TAGS[0]]}]
+    assert [each["rank"] for each in body["links"]] == [1], "the other shard's"
+    assert found_by(body) == {"bm25", "vectors", "graph"}
+    assert counted(grown()) == {("links", "failed"): 1}
+
+
+def test_a_stopped_shard_s_links_are_late_and_the_others_are_used(
+    api: ApiProcess, shards: RedisClusterServers, grown: Callable[[], Scraped]
+) -> None:
+    pause(shards.masters[1])
+    try:
+        body = api.ask().json()
+    finally:
+        resume(shards.masters[1])
+    shards.wait_ok()
+    assert {"signal": "links", "reason": "late", "missing": [TAGS[1]]} in body["coverage"]["unused"]
+    assert [each["rank"] for each in body["links"]] == [1]
+    assert "graph" in found_by(body)
+    assert body["coverage"]["sentences"] == SENTENCES_AWAY | {"late": len(SENTENCES)}
+    assert counted(grown())["links", "late"] == 1
+    wait_until(lambda: unused(api) == [], 20, "all is used again")
+
+
+def test_when_no_shard_answers_the_problem_names_it_too(api: ApiProcess, shards: RedisClusterServers) -> None:
+    for master in shards.masters:
+        pause(master)
+    try:
+        reply = api.ask()
+    finally:
+        for master in shards.masters:
+            resume(master)
+    shards.wait_ok()
+    assert reply.status_code == 504
+    named = {(each["signal"], each["reason"]) for each in reply.json()["coverage"]["unused"]}
+    assert named == {("vectors", "late"), ("links", "late")}
+    wait_until(lambda: api.ask().status_code == 200 and unused(api) == [], 20, "all is used again")
+
+
+def test_nothing_found_says_it_in_words(shards: RedisClusterServers) -> None:
+    env = {"KEYMISS_API_MIN_SCORE": "1", "KEYMISS_API_GRAPH_WEIGHT": "0"}
+    with shards.client() as client, ApiProcess(shards.addresses, wait_indexed=MASTERS, env=env) as strict:
+        wait_until(lambda: unused(strict) == [], 20, "everything is read")
+        assert "Not all could be used" not in strict.ask().json()["message"]
+        for tag in TAGS:
+            client.delete(question_vector_key(tag, QUESTION))
+        try:
+            message = strict.ask().json()["message"]
+        finally:
+            for tag in TAGS:
+                put_question_vector(client, tag)
+    assert "Not all could be used: vectors (failed: " in message
+
+
+def test_signals_of_weight_0_are_not_missed(shards: RedisClusterServers) -> None:
+    env = {"KEYMISS_API_VECTOR_WEIGHT": "0", "KEYMISS_API_GRAPH_WEIGHT": "0"}
+    with shards.client() as client, ApiProcess(shards.addresses, wait_indexed=MASTERS, env=env) as words:
+        for tag in TAGS:
+            client.delete(question_vector_key(tag, QUESTION))
+        wait_until(lambda: unused(words) == [], 20, "the concept table is read")
+
+
+def test_a_concept_table_that_cannot_be_read() -> None:
+    """Nobody knows which concepts a question names then; where there is no table, it names none."""
+    with RedisClusterServers(masters=1, module=False) as servers, servers.client() as client:
+        fill(servers)
+        (tag,) = shard_tags(1)
+        with ApiProcess(servers.addresses, wait_indexed=1, env={"KEYMISS_API_TOPOLOGY_POLL_S": "0.2"}) as api:
+
+            def links() -> list[dict[str, Any]]:
+                return [each for each in unused(api) if each["signal"] == "links"]
+
+            wait_until(lambda: links() == [], 10, "there is no table")
+            client.hset(concept_table_key(tag), mapping={"sha256": "x", "csv": "no table at all"})
+            wait_until(
+                lambda: links() == [{"signal": "links", "reason": "failed", "missing": []}], 10, "it is named"
+            )
