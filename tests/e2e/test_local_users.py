@@ -16,6 +16,7 @@ from redis.cluster import ClusterNode, RedisCluster
 from redis.exceptions import NoPermissionError, ResponseError
 
 from keymiss.processes import processes_of
+from tests.e2e.test_gearsclient import run_documented
 from tests.e2e.test_start_stop import Local
 from tests.servers import REPO, connect, open_folder
 
@@ -188,6 +189,20 @@ def test_a_cluster_client_that_says_nothing_of_itself(local: Local) -> None:
         assert client.get(f"{ASKED}, of redis-py") == b"an answer"
         with client.pipeline() as pipeline:
             assert pipeline.get(ASKED).hget(SENTENCE, "0").execute() == [b"an answer", b"a sentence"]
+
+
+def test_the_documented_clients(local: Local, tmp_path: Path) -> None:
+    port = str(local.settings.base_port)
+    old = REPO / ".venv-oldclients" / "bin" / "python"
+    for name, python in (("redis_py.py", sys.executable), ("redis_py_cluster.py", old)):
+        done = run_documented(name, python, tmp_path, port, f"{ASKED}, of {name}")
+        assert (done.returncode, done.stdout) == (0, "an answer\n"), done.stderr
+    refused = run_documented("count_keys.py", sys.executable, tmp_path, port)
+    assert "NOPERM" in refused.stderr or "no permissions" in refused.stderr
+    admin = str(local.settings.secrets / "admin")
+    done = run_documented("count_keys.py", sys.executable, tmp_path, port, admin)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("shard ")
 
 
 def test_the_command_line_is_the_administrator(local: Local) -> None:
