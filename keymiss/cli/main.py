@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -68,6 +69,7 @@ def start(
     try:
         if user := process_user(current):
             raise typer.Exit(start_as(user, current))
+        os.umask(0o077)  # what is written from here on is for its owner only
         started = start_all(current, lambda text: out.print(text, markup=False))
     except StartError as error:
         fail(str(error))
