@@ -23,7 +23,7 @@ RUN make -C /src/module && strip --strip-unneeded /src/module/keymiss.so
 
 FROM base AS init
 RUN apt-install openssl
-COPY docker/init.sh docker/users.acl.template /usr/local/lib/keymiss/
+COPY docker/init.sh acl/users.acl.template /usr/local/lib/keymiss/
 RUN mkdir -p /secrets/shard /secrets/admin /secrets/worker /secrets/api /secrets/monitor /secrets/tls /given \
     && chown -R keymiss:keymiss /secrets
 USER 10001:10001

@@ -9,7 +9,7 @@ umask 077
 
 SECRETS=${KEYMISS_SECRETS:-/secrets}
 GIVEN=${KEYMISS_GIVEN:-/given}
-TEMPLATE=${KEYMISS_ACL_TEMPLATE:-$(dirname "$0")/users.acl.template}
+TEMPLATE=${KEYMISS_ACL_TEMPLATE:-$(dirname "$0")/users.acl.template} # acl/users.acl.template
 
 # user:volume; the replicas log in to their masters, so theirs is the servers'.
 USERS="admin:admin worker:worker api:api replica:shard monitor:monitor"

@@ -19,11 +19,13 @@ import redis
 
 from keymiss.cluster_creation import WAIT_S, Node, cluster_is_ok, create_cluster, wait
 from keymiss.cluster_creation import connection as node_connection
+from keymiss.local_users import make_users
 from keymiss.nginx import render_nginx
 from keymiss.observe import grafana_url, prometheus_url, without_grafana
 from keymiss.preflight import observing_problems, problems
 from keymiss.processes import StartError, Supervisor, make_certificate, write_configuration
 from keymiss.settings import Settings
+from keymiss.var_folders import make_folders
 
 LOAD_WAIT_S = 600.0
 """A node reads its data before it answers; gigabytes of models take minutes on a slow disk."""
@@ -107,16 +109,17 @@ def remembered(settings: Settings) -> dict[str, int]:
 
 
 def _check_layout(settings: Settings) -> None:
-    layout = {"base_port": settings.base_port, "masters": settings.masters, "replicas": settings.replicas}
     old = remembered(settings)
-    if old and old != layout:
+    if old and old != _layout(settings):
         raise StartError(
             f"The data in {settings.data} is of a cluster with {old['masters']} masters, {old['replicas']} "
             f"replicas each, from port {old['base_port']}: start it so, remove that folder, or set "
             "KEYMISS_VAR to another one."
         )
-    settings.data.mkdir(parents=True, exist_ok=True)
-    (settings.data / "layout.json").write_text(json.dumps(layout) + "\n")
+
+
+def _layout(settings: Settings) -> dict[str, int]:
+    return {"base_port": settings.base_port, "masters": settings.masters, "replicas": settings.replicas}
 
 
 def start(settings: Settings, say: Say = print) -> bool:
@@ -151,6 +154,9 @@ def _launch(settings: Settings, supervisor: Supervisor) -> None:
     if found:
         raise StartError("\n".join(found))
     _check_layout(settings)
+    make_folders(settings, None)
+    (settings.data / "layout.json").write_text(json.dumps(_layout(settings)) + "\n")
+    make_users(settings)
     make_certificate(settings)
     write_configuration(settings)
     render_nginx(settings)
@@ -163,6 +169,7 @@ def _add_observing(settings: Settings, supervisor: Supervisor) -> None:
     if found:
         raise StartError("\n".join(found))
     _check_layout(settings)
+    make_users(settings)
     write_configuration(settings)
     supervisor.reload()
 

@@ -18,6 +18,7 @@ from redis.retry import Retry
 
 from keymiss.credentials import Credentials, refusal
 from keymiss.keys import SLOTS
+from keymiss.local_users import credentials_for
 from keymiss.processes import StartError
 
 WAIT_S = 60.0
@@ -36,7 +37,7 @@ def connection(node: Node) -> Iterator[redis.Redis]:
         socket_connect_timeout=2,
         retry=Retry(NoBackoff(), 0),
         decode_responses=True,
-        **Credentials.from_env().login,
+        **credentials_for([node]).login,
     )
     try:
         yield client

@@ -8,17 +8,14 @@ from pathlib import Path
 from keymiss.settings import PROJECT, Settings
 
 
-def _user(page: Path) -> str:
-    """As root nginx works as "nobody", who may not read a project in root's own folder: it stays root
-    then."""
-    closed = any(not folder.stat().st_mode & 0o001 for folder in (page, *page.parents))
-    return "user root;" if os.geteuid() == 0 and closed else ""
+def _user() -> str:
+    """Root's nginx (KEYMISS_USER=root) would work as "nobody", who may not read what is root's."""
+    return "user root;" if os.geteuid() == 0 else ""
 
 
 def render_nginx(settings: Settings) -> Path:
     """Writes var/run/nginx.conf and returns its path; the two logs are linked into var/log."""
     folder = settings.var / "nginx"
-    folder.mkdir(parents=True, exist_ok=True)
     text = (PROJECT / "nginx" / "nginx.conf.template").read_text()
     for name, value in {
         "LISTEN": f"127.0.0.1:{settings.https_port}",
@@ -29,7 +26,7 @@ def render_nginx(settings: Settings) -> Path:
         "VAR": folder,
         "ACCESS_LOG": folder / "nginx-access.log",
         "ERROR_LOG": folder / "nginx-error.log",
-        "USER": _user(PROJECT / "nginx" / "page"),
+        "USER": _user(),
     }.items():
         text = text.replace(f"${{{name}}}", str(value))
     path = settings.run / "nginx.conf"

@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from keymiss.local_users import environment_of
 from keymiss.programs import Program
 from keymiss.settings import PROJECT, Settings
 
@@ -159,6 +160,7 @@ def observing_programs(settings: Settings) -> list[Program]:
             "exporter",
             f'"{sys.executable}" -m keymiss.exporter {LOOPBACK}:{settings.exporter_port}',
             50,
+            environment=environment_of(settings, "monitor"),
         ),
         Program(
             "prometheus",

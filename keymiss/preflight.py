@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 from keymiss.observe import LOOPBACK, find_exporter, find_grafana, find_prometheus
+from keymiss.process_user import process_user, user_problems
 from keymiss.settings import BUS_PORT_OFFSET, PROJECT, SERVER_BINARIES, Settings
 
 MIN_MEMORY_BYTES = 2 << 30
@@ -119,7 +120,8 @@ def observing_problems(settings: Settings) -> list[str]:
 
 def problems(settings: Settings) -> list[str]:
     """Sentences on what stands in the way of a start; empty when nothing does."""
-    found = []
+    user = process_user(settings)
+    found = user_problems(settings, user) if user else []
     for port in settings.ports:
         for number, what in ((port, "a Redis node"), (port + BUS_PORT_OFFSET, "its cluster bus")):
             if port_in_use(settings.host, number):

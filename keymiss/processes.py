@@ -18,6 +18,7 @@ import xmlrpc.client
 from pathlib import Path
 from typing import Any
 
+from keymiss.local_users import acl_file, environment_of, password_of
 from keymiss.observe import LOOPBACK, observing_programs, prometheus_url, write_observing
 from keymiss.programs import Program, escaped
 from keymiss.settings import PROJECT, SERVER_BINARIES, Settings
@@ -47,6 +48,9 @@ proto-max-bulk-len 2gb
 client-query-buffer-limit 3gb
 client-output-buffer-limit replica 4gb 4gb 60
 repl-diskless-sync-delay 0
+aclfile {users}
+masteruser replica
+masterauth {password}
 loadmodule {module}
 """
 
@@ -59,6 +63,7 @@ pidfile={run}/supervisord.pid
 childlogdir={log}
 directory={project}
 nocleanup=true
+umask=077
 environment={mark}="{var}",PYTHONUNBUFFERED="1",PYTHONPATH="{project}"
 
 [unix_http_server]
@@ -96,8 +101,6 @@ class StartError(RuntimeError):
 
 def write_configuration(settings: Settings) -> None:
     """Writes the nodes' and the supervisor's configuration into var/run. nginx's is made by render_nginx."""
-    for folder in (settings.run, settings.log, settings.data):
-        folder.mkdir(parents=True, exist_ok=True)
     for port in settings.ports:
         data = settings.data / str(port)
         data.mkdir(exist_ok=True)
@@ -107,6 +110,8 @@ def write_configuration(settings: Settings) -> None:
                 port=port,
                 data=f'"{data}"',
                 run=settings.run,
+                users=f'"{acl_file(settings)}"',
+                password=password_of(settings, "replica"),
                 module=f'"{PROJECT / "module" / "keymiss.so"}"',
             )
         )
@@ -131,14 +136,21 @@ def programs(settings: Settings) -> list[Program]:
     """The programs besides the nodes, as they are started."""
     python = f'"{sys.executable}"'
     nodes = ",".join(f"{settings.host}:{port}" for port in settings.ports)
+    prometheus = {"KEYMISS_API_PROMETHEUS_URL": prometheus_url(settings)} if settings.observe else {}
     metrics = f"--metrics-host {LOOPBACK} --metrics-port {settings.worker_metrics_port}"
     return [
-        Program("worker", f"{python} -m keymiss.worker --nodes {nodes} {metrics}", 20, stop_s=40),
+        Program(
+            "worker",
+            f"{python} -m keymiss.worker --nodes {nodes} {metrics}",
+            20,
+            stop_s=40,
+            environment=environment_of(settings, "worker"),
+        ),
         Program(
             "api",
             f"{python} -m keymiss.api --host {settings.host} --port {settings.api_port} --nodes {nodes}",
             30,
-            environment={"KEYMISS_API_PROMETHEUS_URL": prometheus_url(settings)} if settings.observe else {},
+            environment=environment_of(settings, "api") | prometheus,
         ),
         Program(
             "nginx",
@@ -157,7 +169,6 @@ def make_certificate(settings: Settings) -> None:
     key, certificate = folder / "key.pem", folder / "cert.pem"
     if key.exists() and certificate.exists():
         return
-    folder.mkdir(parents=True, exist_ok=True)
     made = subprocess.run(
         [
             "openssl",
@@ -205,9 +216,13 @@ class Supervisor:
             transport.close()
 
     def running(self) -> bool:
-        """True when a supervisor answers on the socket."""
+        """True when a supervisor answers on the socket. StartError when it is not this user's."""
         try:
             return bool(self._call("getState")["statename"] in ("RUNNING", "RESTARTING"))
+        except PermissionError:
+            raise StartError(
+                f"The system in {self.settings.var} is another user's: run this as root or as that user."
+            ) from None
         except (OSError, xmlrpc.client.Error):
             return False
 

@@ -13,6 +13,7 @@ KEYMISS_VAR        <project>/var    data, logs, certificate, generated configura
 KEYMISS_SERVER     redis            redis or valkey
 KEYMISS_MODEL      models/reader    reader: a folder, or the name of a Hugging Face QA model
 KEYMISS_NODES      from the above   host:port,host:port,...: where clients find the cluster
+KEYMISS_USER       keymiss          started by root: who the processes run as; no keymiss there: nobody
 ================== ================ =================================================================
 
 =========================== ======= ==========================================================
@@ -32,6 +33,7 @@ The API's own settings (KEYMISS_API_*) are in keymiss/api/settings.py.
 from __future__ import annotations
 
 import os
+import pwd
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +41,8 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parent.parent
 BUS_PORT_OFFSET = 10000
 """A node's cluster bus listens on its port plus this (Redis Cluster specification)."""
+PROCESS_USERS = ("keymiss", "nobody")
+"""Who runs the processes that root starts: the first that there is."""
 SERVER_BINARIES = {"redis": "redis-server", "valkey": "valkey-server"}
 
 
@@ -60,6 +64,7 @@ class Settings:
     server: str = "redis"
     model: str = "models/reader"
     nodes_text: str = ""
+    user: str = "nobody"
     worker_metrics_port: int = 8082
     observe: bool = False
     prometheus_port: int = 9090
@@ -95,6 +100,7 @@ class Settings:
             server=server,
             model=env.get("KEYMISS_MODEL") or "models/reader",
             nodes_text=env.get("KEYMISS_NODES") or "",
+            user=_user(env.get("KEYMISS_USER") or ""),
             worker_metrics_port=number("KEYMISS_WORKER_METRICS_PORT", 8082, 1, 65535),
             observe=observe == "yes",
             prometheus_port=number("KEYMISS_PROMETHEUS_PORT", 9090, 1, 65535),
@@ -126,9 +132,21 @@ class Settings:
         return self.var / "log"
 
     @property
+    def secrets(self) -> Path:
+        """Passwords of the servers' users, and the users themselves."""
+        return self.var / "secrets"
+
+    @property
     def data(self) -> Path:
         """One folder of data for each node, named by its port."""
         return self.var / "data"
+
+
+def _user(given: str) -> str:
+    there = [user.pw_name for user in pwd.getpwall()]
+    if given and given not in there:
+        raise BadSetting(f"KEYMISS_USER must be a user of this machine, not {given!r}")
+    return given or next((name for name in PROCESS_USERS if name in there), "root")
 
 
 def parse_nodes(text: str) -> list[tuple[str, int]]:

@@ -19,8 +19,9 @@ from redis.exceptions import RedisClusterException
 from redis.retry import Retry
 
 from keymiss import keys
-from keymiss.credentials import Credentials, refusal
+from keymiss.credentials import refusal
 from keymiss.loading import ShardTags
+from keymiss.local_users import credentials_for
 from keymiss.settings import BadSetting, parse_nodes
 from models.asking import EvaluateError, Given, Item, Part, Way, ms_since
 
@@ -33,13 +34,13 @@ WRITE_BATCH = 500
 def connect(nodes: str) -> RedisCluster:
     """A client whose every wait ends, and that repeats nothing. EvaluateError if no node answers."""
     try:
-        startup = [ClusterNode(host, port) for host, port in parse_nodes(nodes)]
-        mine = Credentials.from_env()
+        named = parse_nodes(nodes)
+        mine = credentials_for(named)
     except BadSetting as error:
         raise EvaluateError(f"no cluster at {nodes}: {error}") from error
     try:
         return RedisCluster(
-            startup_nodes=startup,
+            startup_nodes=[ClusterNode(host, port) for host, port in named],
             decode_responses=True,
             encoding_errors="surrogateescape",  # keys of others may be any bytes
             socket_timeout=ASK_LIMIT_S,

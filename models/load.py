@@ -28,7 +28,8 @@ from redis.exceptions import RedisClusterException
 from redis.retry import Retry
 
 from keymiss import keys, text
-from keymiss.credentials import Credentials, refusal
+from keymiss.credentials import refusal
+from keymiss.local_users import credentials_for
 from keymiss.reader import MAX_SEQUENCE_TOKENS, About, Reader
 from keymiss.settings import BadSetting, Settings, parse_nodes
 from keymiss.worker.model_backend import Model, ModelError, backend_table
@@ -135,13 +136,16 @@ def _run(model: Model, about: About, batch: int, seq: int) -> None:
 def connect(nodes: str) -> RedisCluster:
     """A client of the cluster that any of `nodes` ("host:port,...") belongs to; LoadError if none answers."""
     try:
-        startup = [ClusterNode(host, port) for host, port in parse_nodes(nodes)]
-        mine = Credentials.from_env()
+        named = parse_nodes(nodes)
+        mine = credentials_for(named)
     except BadSetting as error:
         raise LoadError(f"no cluster at {nodes}: {error}") from error
     try:
         return RedisCluster(
-            startup_nodes=startup, decode_responses=True, socket_timeout=STORE_TIMEOUT_S, **mine.login
+            startup_nodes=[ClusterNode(host, port) for host, port in named],
+            decode_responses=True,
+            socket_timeout=STORE_TIMEOUT_S,
+            **mine.login,
         )
     except (redis.RedisError, RedisClusterException) as error:
         raise LoadError(refusal(error, mine) or f"no cluster at {nodes}: {error}") from error
@@ -167,7 +171,7 @@ def check_masters(client: RedisCluster) -> None:
                 socket_timeout=ASK_TIMEOUT_S,
                 socket_connect_timeout=ASK_TIMEOUT_S,
                 retry=Retry(NoBackoff(), 0),
-                **Credentials.from_env().login,
+                **credentials_for([(node.host, node.port)]).login,
             ) as one:
                 one.execute_command("KM.MODELINFO", keys.model_key(tag))
         except redis.RedisError as error:

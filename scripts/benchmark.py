@@ -4,8 +4,9 @@
 
 The question's answers are deleted before each uncached run; nothing else is changed. The baseline is
 scripts/plain_bert_qa.py over the sentences that were read for it. Times of one machine: for comparison, not
-for fame. With a password (KEYMISS_REDIS_PASSWORD) the GETs are left out: redis-benchmark takes one on its
-command line only, where others can read it.
+for fame. The GETs are those of the user `default`, as the local system has it. With a user or a password in
+the environment (KEYMISS_REDIS_PASSWORD) they are left out: redis-benchmark takes one on its command line
+only, where others can read it.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from rich.table import Table
 
 from keymiss import keys
 from keymiss.credentials import NO_CREDENTIALS, Credentials
+from keymiss.local_users import credentials_for
 from keymiss.settings import Settings, parse_nodes
 
 UNCACHED_RUNS = 5
@@ -171,7 +173,7 @@ def measure_gets(client: RedisCluster, table: Table, sentencekey: str, question:
 
 def main() -> int:
     """Runs all measurements and prints the table."""
-    settings, credentials = Settings.from_env(), Credentials.from_env()
+    settings = Settings.from_env()
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--url", default=f"https://localhost:{settings.https_port}")
     parser.add_argument("--question", default="Who performs viral transmission among adults")
@@ -180,10 +182,11 @@ def main() -> int:
     given = parser.parse_args()
 
     table = Table("what", "result", "")
-    startup = [ClusterNode(*pair) for pair in parse_nodes(given.nodes)]
+    named = parse_nodes(given.nodes)
+    startup = [ClusterNode(*pair) for pair in named]
     with (
         httpx.Client(base_url=given.url, verify=False, timeout=60) as http,
-        RedisCluster(startup_nodes=startup, protocol=2, **credentials.login) as client,
+        RedisCluster(startup_nodes=startup, protocol=2, **credentials_for(named).login) as client,
     ):
         uncached = []
         for _ in range(UNCACHED_RUNS):
@@ -206,7 +209,7 @@ def main() -> int:
             f"median of {CACHED_RUNS}, API with TLS",
         )
 
-        if credentials == NO_CREDENTIALS:
+        if Credentials.from_env() == NO_CREDENTIALS:
             measure_gets(client, table, results[0]["sentencekey"], given.question)
 
     plain = baseline(given.model, given.question, sentences)

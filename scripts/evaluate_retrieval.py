@@ -32,10 +32,10 @@ from keymiss.api.question_vector import QuestionVectors
 from keymiss.api.settings import ApiSettings, parse_nodes
 from keymiss.api.shards import Shard, ShardMap
 from keymiss.api.unused import Unused
-from keymiss.credentials import Credentials
 from keymiss.graph.graph_url import graph_url
 from keymiss.graph.reader import choose_reader
 from keymiss.loading import ShardTags
+from keymiss.local_users import credentials_for
 from keymiss.progress import wait_processed
 from keymiss.prose import join_paragraphs
 from keymiss.retrieval import Mix, Retrieval, ShardIndex
@@ -140,7 +140,8 @@ def _read(client: RedisCluster, corpus: Corpus) -> dict[str, Hashes]:
 
 
 async def _ask(corpus: Corpus, nodes: str, shards: Mapping[str, Hashes], limit: int) -> list[Row]:
-    settings = ApiSettings(nodes=parse_nodes(nodes), credentials=Credentials.from_env())
+    named = parse_nodes(nodes)
+    settings = ApiSettings(nodes=named, credentials=credentials_for(named))
     retrieval = Retrieval(credentials=settings.credentials)
     shard_map = ShardMap(settings)
 

@@ -6,6 +6,7 @@
 # Settings:
 #   KEYMISS_SERVER    redis or valkey
 #   KEYMISS_OBSERVE   yes: Prometheus and the Redis exporter too
+#   KEYMISS_USER      as root: who the processes run as; default keymiss, made here, or nobody where that cannot be
 #   KEYMISS_PIP_ARGS  more arguments for pip, as --extra-index-url ... (words are split at blanks)
 #   KEYMISS_TORCH_INDEX  where the CPU build of torch is looked for when pip does not find it by itself
 
@@ -23,19 +24,78 @@ give_up() {
     exit 2
 }
 
-as_root() {
-    if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi
+is_root() {
+    [ "$(id -u)" = 0 ]
 }
 
-# The python3.11 that can make environments, or nothing.
+# Runs a command as the processes will be run. By sh, as setpriv itself still has root's rights when it starts it.
+as_processes() {
+    if is_root && [ "$(id -u "$KEYMISS_USER")" != 0 ]; then
+        setpriv --reuid "$(id -u "$KEYMISS_USER")" --regid "$(id -g "$KEYMISS_USER")" --clear-groups -- \
+            sh -c 'exec "$@"' sh "$@"
+    else
+        "$@"
+    fi
+}
+
+# As root: the user that the processes run as.
+set_up_user() {
+    is_root || return 0
+    if [ -z "${KEYMISS_USER:-}" ] && ! id keymiss >/dev/null 2>&1; then
+        useradd --system --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin keymiss \
+            2>/dev/null || true
+    fi
+    KEYMISS_USER=${KEYMISS_USER:-$(id -un keymiss 2>/dev/null || echo nobody)}
+    id "$KEYMISS_USER" >/dev/null 2>&1 ||
+        give_up "KEYMISS_USER must be a user of this machine, not '$KEYMISS_USER'."
+    as_processes true ||
+        give_up "Root cannot become the user $KEYMISS_USER here: see above; KEYMISS_USER=root runs everything as root."
+    export KEYMISS_USER
+}
+
+# A project in a folder that this user cannot enter, as one in /root: .venv and var are links to a folder that it can.
+set_up_place() {
+    local place
+    is_root || return 0
+    as_processes test -x "$KEYMISS_HOME" && return 0
+    place=/var/lib/keymiss/$(basename "$KEYMISS_HOME")-$(printf %s "$KEYMISS_HOME" | sha256sum | cut -c 1-8)
+    (umask 022 && mkdir -p "$place")
+    VENV=$place/venv
+    if [ ! "$KEYMISS_HOME/.venv" -ef "$VENV" ]; then
+        rm -rf "$KEYMISS_HOME/.venv"
+        ln -sfn "$VENV" "$KEYMISS_HOME/.venv"
+    fi
+    [ ! -L "$KEYMISS_HOME/var" ] && [ -z "${KEYMISS_VAR:-}" ] || return 0
+    if [ -d "$KEYMISS_HOME/var" ]; then
+        if kill -0 "$(cat "$KEYMISS_HOME/var/run/supervisord.pid" 2>/dev/null || echo none)" 2>/dev/null; then
+            give_up "Keymiss runs here as root: scripts/stop.sh stops it, then start again."
+        fi
+        mv "$KEYMISS_HOME/var" "$place/var"
+    fi
+    ln -s "$place/var" "$KEYMISS_HOME/var"
+    echo "This folder is closed to the user $KEYMISS_USER: .venv and var are links to $place"
+}
+
+as_root() {
+    if is_root; then "$@"; else sudo -n "$@"; fi
+}
+
+# The first python3.11 that can make environments and that the processes can run, or nothing.
 find_python() {
-    local candidate
-    for candidate in python3.11 python3; do
-        if "$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null; then
-            command -v "$candidate"
+    local candidate candidates
+    mapfile -t candidates < <(type -aP python3.11 python3)
+    for candidate in "${candidates[@]}"; do
+        if as_processes "$candidate" -c \
+            'import sys, venv, ensurepip; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null; then
+            echo "$candidate"
             return
         fi
     done
+}
+
+# Whether the processes can run .venv.
+venv_works() {
+    as_processes "$VENV/bin/python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null
 }
 
 # Debian packages for what is missing, one a line; with `dev` the tests' too.
@@ -48,7 +108,7 @@ missing_packages() {
     command -v openssl >/dev/null || echo openssl
     command -v curl >/dev/null || echo curl
     [ -e /usr/include/stdio.h ] || echo libc6-dev
-    [ -n "$(find_python)" ] || [ -x "$VENV/bin/python" ] || printf '%s\n' python3 python3-venv
+    venv_works || [ -n "$(find_python)" ] || printf '%s\n' python3 python3-venv
     [ "${1:-}" != dev ] || command -v chromium >/dev/null || echo chromium
     if [ "$KEYMISS_OBSERVE" = yes ] || [ "${1:-}" = dev ]; then
         command -v prometheus >/dev/null || echo prometheus
@@ -92,7 +152,7 @@ set_up_packages() {
     [ ${#missing[@]} -gt 0 ] || return 0
     command -v apt-get >/dev/null ||
         give_up "Please install with your package manager: ${missing[*]} (there is no apt-get here to do it)."
-    if [ "$(id -u)" != 0 ] && ! sudo -n true 2>/dev/null; then
+    if ! is_root && ! sudo -n true 2>/dev/null; then
         give_up "Please run as root: apt-get install ${missing[*]} (neither root nor sudo without a password here)."
     fi
     echo "installing Debian packages: ${missing[*]}"
@@ -108,7 +168,7 @@ set_up_packages() {
 
 pip_install() {
     # shellcheck disable=SC2086
-    "$VENV/bin/python" -m pip install -q --disable-pip-version-check --no-input $KEYMISS_PIP_ARGS "$@"
+    (umask 022 && "$VENV/bin/python" -m pip install -q --disable-pip-version-check --no-input $KEYMISS_PIP_ARGS "$@")
 }
 
 # $1: a lock file, the rest: more arguments. Skipped when this very lock was installed last time.
@@ -131,11 +191,11 @@ install_lock() {
 
 set_up_python() {
     local python
-    if ! "$VENV/bin/python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null; then
+    if ! venv_works; then
         python=$(find_python)
-        [ -n "$python" ] || give_up "Python 3.11 with its venv module is needed: install python3.11 and start again."
+        [ -n "$python" ] || give_up "Python 3.11 with its venv module is needed, one that the user ${KEYMISS_USER:-$(id -un)} can run too: install python3.11 and start again."
         rm -rf "$VENV"
-        "$python" -m venv "$VENV" || give_up "$python could not make $VENV: see its words above."
+        (umask 022 && "$python" -m venv "$VENV") || give_up "$python could not make $VENV: see its words above."
     fi
     install_lock requirements.lock
     install_lock requirements-nodeps.lock --no-deps
@@ -163,6 +223,8 @@ set_up() {
         redis | valkey) ;;
         *) give_up "KEYMISS_SERVER must be redis or valkey, not '$KEYMISS_SERVER'." ;;
     esac
+    set_up_user
+    set_up_place
     set_up_packages "${1:-}"
     set_up_python "${1:-}"
     set_up_module

@@ -94,6 +94,14 @@ def module_path() -> Path:
     return REPO / "module" / "keymiss.so"
 
 
+def open_folder() -> Path:
+    """A new folder that other users may enter, unlike those of pytest; removed when the tests are over."""
+    folder = Path(tempfile.mkdtemp(prefix="keymiss-"))
+    folder.chmod(0o711)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
 _given_ports: set[int] = set()
 _port_lock = threading.Lock()
 

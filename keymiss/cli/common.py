@@ -13,6 +13,7 @@ from redis.exceptions import RedisClusterException
 from rich.console import Console
 
 from keymiss.credentials import Credentials, refusal
+from keymiss.local_users import credentials_for
 from keymiss.settings import BadSetting, Settings, parse_nodes
 
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -32,17 +33,27 @@ def fail(text: str, code: int = 1) -> NoReturn:
 
 def settings() -> Settings:
     """The settings from the environment; exit 2 on a bad one, of the credentials too."""
-    credentials()
     try:
+        Credentials.from_env()
         return Settings.from_env()
     except BadSetting as error:
         fail(str(error), 2)
 
 
-def credentials() -> Credentials:
-    """Who this is to the servers; exit 2 when that cannot be used."""
+def runs(current: Settings) -> bool:
+    """Whether the local system runs; exit 1 when it is somebody else's."""
+    from keymiss.processes import StartError, Supervisor
+
     try:
-        return Credentials.from_env()
+        return Supervisor(current).running()
+    except StartError as error:
+        fail(str(error))
+
+
+def credentials(nodes: list[tuple[str, int]]) -> Credentials:
+    """Who this is to these nodes; exit 2 when that cannot be used."""
+    try:
+        return credentials_for(nodes)
     except BadSetting as error:
         fail(str(error), 2)
 
@@ -58,8 +69,8 @@ def node_list(nodes: str) -> list[tuple[str, int]]:
 @contextmanager
 def cluster(nodes: str) -> Iterator[RedisCluster]:
     """A client of the cluster; a lost connection is one sentence and exit 1, a refused user exit 2."""
-    mine = credentials()
     pairs = node_list(nodes)
+    mine = credentials(pairs)
     try:
         with RedisCluster(
             startup_nodes=[ClusterNode(*pair) for pair in pairs],

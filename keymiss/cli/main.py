@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +11,7 @@ import redis
 import typer
 
 from keymiss.cli import corpus
-from keymiss.cli.common import Nodes, cluster, fail, node_list, out, settings
+from keymiss.cli.common import Nodes, cluster, fail, node_list, out, runs, settings
 from keymiss.cli.status import status
 
 app = typer.Typer(help="Keymiss from the command line.", no_args_is_help=True, pretty_exceptions_enable=False)
@@ -41,10 +42,9 @@ def upload(
 def preflight() -> None:
     """Say what stands in the way of a start."""
     from keymiss.preflight import problems
-    from keymiss.processes import Supervisor
 
     current = settings()
-    if Supervisor(current).running():
+    if runs(current):
         return
     found = problems(current)
     if found:
@@ -59,12 +59,17 @@ def start(
 ) -> None:
     """Start the cluster, the worker, the API and nginx; says so when they are up already."""
     from keymiss.cluster import start as start_all
+    from keymiss.hand_over import start_as
+    from keymiss.process_user import process_user
     from keymiss.processes import StartError
 
     current = settings()
     if observe:
         current = replace(current, observe=True)
     try:
+        if user := process_user(current):
+            raise typer.Exit(start_as(user, current))
+        os.umask(0o077)  # what is written from here on is for its owner only
         started = start_all(current, lambda text: out.print(text, markup=False))
     except StartError as error:
         fail(str(error))
@@ -104,4 +109,6 @@ def stop() -> None:
     """Stop what start started in this folder, and nothing else. The data stays."""
     from keymiss.processes import Supervisor
 
-    out.print("Keymiss stopped." if Supervisor(settings()).stop() else "Keymiss is not running.")
+    current = settings()
+    runs(current)  # says so when it is somebody else's
+    out.print("Keymiss stopped." if Supervisor(current).stop() else "Keymiss is not running.")

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from keymiss.cli.common import Nodes, credentials, fail, out, settings
+from keymiss.cli.common import Nodes, credentials, fail, out, runs, settings
 from keymiss.cli.status_figures import Rates
 from keymiss.cli.status_live import Screen, Stop, keys_to, stop_signals
 from keymiss.cli.status_nodes import ClusterAsker, ClusterStatus
@@ -29,7 +29,7 @@ def status(
     """Say how the processes and the nodes are. Exit code 1 when something does not run."""
     current = settings()
     supervisor = None if nodes or current.nodes_text else Supervisor(current)
-    if supervisor and not supervisor.running():
+    if supervisor and not runs(current):
         fail("Keymiss is not running: scripts/start.sh starts it.")
     looks = _Looks(current, nodes or current.nodes, supervisor)
     raise typer.Exit(asyncio.run(_watch(looks, interval_s, json_) if watch else _once(looks, json_)))
@@ -43,7 +43,7 @@ class _Looks:
             addresses = parse_nodes(nodes)
         except BadSetting as error:
             fail(str(error), 2)
-        self._asker = ClusterAsker(addresses, credentials())
+        self._asker = ClusterAsker(addresses, credentials(addresses))
         self._supervisor = supervisor
         self._before: ClusterStatus | None = None
         self.processes: Processes = {}

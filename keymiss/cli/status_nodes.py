@@ -1,7 +1,7 @@
 """What `keymiss status` knows: every node asked at once, each for NODE_TIMEOUT_S at most.
 
 A node that does not answer in time is down. It needs no more rights than the user `monitor` of
-docker/users.acl.template has.
+acl/users.acl.template has.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.servers import REPO, RedisClusterServers
 
 USERS = ("admin", "worker", "api", "replica", "monitor")
-TEMPLATE = REPO / "docker" / "users.acl.template"
+TEMPLATE = REPO / "acl" / "users.acl.template"
 
 
 def password_of(user: str) -> str:

@@ -1,4 +1,4 @@
-"""The whole system where `default` is off: everybody has a user of docker/users.acl.template, and a password,
+"""The whole system where `default` is off: everybody has a user of acl/users.acl.template, and a password,
 may do what it must, and nothing more."""
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from keymiss.dashboards import expand, load_dashboards
 from keymiss.observe import prometheus_url
 from keymiss.processes import processes_of
 from tests.e2e.test_whole_system import QUESTION, System
-from tests.servers import REPO, free_port, wait_until
+from tests.servers import REPO, free_port, open_folder, wait_until
 from tests.unit.test_alerts import ALERTS, COMPARISON
 
 ARTICLES = [REPO / "data" / "sample" / f"KM00{i:02}.json" for i in (1, 2, 3)]
@@ -111,14 +111,14 @@ class Load:
 def take_exported_models(system: Watched) -> None:
     """Those that were exported in this checkout already: that alone takes half a minute."""
     folder = system.settings.var / "models"
-    folder.mkdir(parents=True)
+    folder.mkdir()
     for file in (REPO / "var" / "models").glob("*"):
         (folder / file.name).symlink_to(file)
 
 
 @pytest.fixture(scope="module")
-def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
-    running = Watched(tmp_path_factory.mktemp("v"), masters=2)
+def system() -> Iterator[Watched]:
+    running = Watched(open_folder(), masters=2)
     nodes = ("--nodes", f"127.0.0.1:{running.settings.base_port}")
     take_exported_models(running)
     try:

@@ -10,12 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import redis
 
 from keymiss.cluster import http_ok
+from keymiss.credentials import Credentials
+from keymiss.local_users import password_of
 from keymiss.preflight import port_in_use
 from keymiss.processes import Supervisor, processes_of
 from keymiss.settings import Settings
-from tests.servers import REPO, connect, free_port, keymiss_info, wait_until
+from tests.servers import REPO, connect, free_port, keymiss_info, open_folder, wait_until
 
 
 def free_base_port(n: int) -> int:
@@ -58,15 +61,19 @@ class Local:
         state, description = self.supervisor.states()[program]
         return int(description.split()[1].rstrip(",")) if state == "RUNNING" else 0
 
+    def admin(self, port: int) -> redis.Redis:
+        """A client of a node that may everything."""
+        return connect(port, **Credentials("admin", password_of(self.settings, "admin")).login)
+
     def workers(self) -> int:
         with connect(self.settings.base_port) as client:
             return int(keymiss_info(client)["workers"])
 
 
 @pytest.fixture
-def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Local]:
+def local() -> Iterator[Local]:
     """Not started yet; stopped at the end whatever happened."""
-    system = Local(tmp_path_factory.mktemp("v"))
+    system = Local(open_folder())
     yield system
     logs = sorted(system.settings.log.glob("*.log"))
     for log in logs:
@@ -93,7 +100,7 @@ def test_start_twice_kill_stop_and_start_again(local: Local) -> None:
     wait_until(lambda: local.pid_of("worker") not in (0, pids["worker"]), 30, "a new worker")
     wait_until(lambda: local.workers() == 1, 30, "the new worker attached")
 
-    with connect(local.settings.base_port) as client:
+    with local.admin(local.settings.base_port) as client:
         client.set("kept", "value")
     stopped = local.script("stop")
     assert stopped.returncode == 0
@@ -144,6 +151,7 @@ def test_a_port_in_use_is_said_before_anything_is_started(local: Local) -> None:
         ("KEYMISS_BASE_PORT", "99999"),
         ("KEYMISS_NODES", "nohost"),
         ("KEYMISS_SERVER", "memcached"),
+        ("KEYMISS_USER", "no-such-user"),
     ],
 )
 def test_a_bad_setting_is_one_sentence(local: Local, name: str, value: str) -> None:

@@ -21,7 +21,7 @@ from redis.cluster import ClusterNode, RedisCluster
 
 from keymiss.cluster_creation import cluster_is_ok
 from tests.e2e.test_start_stop import Local
-from tests.servers import REPO, connect, wait_until
+from tests.servers import REPO, connect, open_folder, wait_until
 
 QUESTION = "Who performs viral transmission among adults"
 CONCEPTS = REPO / "data" / "sample" / "concepts.csv"
@@ -57,8 +57,8 @@ class System(Local):
 
 
 @pytest.fixture(scope="module")
-def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    running = System(tmp_path_factory.mktemp("v"), masters=2)
+def system() -> Iterator[System]:
+    running = System(open_folder(), masters=2)
     try:
         started = running.script("start")
         assert started.returncode == 0, started.stdout + started.stderr
@@ -160,7 +160,7 @@ def test_a_worker_killed_in_the_middle_of_twenty_misses(system: System) -> None:
 
 def test_a_shard_that_is_shut_down_comes_back_with_everything(system: System) -> None:
     port = next(p for p in system.settings.ports if system.role(p) == "master")
-    with connect(port) as client:
+    with system.admin(port) as client:
         tensors = len(list(client.scan_iter("tokenized:*")))
         registrations = client.execute_command("KM.REGISTRATIONS")
         models = list(client.scan_iter("bert-qa*"))
@@ -176,7 +176,7 @@ def test_a_shard_that_is_shut_down_comes_back_with_everything(system: System) ->
             return info["run_id"] != run_id and not info["loading"]
 
     wait_until(back, 30, "the supervisor restarts the shard")
-    with connect(port) as client:
+    with system.admin(port) as client:
         assert client.execute_command("KM.REGISTRATIONS") == registrations
         assert len(list(client.scan_iter("tokenized:*"))) == tensors
         assert list(client.scan_iter("bert-qa*")) == models
@@ -195,7 +195,7 @@ def test_a_promoted_replica_answers_misses(system: System) -> None:
     nodes = [("127.0.0.1", port) for port in system.settings.ports]
     wait_until(lambda: cluster_is_ok(nodes), 40, "the replicas follow, also that of the restarted shard")
     replica = next(p for p in system.settings.ports if system.role(p) == "slave")
-    with connect(replica) as client:
+    with system.admin(replica) as client:
         client.execute_command("CLUSTER FAILOVER")
     wait_until(lambda: system.role(replica) == "master", 20, "promoted")
 

@@ -292,6 +292,8 @@ def test_a_shard_has_the_settings_of_a_local_node() -> None:
         "pidfile {run}/redis-{port}.pid",
         "cluster-node-timeout 3000",
         "cluster-announce-ip {host}",
+        "aclfile {users}",
+        "masterauth {password}",
         "loadmodule {module}",
     }
     assert shard - local == {
@@ -299,7 +301,6 @@ def test_a_shard_has_the_settings_of_a_local_node() -> None:
         "protected-mode no",
         "dir /data",
         "aclfile /secrets/users.acl",
-        "masteruser replica",
         "loadmodule /usr/local/lib/keymiss/keymiss.so",
     }
 
@@ -325,6 +326,7 @@ def run_init(folder: Path, **variables: str) -> dict[str, bytes]:
         ["sh", str(ROOT / "docker/init.sh")],
         env={
             "PATH": "/usr/bin:/bin:/usr/sbin:/sbin",
+            "KEYMISS_ACL_TEMPLATE": str(ROOT / "acl/users.acl.template"),
             "KEYMISS_SECRETS": str(folder / "secrets"),
             "KEYMISS_GIVEN": str(folder / "given"),
             **variables,
