@@ -49,6 +49,7 @@ def raw(value):
 
 async def encode_article(record):
     from keymiss.stored_vector import DIGEST_BYTES, text_digest, to_field
+    from keymiss.worker.evictions import there_again
     from keymiss.worker.reading import encoder_of
 
     if not isinstance(record["key"], str):
@@ -75,6 +76,8 @@ async def encode_article(record):
             execute("KM.NOTIFY", "vectors", record["key"])
             return
         execute("HSET", key, *fields)
+    if ids or not record["value"]:
+        there_again(key)
     gone = list(known)
     for at in range(0, len(gone), FIELDS_AT_ONCE):
         execute("HDEL", key, *gone[at : at + FIELDS_AT_ONCE])
@@ -138,11 +141,16 @@ def encoder_changed(record):
 
 
 def left_behind(record):
-    """What was made of sentences that were deleted, and the event was lost (see keymiss.catchup)."""
+    """What was made of sentences that were deleted, and the event was lost (see keymiss.catchup); and what
+    was evicted."""
+    from keymiss.worker.evictions import note_evicted_of
+
     if not isinstance(record["key"], str):
         return
     sentence = "sentence:" + record["key"][len("vectors:") :]
-    if not execute("EXISTS", sentence):
+    if record["event"] == "evicted":
+        note_evicted_of(record["key"], sentence)
+    elif not execute("EXISTS", sentence):
         execute("KM.NOTIFY", "del", sentence)
 
 
@@ -156,7 +164,11 @@ GB("KeysReader", desc="vectors of sentences").foreach(encode_article).register(
     mode="async_local",
 )
 GB("KeysReader", desc="vectors of deleted sentences").foreach(left_behind).register(
-    prefix="vectors:", eventTypes=["catchup"], keyTypes=["hash"], mode="async_local", readValue=False
+    prefix="vectors:",
+    eventTypes=["catchup", "evicted"],
+    keyTypes=["hash"],
+    mode="async_local",
+    readValue=False,
 )
 GB("KeysReader", desc="encoder").foreach(encoder_changed).register(
     prefix="bert-encoder", eventTypes=["modelstore"], mode="async_local", readValue=False
