@@ -54,6 +54,7 @@ def entries_between(old, new, sentence):
 
 def find_concepts(record):
     from keymiss.worker.concept_tables import matcher_here
+    from keymiss.worker.evictions import there_again
 
     if not isinstance(record["key"], str):
         return  # not UTF-8
@@ -78,10 +79,18 @@ def find_concepts(record):
     for at in range(0, len(changed), SENTENCES_A_SCRIPT):
         arguments = [part for one in changed[at : at + SENTENCES_A_SCRIPT] for part in one]
         execute("EVAL", WRITE, "2", key, stream, *arguments)
+    if changed or not record["value"]:
+        there_again(key)
 
 
 def table_changed(record):
-    """Every sentence of this shard is looked at again."""
+    """Every sentence of this shard is looked at again. That a table was evicted is only noted."""
+    from keymiss.worker.evictions import note_evicted, there_again
+
+    if record["event"] == "evicted":
+        note_evicted(record["key"], 0)
+        return
+    there_again(record["key"])
     cursor = "0"
     while True:
         cursor, names = execute("SCAN", cursor, "MATCH", "sentence:*", "COUNT", "1000", "TYPE", "hash")
@@ -92,11 +101,16 @@ def table_changed(record):
 
 
 def left_behind(record):
-    """What was made of sentences that were deleted, and the event was lost (see keymiss.catchup)."""
+    """What was made of sentences that were deleted, and the event was lost (see keymiss.catchup); and what
+    was evicted."""
+    from keymiss.worker.evictions import note_evicted_of
+
     if not isinstance(record["key"], str):
         return
     sentence = "sentence:" + record["key"][len("concepts:") :]
-    if not execute("EXISTS", sentence):
+    if record["event"] == "evicted":
+        note_evicted_of(record["key"], sentence)
+    elif not execute("EXISTS", sentence):
         execute("KM.NOTIFY", "del", sentence)
 
 
@@ -110,8 +124,15 @@ GB("KeysReader", desc="concepts of sentences").foreach(find_concepts).register(
     mode="async_local",
 )
 GB("KeysReader", desc="concepts of deleted sentences").foreach(left_behind).register(
-    prefix="concepts:", eventTypes=["catchup"], keyTypes=["hash"], mode="async_local", readValue=False
+    prefix="concepts:",
+    eventTypes=["catchup", "evicted"],
+    keyTypes=["hash"],
+    mode="async_local",
+    readValue=False,
 )
 GB("KeysReader", desc="concept table").foreach(table_changed).register(
-    prefix="concept-table:", eventTypes=["hset", "del", "restore"], mode="async_local", readValue=False
+    prefix="concept-table:",
+    eventTypes=["hset", "del", "restore", "evicted"],
+    mode="async_local",
+    readValue=False,
 )

@@ -2,7 +2,7 @@
 """Answer a GET that missed: bertqa{tag}_<article>:{tag}:<idx>_<question>, and bertspan… (the same as JSON).
 
 One model run makes both keys. Only the first two underscores of the key separate. What cannot be answered
-is an error whose text says why.
+is an error whose text says why. An answer that the shard refuses to keep is given all the same.
 """
 
 
@@ -54,6 +54,8 @@ def sentence_of(reader, name, idx):
     import numpy as np
     import redisAI
 
+    from keymiss.worker.not_kept import keeping
+
     stored = execute("HGET", "sentence:" + name, idx)
     if stored is None:
         raise ValueError(f"there is no sentence {name}:{idx}")
@@ -65,7 +67,8 @@ def sentence_of(reader, name, idx):
         ids = None
     if ids is None or not np.array_equal(ids, sentence.ids):
         tensor = redisAI.createTensorFromBlob("INT64", [1, len(sentence.ids)], sentence.ids.tobytes())
-        redisAI.setTensorInKey(key, tensor)
+        with keeping("tensor"):
+            redisAI.setTensorInKey(key, tensor)
     return sentence
 
 
@@ -101,13 +104,16 @@ NO_TOKENIZER = """the model's file has no tokenizer, so it was read with that of
 If the model is of another vocabulary, start the worker with KEYMISS_MODEL=<the model's folder or name>, \
 or store the model by python -m models.load --model <folder or name>"""
 
-# Both keys, if model and sentence are still what the answer was made from; they go when either changes.
+# Both keys, if model and sentence are still what the answer was made from. They go when either changes, when
+# their time is over (ARGV[6], seconds; 0: never), and before anything else when memory is short.
 KEEP = """
 local info = redis.call('KM.MODELINFO', KEYS[1])
 for i = 1, info and #info or 0, 2 do
     if info[i] == 'version' and info[i + 1] == tonumber(ARGV[1]) then
         if redis.call('HGET', KEYS[2], ARGV[2]) ~= ARGV[3] then return 0 end
-        redis.call('MSET', KEYS[3], ARGV[4], KEYS[4], ARGV[5])
+        local life = ARGV[6] == '0' and {} or {'EX', ARGV[6]}
+        redis.call('SET', KEYS[3], ARGV[4], unpack(life))
+        redis.call('SET', KEYS[4], ARGV[5], unpack(life))
         redis.call('KM.DERIVE', 2, KEYS[1], KEYS[2], KEYS[3], KEYS[4])
         return 1
     end
@@ -120,11 +126,12 @@ async def answer(record):
     import hashlib
     import json
 
+    from keymiss.worker.not_kept import keeping
     from keymiss.worker.reading import reader_of
 
     key = decoded(record["key"], "the question")
     tag, name, idx, question = parts_of(key)
-    keep = GearsConfigGet("cache", "yes") != "no"
+    keep, ttl_s = GearsConfigGet("cache", "yes") != "no", GearsConfigGet("answer-ttl-s", "0")
     model_key = f"bert-qa{{{hashtag()}}}"
     about = f"{tag}_{name}:{idx}_{question}"
     for _ in range(3):  # a model that is replaced meanwhile answers with another's tokens, or fails on them
@@ -163,7 +170,8 @@ async def answer(record):
     keys = [model_key, "sentence:" + name, "bertqa" + about, "bertspan" + about]
     if keep and model_key.endswith(tag):  # else, after slots have moved, the four are not in one slot
         made_from = [before["version"], idx, sentence.text]
-        execute("EVAL", KEEP, "4", *keys, *made_from, found["answer"], as_json)
+        with keeping("answer"):
+            execute("EVAL", KEEP, "4", *keys, *made_from, found["answer"], as_json, ttl_s)
     reply = as_json if key.startswith("bertspan") else found["answer"]
     override_reply(reply.encode())  # bytes: a text that begins with - or + would be an error or a status
 

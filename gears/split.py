@@ -3,13 +3,15 @@
 
 The sentences go to sentence:<article>:{tag} on the same shard, what was done to state:<article>:{tag}.
 English is kept; a paragraph in another language is left out, and so is an article that is mostly so. Nothing
-is written when the text and the article's year are what they were.
+is written when the text and the article's year are what they were, unless the sentences are gone.
+A text that the server evicted takes its sentences along, and is noted in evicted:{tag} until it is there
+again.
 """
 
 VERSION = "1"  # another one splits every article again
 
-# KEYS: sentences, state. ARGV: number of fields and values to set, they, number of fields to delete, they,
-# state.
+# KEYS: sentences, state, evicted. ARGV: number of fields and values to set, they, number of fields to delete,
+# they, number of what is not evicted any more, they, state.
 WRITE = """
 local at = 1
 local function take(n)
@@ -27,6 +29,7 @@ local function in_parts(command, key, n)
 end
 in_parts('HSET', KEYS[1], tonumber(take(1)[1]))
 in_parts('HDEL', KEYS[1], tonumber(take(1)[1]))
+in_parts('HDEL', KEYS[3], tonumber(take(1)[1]))
 redis.call('DEL', KEYS[2])
 redis.call('HSET', KEYS[2], unpack(take(#ARGV - at + 1)))
 return redis.status_reply('OK')
@@ -77,21 +80,29 @@ def split(record):
     import hashlib
     import json
 
-    from keymiss.keys import sentence_key, state_key
+    from keymiss.keys import evicted_key, sentence_key, state_key
+    from keymiss.worker.evictions import note_evicted, there_again
 
     if not isinstance(record["key"], str):
         return  # not UTF-8
     name = record["key"][len("paragraphs:") :]
-    sentence, state = sentence_key(name, hashtag()), state_key(name, hashtag())
+    tag = hashtag()
+    sentence, state, evicted = sentence_key(name, tag), state_key(name, tag), evicted_key(tag)
+    noted = [record["key"], sentence]
     if record["type"] != "string" or record["value"] is None:  # None: gone since its type was asked for
+        if record["event"] == "evicted":
+            note_evicted(record["key"], int(execute("HGET", state, "sentences") or 0))
+        elif record["event"] in ON_PURPOSE:
+            there_again(*noted)
         execute("UNLINK", sentence, state)
         return
     text, year = record["value"], year_of(name)
     spelling = GearsConfigGet("spelling", "no")
     raw = text if isinstance(text, bytes) else text.encode()
     digest = hashlib.sha1(f"{VERSION} {year} {spelling} ".encode() + raw).hexdigest()
-    digest_before, year_before = execute("HMGET", state, "paragraphs", "year")
-    if digest_before == digest:
+    digest_before, year_before, n_before = execute("HMGET", state, "paragraphs", "year", "sentences")
+    gone = n_before not in (None, "0") and not execute("EXISTS", sentence)
+    if digest_before == digest and not gone:
         return
     sentences, paragraph_of, said = sentences_in(text)
     if spelling == "yes":
@@ -112,7 +123,8 @@ def split(record):
         "year": year,
     }
     fields = [part for pair in said.items() for part in pair]
-    execute("EVAL", WRITE, "2", sentence, state, len(changed), *changed, len(there), *there, *fields)
+    parts = [len(changed), *changed, len(there), *there, len(noted), *noted, *fields]
+    execute("EVAL", WRITE, "3", sentence, state, evicted, *parts)
     if year_of(name) != year:  # the article's hash was written meanwhile
         execute("KM.NOTIFY", "catchup", record["key"])
 
@@ -125,23 +137,33 @@ def left_behind(record):
         return
     key = "paragraphs:" + record["key"][len("state:") : record["key"].rfind(":{")]
     if not execute_at(key, "EXISTS", key):
-        execute_at(key, "KM.NOTIFY", "del", key)
+        execute_at(key, "KM.NOTIFY", "catchup", key)  # not "del": it may have been evicted
 
 
 def year_changed(record):
-    from keymiss.keys import paragraphs_key, state_key
+    from keymiss.keys import evicted_key, paragraphs_key, state_key
     from keymiss.worker.elsewhere import execute_at, tag_of
 
     if not isinstance(record["key"], str):
         return
     name = record["key"][len("article:") :]
     key = paragraphs_key(name)
+    if record["event"] == "del" and not execute_at(key, "EXISTS", key):  # its text was evicted before
+        execute_at(key, "HDEL", evicted_key(tag_of(key)), key)
     known = execute_at(key, "HGET", state_key(name, tag_of(key)), "year")
     if known is not None and known != year_of(name):
         execute_at(key, "KM.NOTIFY", "catchup", key)
 
 
-GONE = ["del", "expired", "evicted", "rename_from"]
+def list_evicted(record):
+    """evicted:{tag} itself: what it had is not known any more."""
+    from keymiss.worker.evictions import note_evicted
+
+    note_evicted(record["key"], 0)
+
+
+ON_PURPOSE = ["del", "expired", "rename_from"]
+GONE = [*ON_PURPOSE, "evicted"]
 HERE = ["rename_to", "restore", "copy_to", "catchup"]
 
 GB("KeysReader", desc="split articles").foreach(split).register(
@@ -149,6 +171,9 @@ GB("KeysReader", desc="split articles").foreach(split).register(
 )
 GB("KeysReader", desc="deleted articles").foreach(left_behind).register(
     prefix="state:", eventTypes=["catchup"], keyTypes=["hash"], mode="async_local", readValue=False
+)
+GB("KeysReader", desc="list of evicted keys").foreach(list_evicted).register(
+    prefix="evicted:", eventTypes=["evicted"], mode="async_local", readValue=False
 )
 GB("KeysReader", desc="years of articles").foreach(year_changed).register(
     prefix="article:", eventTypes=["hset", "hdel", *GONE, *HERE[:-1]], mode="async_local"

@@ -5,6 +5,7 @@ them.
 For each field idx: an INT64 tensor [1, n] at tokenized:bert:qa:<article>:{tag}:<idx>. What it was made from
 is noted in tokens:<article>:{tag} afterwards (idx -> SHA-1), so that only what changed is made again; before,
 that there will be one (idx -> nothing), so that no tensor is forgotten when the worker dies between the two.
+Sentences that the server evicted are noted in evicted:{tag} until they are there again.
 """
 
 
@@ -13,6 +14,7 @@ def tokenize_article(record):
 
     import redisAI
 
+    from keymiss.worker.evictions import note_evicted, there_again
     from keymiss.worker.reading import reader_for_tokens
 
     if not isinstance(record["key"], str):
@@ -21,6 +23,8 @@ def tokenize_article(record):
     noted, tensor = f"tokens:{name}", f"tokenized:bert:qa:{name}:"
     flat = execute("HGETALL", noted)
     known = dict(zip(flat[::2], flat[1::2]))  # noqa: B905 - RedisGears 1.2 has Python 3.7
+    if record["event"] == "evicted" and record["value"] is None:
+        note_evicted(record["key"], len(known))
     sentences, notes = {}, []
     for idx, sentence in (record["value"] or {}).items():
         if not isinstance(sentence, str) or not isinstance(idx, str):
@@ -37,6 +41,7 @@ def tokenize_article(record):
         execute("HSET", noted, *(part for idx in sentences for part in (idx, "")))
         redisAI.msetTensorsInKeyspace(tensors)
         execute("HSET", noted, *notes)
+        there_again(record["key"])
     gone = list(known)
     for at in range(0, len(gone), 1000):
         part = gone[at : at + 1000]

@@ -49,6 +49,7 @@ def raw(value):
 
 async def encode_article(record):
     from keymiss.stored_vector import DIGEST_BYTES, text_digest, to_field
+    from keymiss.worker.evictions import there_again
     from keymiss.worker.reading import encoder_of
 
     if not isinstance(record["key"], str):
@@ -75,6 +76,8 @@ async def encode_article(record):
             execute("KM.NOTIFY", "vectors", record["key"])
             return
         execute("HSET", key, *fields)
+    if ids or not record["value"]:
+        there_again(key)
     gone = list(known)
     for at in range(0, len(gone), FIELDS_AT_ONCE):
         execute("HDEL", key, *gone[at : at + FIELDS_AT_ONCE])
@@ -82,6 +85,7 @@ async def encode_article(record):
 
 async def encode_question(record):
     from keymiss.stored_vector import question_to_bytes
+    from keymiss.worker.not_kept import keeping
     from keymiss.worker.reading import encoder_of
 
     key = record["key"]
@@ -91,19 +95,32 @@ async def encode_question(record):
     if not question.strip():
         raise ValueError("the key has no question: it is bertvec{tag}_<question>")
     model_key = f"bert-encoder{{{hashtag()}}}"
-    encoder = encoder_of(model_key)
+    version, encoder = version_of(model_key), encoder_of(model_key)
     if encoder is None:
         raise ValueError(f"there is no model {model_key} on this shard: models.load_encoder stores it")
     (vector,) = await vectors_of(encoder, model_key, [question])
     value = question_to_bytes(vector)
     tag = key[len("bertvec") : key.find("_")]
     if GearsConfigGet("cache", "yes") != "no" and model_key.endswith(tag):
-        execute("SET", key, value, "EX", QUESTION_KEPT_S)
-        execute("KM.DERIVE", "1", model_key, key)
+        ttl_s = GearsConfigGet("answer-ttl-s", "0")
+        with keeping("vector"):
+            execute("EVAL", KEEP, "2", model_key, key, version, value, ttl_s)
     override_reply(value)
 
 
-QUESTION_KEPT_S = 3600
+# The question's vector, if the encoder is still the one that made it; for ARGV[3] seconds, 0: for good.
+KEEP = """
+local info = redis.call('KM.MODELINFO', KEYS[1])
+for i = 1, info and #info or 0, 2 do
+    if info[i] == 'version' and info[i + 1] == tonumber(ARGV[1]) then
+        local life = ARGV[3] == '0' and {} or {'EX', ARGV[3]}
+        redis.call('SET', KEYS[2], ARGV[2], unpack(life))
+        redis.call('KM.DERIVE', 1, KEYS[1], KEYS[2])
+        return 1
+    end
+end
+return 0
+"""
 
 
 def encoder_changed(record):
@@ -124,11 +141,16 @@ def encoder_changed(record):
 
 
 def left_behind(record):
-    """What was made of sentences that were deleted, and the event was lost (see keymiss.catchup)."""
+    """What was made of sentences that were deleted, and the event was lost (see keymiss.catchup); and what
+    was evicted."""
+    from keymiss.worker.evictions import note_evicted_of
+
     if not isinstance(record["key"], str):
         return
     sentence = "sentence:" + record["key"][len("vectors:") :]
-    if not execute("EXISTS", sentence):
+    if record["event"] == "evicted":
+        note_evicted_of(record["key"], sentence)
+    elif not execute("EXISTS", sentence):
         execute("KM.NOTIFY", "del", sentence)
 
 
@@ -142,7 +164,11 @@ GB("KeysReader", desc="vectors of sentences").foreach(encode_article).register(
     mode="async_local",
 )
 GB("KeysReader", desc="vectors of deleted sentences").foreach(left_behind).register(
-    prefix="vectors:", eventTypes=["catchup"], keyTypes=["hash"], mode="async_local", readValue=False
+    prefix="vectors:",
+    eventTypes=["catchup", "evicted"],
+    keyTypes=["hash"],
+    mode="async_local",
+    readValue=False,
 )
 GB("KeysReader", desc="encoder").foreach(encoder_changed).register(
     prefix="bert-encoder", eventTypes=["modelstore"], mode="async_local", readValue=False

@@ -139,7 +139,8 @@ def _worker(page: Page) -> None:
     )
     page.graph(
         "Refused and lost",
-        "Each second: queue full, no worker, no function, worker died twice over a job, late, events lost.",
+        "Each second: queue full, no worker, no function, worker died twice over a job, late, events lost, "
+        "answers that a shard refused to keep.",
         "ops",
         Query(per_second("keymiss_shard_refused_busy_total"), "busy"),
         Query(per_second("keymiss_shard_refused_noworker_total"), "no worker"),
@@ -147,6 +148,7 @@ def _worker(page: Page) -> None:
         Query(per_second("keymiss_shard_jobs_lost_total"), "lost"),
         Query(per_second("keymiss_shard_jobs_late_total"), "late"),
         Query(per_second("keymiss_shard_events_dropped_total"), "events dropped"),
+        Query(per_second("keymiss_worker_not_kept_total"), "not kept"),
     )
 
 

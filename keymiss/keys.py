@@ -25,6 +25,7 @@ key                                             type   what
 ``bert-qa{tag}``                                model  the QA model of that shard
 ``bertqa{tag}_<article>:{tag}:<idx>_<question>``   string the answer's text
 ``bertspan{tag}_<article>:{tag}:<idx>_<question>`` string the same answer as JSON
+``evicted:{tag}``                               hash   evicted key -> sentences that went with it
 ``bert-encoder{tag}``                           model  the model that makes vectors
 ``bertvec{tag}_<question>``                     string a question's vector
 =============================================== ====== ============================================
@@ -55,6 +56,7 @@ EDGES_PREFIX = "edges:"
 CONCEPT_TABLE_PREFIX = "concept-table:"
 GRAPH_PREFIX = "graph:"
 TOKENS_PREFIX = "tokens:"
+EVICTED_PREFIX = "evicted:"
 TOKENIZED_PREFIX = "tokenized:bert:qa:"
 
 
@@ -156,6 +158,12 @@ def edges_key(tag: str) -> str:
 def concept_table_key(tag: str) -> str:
     """hash: sha256 and csv of the concept table, the same on every shard."""
     return f"{CONCEPT_TABLE_PREFIX}{{{tag}}}"
+
+
+def evicted_key(tag: str) -> str:
+    """hash: a text, sentences, vectors or concepts that the shard evicted and does not have again (the key's
+    name) -> how many sentences that concerns."""
+    return f"{EVICTED_PREFIX}{{{tag}}}"
 
 
 def encoder_key(tag: str) -> str:

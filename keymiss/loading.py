@@ -194,22 +194,24 @@ class ShardTags:
         return keys.tag_for_slot(self._lowest[self._owner[keys.slot_of(keys.paragraphs_key(article))]])
 
 
-def _write(client: RedisCluster, articles: Sequence[Article]) -> list[Article]:
-    """Writes articles, what changed only; returns those whose keys changed. The hash comes before the text,
-    because the text starts the work that reads the hash."""
+def _write(client: RedisCluster, articles: Sequence[Article], tags: ShardTags) -> list[Article]:
+    """Writes articles, what changed only, and the text of those whose sentences were evicted; returns those
+    that it wrote. The hash comes before the text, because the text starts the work that reads the hash."""
     reads = client.pipeline()
     for article in articles:
         reads.hgetall(keys.article_key(article.name))
         reads.get(keys.paragraphs_key(article.name))
+        tag = tags.tag_of(article.name)
+        reads.hexists(keys.evicted_key(tag), keys.sentence_key(article.name, tag))
     there = reads.execute()
     heads, texts = client.pipeline(), client.pipeline()
     changed = []
-    for article, known, text in zip(articles, there[::2], there[1::2], strict=True):
+    for article, known, text, evicted in zip(articles, there[::3], there[1::3], there[2::3], strict=True):
         wanted = {name.encode(): value.encode() for name, value in article.fields.items()}
         fields = {_bytes(name): _bytes(value) for name, value in known.items()}
         new_head, new_text = (
             fields != wanted,
-            (None if text is None else _bytes(text)) != article.text.encode(),
+            evicted or (None if text is None else _bytes(text)) != article.text.encode(),
         )
         if new_head:
             heads.hset(keys.article_key(article.name), mapping=article.fields)
@@ -234,7 +236,7 @@ def load_files(
 ) -> LoadReport:
     """Loads the files; a bad one is reported and skipped, and so is one whose article another file brought
     already. `done` is called after each file."""
-    report = LoadReport()
+    report, tags = LoadReport(), ShardTags(client)
     first_file: dict[str, Path] = {}
     remaining = iter(paths)
     while batch := list(islice(remaining, ARTICLES_AT_ONCE)):
@@ -251,7 +253,7 @@ def load_files(
                 articles.append(article)
                 report.notes += [(path, note) for note in article.notes]
         if articles:
-            report.changed += [article.name for article in _write(client, articles)]
+            report.changed += [article.name for article in _write(client, articles, tags)]
             report.names += [article.name for article in articles]
             report.bytes += sum(len(article.text.encode()) for article in articles)
         for path in batch:

@@ -43,6 +43,8 @@ cluster-config-file nodes.conf
 cluster-node-timeout 3000
 cluster-require-full-coverage no
 cluster-announce-ip {host}
+# Answers and question vectors go first, and nothing else: nothing else has a time to live.
+maxmemory-policy volatile-lru
 # A model is one value of up to 2 GB, sent in one command and on to the replicas.
 proto-max-bulk-len 2gb
 client-query-buffer-limit 3gb

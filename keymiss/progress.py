@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from redis.cluster import RedisCluster
 
 from keymiss import keys
+from keymiss.evictions import evicted_problem, missing, policy_problem
 from keymiss.loading import ShardTags
 
 POLL_S = 0.05
@@ -122,6 +123,31 @@ def outcome_of(client: RedisCluster, names: Iterable[str]) -> Outcome:
             elif left_out:
                 outcome.left_out.append((name, _text(left_out)))
     return outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What one shard may evict, and did: `evicted` has the keys of articles that are missing for it, and how
+    many sentences each concerns."""
+
+    policy: str
+    evicted: Mapping[str, int]
+
+    def problems(self) -> list[str]:
+        """What is wrong, a line each."""
+        lines = [policy_problem(self.policy), evicted_problem(len(self.evicted)), *missing(self.evicted)]
+        return [line for line in lines if line]
+
+
+def memory_of(client: RedisCluster, tags: Mapping[str, str]) -> dict[str, Memory]:
+    """Node name -> that of each master. `tags`: those of `shard_tags`."""
+    found = {}
+    for node in client.get_primaries():
+        shard = client.get_redis_connection(node)
+        evicted = shard.hgetall(keys.evicted_key(tags[node.name]))
+        policy = _text(shard.info("memory")["maxmemory_policy"])
+        found[node.name] = Memory(policy, {_text(key): int(n) for key, n in evicted.items()})
+    return found
 
 
 def counts(client: RedisCluster) -> dict[str, dict[str, int]]:

@@ -9,7 +9,7 @@ from typing import Any
 from redis.asyncio.connection import Connection
 from redis.exceptions import ResponseError
 
-from keymiss.keys import edges_key, encoder_key, graph_nodes_key, model_key, without_tag
+from keymiss.keys import edges_key, encoder_key, evicted_key, graph_nodes_key, model_key, without_tag
 
 Command = tuple[str, ...]
 
@@ -34,6 +34,7 @@ class ShardReplies:
 
     ``stats``: KM.STATS. ``models``: name without its tag -> AI.INFO, of the models that there are.
     ``edges_waiting``: entries of the edge stream. ``graph_concepts``: concepts that have a link.
+    ``evicted``: keys of articles that were evicted and are missing.
     """
 
     stats: Mapping[str, int]
@@ -41,6 +42,7 @@ class ShardReplies:
     edges_waiting: int | None
     graph_concepts: int | None
     models: Mapping[str, Mapping[str, Any]]
+    evicted: int | None
 
 
 async def replies_of(connection: Connection, *commands: Command) -> list[Any]:
@@ -58,12 +60,13 @@ async def replies_of(connection: Connection, *commands: Command) -> list[Any]:
 async def ask_shard(connection: Connection, tag: str) -> ShardReplies:
     """Asks the master of the shard of that hash tag. Raises what the connection raises."""
     models = {without_tag(key): key for key in (model_key(tag), encoder_key(tag))}
-    stats, registrations, edges, concepts, *infos = await replies_of(
+    stats, registrations, edges, concepts, evicted, *infos = await replies_of(
         connection,
         ("KM.STATS",),
         ("RG.DUMPREGISTRATIONS",),
         ("XLEN", edges_key(tag)),
         ("ZCARD", graph_nodes_key(tag)),
+        ("HLEN", evicted_key(tag)),
         *(("AI.INFO", key) for key in models.values()),
     )
     return ShardReplies(
@@ -76,6 +79,7 @@ async def ask_shard(connection: Connection, tag: str) -> ShardReplies:
             for name, info in zip(models, infos, strict=True)
             if isinstance(info, list)  # else there is no such model
         },
+        evicted if isinstance(evicted, int) else None,
     )
 
 

@@ -18,6 +18,7 @@ static const number_setting numbers[] = {
     {"queue-limit", &km_config.queue_limit, 10000, 1, 1000000},
     {"event-queue-limit", &km_config.event_queue_limit, 1000000, 1, 10000000},
     {"replica-wait-ms", &km_config.replica_wait_ms, 60000, 0, 86400000},
+    {"answer-ttl-s", &km_config.answer_ttl_s, 604800, 0, 315360000}, /* a week; at most ten years */
 };
 
 static long long get_number(const char *name, void *setting) {

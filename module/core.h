@@ -15,6 +15,7 @@ typedef struct {
     long long queue_limit;
     long long event_queue_limit;
     long long replica_wait_ms;
+    long long answer_ttl_s; /* told to functions, as cache is; 0: for good */
     int cache;
 } km_settings;
 extern km_settings km_config;

@@ -32,7 +32,7 @@ void km_protocol_wake(void) {
 
 static void reply_job(RedisModuleCtx *ctx, km_job *job) {
     long long remaining = job->deadline_ms ? job->deadline_ms - RedisModule_Milliseconds() : 0;
-    RedisModule_ReplyWithArray(ctx, 11);
+    RedisModule_ReplyWithArray(ctx, 12);
     RedisModule_ReplyWithLongLong(ctx, (long long)job->id);
     RedisModule_ReplyWithCString(ctx, km_job_kind_name(job));
     RedisModule_ReplyWithCString(ctx, job->registration ? job->registration : "");
@@ -48,6 +48,7 @@ static void reply_job(RedisModuleCtx *ctx, km_job *job) {
     int n_requests = km_job_requests(job, requests);
     RedisModule_ReplyWithArray(ctx, n_requests);
     for (int i = 0; i < n_requests; i++) RedisModule_ReplyWithCString(ctx, requests[i]);
+    RedisModule_ReplyWithLongLong(ctx, km_config.answer_ttl_s);
 }
 
 /* Hands up to max jobs to the connection; null when there are none. */

@@ -28,6 +28,7 @@ class Job:
     payload: list[bytes]
     queued_ms: int
     request_ids: list[str]
+    answer_ttl_s: int
 
 
 def bulk(text: bytes) -> bytes:
@@ -85,6 +86,7 @@ class HandWorker:
                 payload=j[8],
                 queued_ms=j[9],
                 request_ids=[id_.decode() for id_ in j[10]],
+                answer_ttl_s=j[11],
             )
             for j in reply or []
         ]

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from redis.exceptions import RedisError
+from redis.exceptions import OutOfMemoryError, RedisError
 
 from keymiss.api.articles import as_number, as_text
 from keymiss.api.fanout import Status, status_of
@@ -175,6 +175,10 @@ class ArticleStore:
                 raise AllLate(f"the shard did not answer within {self._time_limit_s:g} s") from None
             if status is Status.BUSY:
                 raise TooManyQuestions("the shard's queue is full") from None
+            if isinstance(error, OutOfMemoryError):
+                raise NoShardAnswered(
+                    "the article's shard takes no writes: its memory is full (maxmemory)"
+                ) from None
             raise NoShardAnswered("the article's shard cannot be reached, or refuses") from None
 
 

@@ -1,8 +1,9 @@
-"""The readiness check: it runs the model on every master.
+"""The readiness check: it runs the model on every master, and asks whether memory was short there.
 
 Where a shard has sentences, one of them is asked a question nobody asked before: registration,
 function, tensor, worker and model all have to work. The two keys that leaves are deleted. A shard
-without sentences runs its model on a tensor that expires by itself (AI.MODELEXECUTE).
+without sentences runs its model on a tensor that expires by itself (AI.MODELEXECUTE). A shard that may evict
+what cannot be made again, or has, is not ready either: its questions are answered from less than was loaded.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from redis.exceptions import (
     BusyLoadingError,
     ClusterDownError,
     NoPermissionError,
+    OutOfMemoryError,
     RedisError,
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -27,7 +29,8 @@ from keymiss.api.merge import parse_answer
 from keymiss.api.problems import NotReady
 from keymiss.api.settings import ApiSettings
 from keymiss.api.shards import Shard, ShardMap
-from keymiss.keys import answer_key, model_key, span_key
+from keymiss.evictions import evicted_problem, policy_problem
+from keymiss.keys import answer_key, evicted_key, model_key, span_key
 from keymiss.retrieval import Candidate, Retrieval
 
 log = logging.getLogger(__name__)
@@ -43,9 +46,11 @@ KNOWN_ERRORS: dict[type[Exception], str] = {
     BusyLoadingError: "the server is loading its data",
     AuthenticationError: REFUSED,
     NoPermissionError: "the API's user may not do what it must",
+    OutOfMemoryError: "its memory is full (maxmemory): it takes no writes",
     RedisConnectionError: "it cannot be reached",
     OSError: "it cannot be reached",
 }
+NO_MODEL = "there is no model"  # in the words of gears/qa.py
 KNOWN_WORDS = {
     "NOWORKER": "no worker is attached",
     "NOFUNCTION": "it lacks functions that other shards have: upload them again",
@@ -92,9 +97,12 @@ class Readiness:
             missing.append("no sentences are loaded")
         missing += [f"shard {{{s.tag}}}: not indexed yet" for s in shards if indexed.get(s.tag) is None]
         reports = await asyncio.gather(*(self._probe(shard, indexed.get(shard.tag)) for shard in shards))
+        memory = await asyncio.gather(*(self._memory(shard) for shard in shards))
         by_tag = zip((shard.tag for shard in shards), reports, strict=True)
         took_ms = {tag: report for tag, report in by_tag if isinstance(report, float)}
-        return took_ms, missing + [report for report in reports if isinstance(report, str)]
+        missing += [report for report in reports if isinstance(report, str)]
+        missing += [words for of_shard in memory for words in of_shard]
+        return took_ms, list(dict.fromkeys(missing))
 
     async def _probe(self, shard: Shard, sentences: int | None) -> float | str:
         """Milliseconds, or what is wrong in words."""
@@ -109,6 +117,18 @@ class Readiness:
         if wrong:
             return f"shard {{{shard.tag}}}: {wrong}"
         return round((time.perf_counter() - start) * 1000, 2)
+
+    async def _memory(self, shard: Shard) -> list[str]:
+        """What is wrong in words: its policy, what it evicted."""
+        key = evicted_key(shard.tag)
+        try:
+            async with asyncio.timeout(self._settings.ready_time_limit_s):
+                info, evicted = await self._shards.execute_together(key, ("INFO", "memory"), ("HLEN", key))
+        except (RedisError, OSError, TimeoutError) as error:
+            log.warning("memory of shard {%s}: %r", shard.tag, error)
+            return [f"shard {{{shard.tag}}}: {_in_words(error, self._settings.ready_time_limit_s)}"]
+        wrong = (policy_problem(info["maxmemory_policy"]), evicted_problem(evicted))
+        return [f"shard {{{shard.tag}}}: {words}" for words in wrong if words]
 
     async def _ask(self, at: Candidate) -> str | None:
         question = f"ready {uuid.uuid4().hex}"
@@ -146,5 +166,7 @@ def _in_words(error: Exception, limit_s: float) -> str:
     for kind, words in KNOWN_ERRORS.items():
         if isinstance(error, kind):
             return words
+    if NO_MODEL in str(error):
+        return f"{NO_MODEL}: python -m models.load"
     word = (str(error).split(maxsplit=1) or [""])[0]
     return KNOWN_WORDS.get(word, "the model cannot be run")

@@ -62,7 +62,7 @@ def families(figures: ClusterFigures) -> Iterator[Metric]:
     )
     yield GaugeMetricFamily("keymiss_cluster_shards", "Masters that have slots.", figures.shards)
     yield from _stats(shards)
-    yield from _graph(shards)
+    yield from _lengths(shards)
     yield from _models(shards)
     yield from _registrations(shards)
 
@@ -102,20 +102,26 @@ def _stats(shards: Shards) -> Iterator[Metric]:
         yield counter
 
 
-def _graph(shards: Shards) -> Iterator[Metric]:
+def _lengths(shards: Shards) -> Iterator[Metric]:
     edges = GaugeMetricFamily(
         "keymiss_shard_edges_waiting", "Pairs of concepts on their way to the graph.", labels=BY_NODE
     )
     concepts = GaugeMetricFamily(
         "keymiss_shard_graph_concepts", "Concepts that the shard's part of the graph links.", labels=BY_NODE
     )
+    evicted = GaugeMetricFamily(
+        "keymiss_shard_evicted_keys", "Keys of articles that were evicted and are missing.", labels=BY_NODE
+    )
     for node, master in shards:
         if master.edges_waiting is not None:
             edges.add_metric([node.shard, node.name], master.edges_waiting)
         if master.graph_concepts is not None:
             concepts.add_metric([node.shard, node.name], master.graph_concepts)
+        if master.evicted is not None:
+            evicted.add_metric([node.shard, node.name], master.evicted)
     yield edges
     yield concepts
+    yield evicted
 
 
 def _models(shards: Shards) -> Iterator[Metric]:

@@ -45,6 +45,7 @@ class MasterFigures:
     graph_concepts: int | None
     models: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     registrations: Mapping[str, RegistrationFigures] = field(default_factory=dict)
+    evicted: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +147,7 @@ async def _master_figures(connection: Connection, tag: str) -> MasterFigures:
             for name, info in said.models.items()
         },
         _registrations(said.registrations),
+        said.evicted,
     )
 
 

@@ -84,6 +84,11 @@ def cluster(nodes: str) -> Iterator[RedisCluster]:
         if refused := refusal(error, mine):
             fail(refused, 2)
         fail(f"No answer from the cluster: {error}. Is it started (scripts/start.sh)?")
+    except redis.OutOfMemoryError as error:
+        fail(
+            "A shard's memory is full (maxmemory) and it may drop nothing more, so it takes no writes: give "
+            f"it more memory, or load less (docs/operations.md, Memory). It said: {error}"
+        )
     except redis.RedisError as error:
         if refused := refusal(error, mine):
             fail(refused, 2)

@@ -87,11 +87,13 @@ def wait(timeout_s: Timeout = PROCESS_TIMEOUT_S, nodes: Nodes = "") -> None:
 
 
 def pipeline(nodes: Nodes = "") -> None:
-    """Say how much of each stage is there, on every shard."""
-    from keymiss.progress import GRAPH_CONCEPTS, counts, shard_tags, waiting_on
+    """Say how much of each stage is there, on every shard. The exit code is 1 when a shard evicted keys of
+    articles, or may."""
+    from keymiss.progress import GRAPH_CONCEPTS, counts, memory_of, shard_tags, waiting_on
 
     with cluster(nodes) as client:
         found, waiting, tags = counts(client), waiting_on(client), shard_tags(client)
+        memory = memory_of(client, tags)
     for name, numbers in found.items():
         numbers["events waiting"] = waiting[name].events
     table = Table("", *(f"{{{tags[name]}}}" for name in found), "all")
@@ -100,6 +102,11 @@ def pipeline(nodes: Nodes = "") -> None:
         total = "" if what == GRAPH_CONCEPTS else str(sum(row))  # one concept is on several shards
         table.add_row(what, *map(str, row), total)
     out.print(table)
+    wrong = [f"shard {{{tags[name]}}}: {line}" for name, each in memory.items() for line in each.problems()]
+    for line in wrong:
+        errors.print(line, style="red", markup=False)
+    if wrong:
+        raise typer.Exit(1)
 
 
 def catch_up(nodes: Nodes = "") -> None:

@@ -71,10 +71,13 @@ def override_reply(value: Any) -> None:
 
 
 def config_get(key: str) -> str | None:
-    """``cache``: "yes" or "no", the shard's setting when the job was made. Others: the worker's environment
-    variable KEYMISS_GEARS_<KEY>, None when it is not set."""
+    """The shard's settings when the job was taken: ``cache``: "yes" or "no"; ``answer-ttl-s``: a number, "0"
+    for no limit. Others: the worker's environment variable KEYMISS_GEARS_<KEY>, None when it is not set."""
     if key == "cache":
         return "yes" if current().cache else "no"
+    if key == "answer-ttl-s":
+        job = current().job
+        return None if job is None else str(job.answer_ttl_s)
     return os.environ.get(f"{GEARS_SETTING}{key.upper()}")
 
 

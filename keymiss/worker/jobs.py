@@ -55,7 +55,8 @@ _LOCAL_IDS = itertools.count()
 class Job:
     """One job. `remaining_ms` counts from the pull, 0 means without limit. `queued_ms` is the age it had
     then: for a job that came back to the shard, with the time that others had it. `request_ids` are those
-    of the clients that waited for it then, as far as they gave one."""
+    of the clients that waited for it then, as far as they gave one. `cache` and `answer_ttl_s` are the
+    shard's settings of these names."""
 
     shard: Shard
     id: int
@@ -69,6 +70,7 @@ class Job:
     payload: list[bytes]
     queued_ms: int
     request_ids: list[str]
+    answer_ttl_s: int
     puller: Puller | None = None
     generation: int = 0
     """Number of the puller's connection that the job came by."""
@@ -95,10 +97,10 @@ class Job:
 
 def parse_job(shard: Shard, row: Sequence[object]) -> Job:
     """A job from its flat array. ValueError if the array is not one (a module of another version)."""
-    if len(row) != 11:
-        raise ValueError(f"a job has 11 fields, got {len(row)}")
+    if len(row) != 12:
+        raise ValueError(f"a job has 12 fields, got {len(row)}")
     number, kind, registration, event, key, attempts, remaining_ms, cache, *rest = row
-    payload, queued_ms, request_ids = rest
+    payload, queued_ms, request_ids, answer_ttl_s = rest
     if not isinstance(payload, list) or not isinstance(request_ids, list):
         raise ValueError("a job's payload and its request ids must be arrays")
     return Job(
@@ -114,6 +116,7 @@ def parse_job(shard: Shard, row: Sequence[object]) -> Job:
         payload=[_bytes(part) for part in payload],
         queued_ms=_int(queued_ms),
         request_ids=[_bytes(id_).decode("utf-8", "replace") for id_ in request_ids],
+        answer_ttl_s=_int(answer_ttl_s),
     )
 
 

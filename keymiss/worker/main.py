@@ -122,15 +122,18 @@ class Worker:
         self._topology = Topology(args.nodes, self._credentials)
         self._pool = JobPool(args.job_threads, self._handle, self._dead)
         backends = backend_table(args.backend)
-        self._model_store = ModelStore(backends)
+        self._model_store = ModelStore(backends, self._metrics.not_kept)
         self._model_pool = ModelPool(args.model_threads, list(backends.values()), self._dead)
         self._attendance = Attendance(self._credentials)
         self._services = Services(
             connections=ThreadConnections(args.execute_timeout_s, self._credentials),
             masters=self._topology.masters,
-            models=ModelRunner(self._model_store, self._model_pool, self._metrics.models),
+            models=ModelRunner(
+                self._model_store, self._model_pool, self._metrics.models, self._metrics.not_kept
+            ),
             scripts=ScriptStore(),
             waiting=self._pool.waiting,
+            not_kept=self._metrics.not_kept,
             missed=self._attendance.missed,
         )
         self._runner = JobRunner(self._services, self._metrics.jobs)

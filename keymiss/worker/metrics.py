@@ -26,6 +26,7 @@ from prometheus_client.registry import Collector
 
 from keymiss import __version__, keys
 from keymiss.worker.jobs import Job, JobCounts, JobKind, JobStatus
+from keymiss.worker.not_kept import NotKept
 
 JOB_BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 """From a function that only looks something up to `keymiss.miss-timeout-ms`, after which nobody waits."""
@@ -187,6 +188,7 @@ class WorkerMetrics:
         GCCollector(registry=registry)
         self.jobs = JobMetrics(registry)
         self.models = ModelMetrics(registry)
+        self.not_kept = NotKept(registry)
         about = Info("keymiss_worker", "The worker that these figures are of.", registry=registry)
         about.info({"name": name, "version": __version__, "backend": backend})
 

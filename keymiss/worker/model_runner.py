@@ -16,9 +16,12 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
+from redis.exceptions import ResponseError
+
 from keymiss.logs import log_event, one_line
 from keymiss.worker.metrics import ModelMetrics
 from keymiss.worker.model_backend import Backend, Model, ModelError
+from keymiss.worker.not_kept import Kept, NotKept
 from keymiss.worker.shards import Shard, ShardConnection
 from keymiss.worker.tensors import Tensor
 
@@ -58,8 +61,9 @@ class _Loaded:
 class ModelStore:
     """Loaded models by digest, and which shard's key holds which."""
 
-    def __init__(self, backends: dict[str, Backend]) -> None:
+    def __init__(self, backends: dict[str, Backend], not_kept: NotKept) -> None:
         self._backends = backends
+        self._not_kept = not_kept
         self._lock = threading.Lock()
         self._at: dict[tuple[str, str], _Loaded] = {}
         self._models: dict[str, _Held] = {}
@@ -78,14 +82,26 @@ class ModelStore:
         place = (shard.identity, key)
         with self._lock:
             known = self._at.get(place)
-            if known is not None and known.version == info.version and known.sha256 in self._models:
-                return self._models[known.sha256].model, known.sha256
+            held = None
+            if known is not None and known.version == info.version:
+                held = self._models.get(known.sha256)
             bad = self._bad.get(place)
-            if bad is not None and bad[0] == info.version:
+            if held is None and bad is not None and bad[0] == info.version:
                 raise ModelError(bad[1])
             guard = self._fetching.setdefault(info.sha256 or f"{place}", threading.Lock())
+        if known is not None and held is not None:
+            if not info.sha256:  # it was refused before
+                self._note_digest(connection, key, info.version, known.sha256)
+            return held.model, known.sha256
         with guard:
             return self._fetch(place, info, connection, key)
+
+    def _note_digest(self, connection: ShardConnection, key: str, version: int, digest: str) -> None:
+        """Tells the shard its model's digest. One that takes no writes runs it all the same."""
+        try:
+            connection.command("KM.MODELDIGEST", key, version, digest)
+        except ResponseError as error:
+            self._not_kept.refused(connection.address, Kept.MODEL_DIGEST, error)
 
     def _fetch(
         self, place: tuple[str, str], info: _Info, connection: ShardConnection, key: str
@@ -98,7 +114,7 @@ class ModelStore:
             digest = hashlib.sha256(blob).hexdigest()
             held = self._load(place, info, digest, key, blob)
             if digest != info.sha256:
-                connection.command("KM.MODELDIGEST", key, info.version, digest)
+                self._note_digest(connection, key, info.version, digest)
         with self._lock:
             held = self._models.setdefault(digest, held)
             self._at[place] = _Loaded(info.version, digest)
@@ -244,8 +260,11 @@ class ModelPool:
 class ModelRunner:
     """Runs the model at a shard's key. A run is counted, here and in AI.INFO, before it is answered."""
 
-    def __init__(self, store: ModelStore, pool: ModelPool, metrics: ModelMetrics) -> None:
+    def __init__(
+        self, store: ModelStore, pool: ModelPool, metrics: ModelMetrics, not_kept: NotKept
+    ) -> None:
         self.store = store
+        self._not_kept = not_kept
         self._pool = pool
         self._metrics = metrics
 
@@ -300,4 +319,4 @@ class ModelRunner:
         try:
             connection.command("KM.MODELRAN", key, 1, samples, duration_us, errors)
         except Exception as error:  # statistics must not fail the answer
-            log_event("model_statistics_lost", "warning", key=key, error=one_line(error))
+            self._not_kept.refused(connection.address, Kept.STATISTICS, error)

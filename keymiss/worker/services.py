@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from keymiss.worker.model_runner import ModelRunner
+    from keymiss.worker.not_kept import NotKept
     from keymiss.worker.scripts import ScriptStore
     from keymiss.worker.shards import Shard, ThreadConnections
 
@@ -16,12 +17,13 @@ if TYPE_CHECKING:
 @dataclass
 class Services:
     """`masters` gives the shards of the cluster; `waiting` is entered around a command that may wait
-    for another job, so that the pool lets another thread work meanwhile; `missed` is told of a shard whose
-    event failed for a reason that passes."""
+    for another job, so that the pool lets another thread work meanwhile; `not_kept` counts what shards
+    refuse to keep; `missed` is told of a shard whose event failed for a reason that passes."""
 
     connections: ThreadConnections
     masters: Callable[[], list[Shard]]
     models: ModelRunner
     scripts: ScriptStore
     waiting: Callable[[], AbstractContextManager[None]]
+    not_kept: NotKept
     missed: Callable[[Shard], None] = lambda shard: None

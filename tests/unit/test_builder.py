@@ -18,6 +18,7 @@ from keymiss.worker.execution import run_flow, run_reader
 from keymiss.worker.metrics import ModelMetrics
 from keymiss.worker.model_backend import backend_table
 from keymiss.worker.model_runner import ModelPool, ModelRunner, ModelStore
+from keymiss.worker.not_kept import NotKept
 from keymiss.worker.scripts import ScriptStore
 from keymiss.worker.services import Services
 from keymiss.worker.shards import Shard, ThreadConnections
@@ -31,10 +32,12 @@ Build = Callable[[GearsBuilder], Any]
 
 @pytest.fixture
 def context() -> JobContext:
+    not_kept = NotKept(CollectorRegistry())
     models = ModelRunner(
-        ModelStore(backend_table("dummy")),
+        ModelStore(backend_table("dummy"), not_kept),
         ModelPool(1, [], lambda _: None),
         ModelMetrics(CollectorRegistry()),
+        not_kept,
     )
     services = Services(
         connections=ThreadConnections(1.0, Credentials()),
@@ -42,6 +45,7 @@ def context() -> JobContext:
         models=models,
         scripts=ScriptStore(),
         waiting=contextlib.nullcontext,
+        not_kept=not_kept,
     )
     return JobContext(services, LEFT)
 

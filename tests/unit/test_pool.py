@@ -14,7 +14,7 @@ SHARD = Shard("127.0.0.1", 1, "id")
 
 
 def job(number: int = 1) -> Job:
-    row = [number, b"miss", b"sha-0", b"keymiss", b"key", 1, 30000, 1, [], 7, [b"a", b"b-c"]]
+    row = [number, b"miss", b"sha-0", b"keymiss", b"key", 1, 30000, 1, [], 7, [b"a", b"b-c"], 60]
     return parse_job(SHARD, row)
 
 
@@ -93,11 +93,11 @@ def test_a_dead_thread_is_told() -> None:
         [],
         [1, b"miss"],
         [1, b"miss", b"", b"", b"", 1, 0, 1, []],
-        [1, b"other", b"", b"", b"", 1, 0, 1, [], 0, []],
-        [1, b"miss", b"", b"", b"", 1, 0, 1, b"x", 0, []],
-        [1, b"miss", b"", b"", b"", 1, 0, 1, [], 0, b"x"],
-        [1, b"miss", b"", b"", b"", 1, 0, 1, [], None, []],
-        [None, b"miss", b"", b"", b"", 1, 0, 1, [], 0, []],
+        [1, b"other", b"", b"", b"", 1, 0, 1, [], 0, [], 0],
+        [1, b"miss", b"", b"", b"", 1, 0, 1, b"x", 0, [], 0],
+        [1, b"miss", b"", b"", b"", 1, 0, 1, [], 0, b"x", 0],
+        [1, b"miss", b"", b"", b"", 1, 0, 1, [], None, [], 0],
+        [None, b"miss", b"", b"", b"", 1, 0, 1, [], 0, [], 0],
     ],
 )
 def test_what_is_no_job(row: list[object]) -> None:
@@ -106,7 +106,7 @@ def test_what_is_no_job(row: list[object]) -> None:
 
 
 def test_what_a_job_brings_of_its_clients() -> None:
-    assert (job().queued_ms, job().request_ids) == (7, ["a", "b-c"])
+    assert (job().queued_ms, job().request_ids, job().answer_ttl_s) == (7, ["a", "b-c"], 60)
 
 
 def test_overdue() -> None:
