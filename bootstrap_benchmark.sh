@@ -100,6 +100,7 @@ Keymiss runs and stays running. Go on:
   load articles  .venv/bin/python -m keymiss.cli load <folder with CORD-19 JSON files>
   the pipeline   .venv/bin/python -m keymiss.cli pipeline
   benchmark      redis-benchmark -p <port of the key's shard> -c 50 get "bertqa..."
+  administer     scripts/redis-cli.sh (redis-cli as admin: who says nothing may read and ask)
   status, logs   scripts/status.sh; var/log/
   stop, start    scripts/stop.sh; scripts/start.sh (the data stays)
 HINTS

@@ -143,10 +143,17 @@ class Settings:
 
 
 def _user(given: str) -> str:
-    there = [user.pw_name for user in pwd.getpwall()]
-    if given and given not in there:
+    if given and not _is_user(given):
         raise BadSetting(f"KEYMISS_USER must be a user of this machine, not {given!r}")
-    return given or next((name for name in PROCESS_USERS if name in there), "root")
+    return given or next(filter(_is_user, PROCESS_USERS), PROCESS_USERS[-1])
+
+
+def _is_user(name: str) -> bool:
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        return False
+    return True
 
 
 def parse_nodes(text: str) -> list[tuple[str, int]]:

@@ -112,7 +112,7 @@ def take_exported_models(system: Watched) -> None:
     """Those that were exported in this checkout already: that alone takes half a minute."""
     folder = system.settings.var / "models"
     folder.mkdir()
-    for file in (REPO / "var" / "models").glob("*"):
+    for file in (REPO / "var" / "models").glob("[!.]*"):  # not the lock
         (folder / file.name).symlink_to(file)
 
 
