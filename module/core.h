@@ -124,7 +124,9 @@ km_jobs_now km_jobs_snapshot(void);
 /* ---- the miss (miss.c), gears commands (gears.c), tensors and models (ai.h) ---- */
 int km_miss_register(RedisModuleCtx *ctx);
 void km_miss_watch_events(void); /* key events reach registrations and derived keys from here on */
+void km_miss_forget_seen(void); /* many keys have changed at once */
 int km_gears_register(RedisModuleCtx *ctx);
+int km_events_register(RedisModuleCtx *ctx); /* events.c */
 
 /* ---- what other shards have registered (announce.c) ---- */
 int km_announce_register(RedisModuleCtx *ctx);

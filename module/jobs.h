@@ -37,5 +37,6 @@ int km_protocol_register(RedisModuleCtx *ctx, uint64_t seed); /* KM.PULL, KM.DON
 void km_protocol_wake(void); /* hands what waits to a worker that waits */
 size_t km_protocol_workers(void);
 void km_protocol_tick(mstime_t now);
+void km_protocol_client_left(RedisModuleCtx *ctx, unsigned long long client); /* any client of the server */
 
 #endif

@@ -180,14 +180,7 @@ static int notify_command(RedisModuleCtx *ctx, RedisModuleString **argv, int arg
     return RedisModule_ReplyWithLongLong(ctx, queued);
 }
 
-/* What changes many keys without an event of each. */
-static void keyspace_changed(RedisModuleCtx *ctx, RedisModuleEvent event, uint64_t subevent, void *data) {
-    (void)ctx;
-    (void)event;
-    (void)subevent;
-    (void)data;
-    km_seen_clear(seen);
-}
+void km_miss_forget_seen(void) { km_seen_clear(seen); }
 
 /* Once, and not before a registration or a derived key needs it: a subscriber costs every SET of every client a context. */
 void km_miss_watch_events(void) {
@@ -212,10 +205,5 @@ int km_miss_register(RedisModuleCtx *ctx) {
     uint64_t seed;
     RedisModule_GetRandomBytes((unsigned char *)&seed, sizeof seed);
     seen = km_seen_new(seed);
-    static const uint64_t events[] = {REDISMODULE_EVENT_FLUSHDB, REDISMODULE_EVENT_LOADING, REDISMODULE_EVENT_SWAPDB,
-                                      REDISMODULE_EVENT_REPL_ASYNC_LOAD, REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED};
-    for (size_t i = 0; i < sizeof events / sizeof *events; i++)
-        if (RedisModule_SubscribeToServerEvent(ctx, (RedisModuleEvent){events[i], 1}, keyspace_changed) != REDISMODULE_OK)
-            return REDISMODULE_ERR;
     return RedisModule_RegisterCommandFilter(ctx, filter, REDISMODULE_CMDFILTER_NOSELF) ? REDISMODULE_OK : REDISMODULE_ERR;
 }

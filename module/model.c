@@ -220,15 +220,6 @@ static void unlinked(RedisModuleString *key, const void *value) {
     km_models_changed();
 }
 
-/* FLUSHALL and FLUSHDB unlink nothing key by key. Called before and after; a module has one callback for it. */
-static void flushed(RedisModuleCtx *ctx, RedisModuleEvent event, uint64_t subevent, void *data) {
-    (void)ctx;
-    (void)event;
-    (void)subevent;
-    km_models_changed();
-    km_derive_flushed(data);
-}
-
 static void type_free(void *value) { km_model_free(value); }
 
 int km_model_type_register(RedisModuleCtx *ctx) {
@@ -237,8 +228,6 @@ int km_model_type_register(RedisModuleCtx *ctx) {
         .aof_rewrite = aof_rewrite, .mem_usage = mem_usage, .digest = digest, .free = type_free,
         .copy = copy, .unlink = unlinked,
     };
-    RedisModuleEvent flush = {REDISMODULE_EVENT_FLUSHDB, 1};
-    if (RedisModule_SubscribeToServerEvent(ctx, flush, flushed) != REDISMODULE_OK) return REDISMODULE_ERR;
     km_model_type = RedisModule_CreateDataType(ctx, "km-aimodl", RDB_VERSION, &methods);
     return km_model_type ? REDISMODULE_OK : REDISMODULE_ERR;
 }

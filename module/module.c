@@ -86,7 +86,7 @@ int RedisModule_OnLoad(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) 
         km_jobs_register(ctx) != REDISMODULE_OK || km_gears_register(ctx) != REDISMODULE_OK ||
         km_ai_register(ctx) != REDISMODULE_OK || km_info_register(ctx) != REDISMODULE_OK ||
         km_miss_register(ctx) != REDISMODULE_OK || km_announce_register(ctx) != REDISMODULE_OK ||
-        km_derive_register(ctx) != REDISMODULE_OK) {
+        km_derive_register(ctx) != REDISMODULE_OK || km_events_register(ctx) != REDISMODULE_OK) {
         RedisModule_Log(ctx, "warning", "keymiss: could not register its commands, types or settings");
         return REDISMODULE_ERR;
     }

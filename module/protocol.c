@@ -201,10 +201,8 @@ static int alive_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc
 }
 
 /* A worker's connection closed: its jobs go back, or end. */
-static void client_changed(RedisModuleCtx *ctx, RedisModuleEvent event, uint64_t subevent, void *data) {
-    (void)event;
-    if (subevent != REDISMODULE_SUBEVENT_CLIENT_CHANGE_DISCONNECTED || km_map_size(workers) == 0) return;
-    unsigned long long client = ((RedisModuleClientInfo *)data)->id;
+void km_protocol_client_left(RedisModuleCtx *ctx, unsigned long long client) {
+    if (km_map_size(workers) == 0) return;
     worker *w = km_map_del(workers, &client, sizeof client);
     if (!w) return;
     RedisModule_Log(ctx, "notice", "keymiss: worker %s detached", w->name);
@@ -243,7 +241,5 @@ int km_protocol_register(RedisModuleCtx *ctx, uint64_t seed) {
         {"km.giveback", giveback_command, "admin", 0, 0, 0},
         {"km.alive", alive_command, "admin fast", 0, 0, 0},
     };
-    if (km_commands_register(ctx, commands, 5) != REDISMODULE_OK) return REDISMODULE_ERR;
-    RedisModuleEvent event = {REDISMODULE_EVENT_CLIENT_CHANGE, 1};
-    return RedisModule_SubscribeToServerEvent(ctx, event, client_changed);
+    return km_commands_register(ctx, commands, 5);
 }

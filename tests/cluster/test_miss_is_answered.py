@@ -75,19 +75,6 @@ def test_failure_is_an_error_at_once_and_on_one_line(server: RedisServer) -> Non
     assert worker.fail(job, "again") == 0
 
 
-def test_a_hit_stays_in_the_servers_own_get(server: RedisServer) -> None:
-    client = server.client()
-    register_miss(client)
-    client.set(KEY, "cached")
-    before = client.info("stats")
-    assert client.get(KEY) == b"cached"
-    after = client.info("stats")
-    assert after["keyspace_hits"] - before["keyspace_hits"] == 1
-    assert after["keyspace_misses"] == before["keyspace_misses"]
-    assert keymiss_info(client)["filter_hits"] == 1
-    assert "cmdstat_km.miss" not in client.info("commandstats")
-
-
 def test_a_hit_breaks_no_watch(server: RedisServer) -> None:
     client = server.client()
     register_miss(client)
