@@ -14,6 +14,7 @@ from typing import Any, Self
 import httpx
 
 from keymiss.keys import article_key, sentence_key, slot_of, span_key, tag_for_slot
+from tests.patience import patient
 from tests.servers import REPO, Process, RedisClusterServers, free_port, wait_until
 
 QUESTION = "Who performs viral transmission among adults"
@@ -74,7 +75,7 @@ class ApiProcess(Running):
         return live and self.log_text().count("sentences indexed") >= self.wait_indexed
 
     def ask(self, question: Any = QUESTION) -> httpx.Response:
-        return httpx.post(f"{self.url}/qasearch", json={"search": question}, timeout=30)
+        return httpx.post(f"{self.url}/qasearch", json={"search": question}, timeout=patient(30))
 
 
 class NginxProcess(Running):

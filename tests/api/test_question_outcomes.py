@@ -14,6 +14,7 @@ import pytest
 from tests.api.processes import QUESTION, SENTENCES, ApiProcess, fill, pause, resume, shard_tags
 from tests.api.scraping import Scraped, lines, scrape
 from tests.hand_worker import HandWorker, register_miss
+from tests.patience import slower
 from tests.servers import RedisClusterServers, wait_until
 
 MASTERS = 2
@@ -32,7 +33,7 @@ def shards() -> Iterator[RedisClusterServers]:
 @pytest.fixture(scope="module")
 def api(shards: RedisClusterServers) -> Iterator[ApiProcess]:
     env = {
-        "KEYMISS_API_TIME_LIMIT_S": "3",  # a scrape takes 1 s while a node does not answer
+        "KEYMISS_API_TIME_LIMIT_S": str(slower(3)),  # a scrape takes 1 s while a node does not answer
         "KEYMISS_API_MAX_QUESTIONS": "1",
         "KEYMISS_API_VECTOR_WEIGHT": "0",  # its key would wait in a queue too
     }

@@ -21,6 +21,7 @@ from keymiss.keys import article_key, concept_table_key, sentence_id, sentence_k
 from tests.api.processes import ApiProcess, article_with_title_on, pause, resume, shard_tags
 from tests.api.test_qasearch_bad_input import assert_problem
 from tests.graph_cases import add
+from tests.patience import patient, slower
 from tests.servers import REPO, RedisClusterServers, wait_until
 
 TABLE = ConceptTable(
@@ -76,22 +77,22 @@ def servers() -> Iterator[RedisClusterServers]:
 
 @pytest.fixture(scope="module")
 def api(servers: RedisClusterServers) -> Iterator[ApiProcess]:
-    env = {"KEYMISS_API_TOPOLOGY_POLL_S": "0.1", "KEYMISS_API_TIME_LIMIT_S": "1.5"}
+    env = {"KEYMISS_API_TOPOLOGY_POLL_S": "0.1", "KEYMISS_API_TIME_LIMIT_S": str(slower(1.5))}
     with ApiProcess(servers.addresses, wait_indexed=2, env=env) as running:
         wait_until(lambda: get(running, search="adult").json()["concepts"], 20, "the concept table is loaded")
         yield running
 
 
 def get(api: ApiProcess, **query: Any) -> httpx.Response:
-    return httpx.get(f"{api.url}/search", params=query, timeout=30)
+    return httpx.get(f"{api.url}/search", params=query, timeout=patient(30))
 
 
 def post(api: ApiProcess, **body: Any) -> httpx.Response:
-    return httpx.post(f"{api.url}/search", json=body, timeout=30)
+    return httpx.post(f"{api.url}/search", json=body, timeout=patient(30))
 
 
 def edge(api: ApiProcess, pair: str, **query: Any) -> httpx.Response:
-    return httpx.get(f"{api.url}/edge/{pair}", params=query, timeout=30)
+    return httpx.get(f"{api.url}/edge/{pair}", params=query, timeout=patient(30))
 
 
 def test_links_of_the_concepts_in_a_question(api: ApiProcess) -> None:
@@ -375,7 +376,7 @@ def test_a_bad_graph_url_is_said_at_the_start() -> None:
         env={"KEYMISS_GRAPH_URL": "http://:secret@graph"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=patient(60),
     )
     assert ended.returncode == 2
     assert "KEYMISS_GRAPH_URL must begin with" in ended.stderr

@@ -15,6 +15,8 @@ from keymiss.cluster import http_ok
 from keymiss.preflight import port_in_use
 from keymiss.processes import Supervisor, processes_of
 from keymiss.settings import Settings
+from tests.keeper import keeper
+from tests.patience import patient
 from tests.servers import REPO, connect, free_port, keymiss_info, wait_until
 
 
@@ -42,6 +44,7 @@ class Local:
             "KEYMISS_SERVER": os.environ.get("KEYMISS_TEST_SERVER") or "redis",
         }
         self.settings = Settings.from_env(self.env)
+        keeper().begins_system(self.settings.var)
         self.supervisor = Supervisor(self.settings)
 
     def script(self, name: str, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -50,7 +53,7 @@ class Local:
             capture_output=True,
             text=True,
             env={**os.environ, **self.env, **env},
-            timeout=110,
+            timeout=patient(110),
         )
 
     def pid_of(self, program: str) -> int:

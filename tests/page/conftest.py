@@ -11,13 +11,14 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from tests.api.processes import ApiProcess, NginxProcess
 from tests.page.browser import Seen, launch, opened
 from tests.page.filling import MASTERS, fill_for_page
+from tests.patience import patient, slower
 from tests.servers import RedisClusterServers
 
 # Shards answer for their own slots when another is away; a stopped one is slow, not failed over or forgotten.
 SERVER_ARGS = ["--cluster-require-full-coverage", "no", "--cluster-node-timeout", "30000"]
-TIME_LIMIT_S = "2.5"  # over the page's 1.5 s, after which it says what it waits for
+TIME_LIMIT_S = str(slower(2.5))  # over the page's 1.5 s, after which it says what it waits for
 
-expect.set_options(timeout=15_000)
+expect.set_options(timeout=patient(15) * 1000)
 
 
 @dataclass(frozen=True)
