@@ -37,6 +37,7 @@ if [ $asan = yes ]; then
     export KEYMISS_MODULE=$KEYMISS_HOME/module/keymiss-asan.so
     KEYMISS_SERVER_PRELOAD=$(gcc -print-file-name=libasan.so)
     export KEYMISS_SERVER_PRELOAD
+    export KEYMISS_TEST_LIMIT_S=${KEYMISS_TEST_LIMIT_S:-5400}
 fi
 
 failed=()

@@ -56,6 +56,20 @@ def reap() -> None:
         pass
 
 
+def wait(pytest: subprocess.Popen[bytes], limit_s: float) -> int:
+    """Its exit code, and takes those of orphans meanwhile. TimeoutExpired."""
+    until_s = time.monotonic() + limit_s
+    while time.monotonic() < until_s:
+        ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if ended is None:
+            time.sleep(0.05)
+        elif ended.si_pid == pytest.pid:
+            return pytest.wait()
+        else:
+            os.waitpid(ended.si_pid, 0)
+    raise subprocess.TimeoutExpired(pytest.args, limit_s)
+
+
 def left() -> dict[int, str | None]:
     """Every process below this one that is there."""
     reap()
@@ -110,7 +124,7 @@ def main(arguments: list[str]) -> int:
         )
         signal.signal(signal.SIGTERM, lambda *_: pytest.send_signal(signal.SIGINT))
         try:
-            code = pytest.wait(limit_s)
+            code = wait(pytest, limit_s)
         except subprocess.TimeoutExpired:
             end_what_hangs(pytest.pid, Path(name), limit_s)
             pytest.wait()

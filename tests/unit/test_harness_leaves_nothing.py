@@ -131,10 +131,13 @@ def test_it_ends_a_run_of_several_processes(tmp_path: Path) -> None:
     assert inner.nothing_is_left(2)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_killed_pytest_leaves_nothing(tmp_path: Path, number: int) -> None:
+@pytest.mark.parametrize(
+    ("by", "number"),
+    [("pytest", signal.SIGKILL), ("pytest", signal.SIGTERM), ("tests.whole_run", signal.SIGKILL)],
+)
+def test_a_killed_run_leaves_nothing(tmp_path: Path, by: str, number: int) -> None:
     inner = Inner(tmp_path, HANGS.format(how="never"))
-    running = inner.start(limit_s=100_000)
+    running = inner.start(by=by, limit_s=100_000)
     wait_until(lambda: len(inner.pids()) == 2, 30, "the servers run")
     running.send_signal(number)
     assert running.ended()[0] == -number
