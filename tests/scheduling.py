@@ -11,6 +11,7 @@ HEAVY = (
     "tests/e2e/test_observe.py",
     "tests/e2e/test_start_stop.py",
     "tests/e2e/test_whole_system.py",
+    "tests/page/test_watch.py",
 )
 """Files that want a machine's cores for themselves: one of them at a time, beginning with the first test."""
 SHARING = "tests/page/"

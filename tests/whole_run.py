@@ -84,9 +84,11 @@ def command_of(pid: int) -> str:
         return "gone meanwhile"
 
 
-def settled(slow: float) -> dict[int, str | None]:
+def settled() -> dict[int, str | None]:
     """What is still there after a while."""
-    began_s = time.monotonic()
+    if not left():
+        return {}
+    slow, began_s = slowness(), time.monotonic()
     while there := left():
         keepers = any("tests.keeper" in command_of(pid) for pid in there)
         if time.monotonic() > began_s + (KEEPERS_S if keepers else SETTLE_S) * slow:
@@ -131,7 +133,7 @@ def main(arguments: list[str]) -> int:
             code = 1
         except KeyboardInterrupt:  # the terminal sends it to pytest too
             code = pytest.wait()
-        remaining = settled(slowness())
+        remaining = settled()
     if remaining:
         say("left behind by the tests, and ended:")
         for pid in remaining:

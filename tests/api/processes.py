@@ -25,6 +25,10 @@ SENTENCES = {
 }
 
 
+SILENT_FOR_LONG = ("--cluster-require-full-coverage", "no", "--cluster-node-timeout", "60000")
+"""Of a cluster whose masters are paused: the others answer for their slots, and do not call it failed."""
+
+
 class Running(Process):
     """A process with a `with` block."""
 

@@ -8,7 +8,16 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from tests.api.processes import QUESTION, SENTENCES, ApiProcess, fill, pause, resume, shard_tags
+from tests.api.processes import (
+    QUESTION,
+    SENTENCES,
+    SILENT_FOR_LONG,
+    ApiProcess,
+    fill,
+    pause,
+    resume,
+    shard_tags,
+)
 from tests.patience import slower
 from tests.servers import RedisClusterServers, free_port, wait_until
 
@@ -20,7 +29,7 @@ ALL = 3 * ONE
 @pytest.fixture(scope="module")
 def quorum() -> Iterator[RedisClusterServers]:
     """Three masters that answer for their own slots when another is away."""
-    servers = RedisClusterServers("--cluster-require-full-coverage", "no", masters=3, module=False)
+    servers = RedisClusterServers(*SILENT_FOR_LONG, masters=3, module=False)
     with servers:
         fill(servers)
         yield servers

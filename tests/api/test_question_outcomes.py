@@ -11,7 +11,16 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from tests.api.processes import QUESTION, SENTENCES, ApiProcess, fill, pause, resume, shard_tags
+from tests.api.processes import (
+    QUESTION,
+    SENTENCES,
+    SILENT_FOR_LONG,
+    ApiProcess,
+    fill,
+    pause,
+    resume,
+    shard_tags,
+)
 from tests.api.scraping import Scraped, lines, scrape
 from tests.hand_worker import HandWorker, register_miss
 from tests.patience import slower
@@ -24,7 +33,7 @@ ALL = MASTERS * len(SENTENCES)
 @pytest.fixture(scope="module")
 def shards() -> Iterator[RedisClusterServers]:
     """With the module; the answers to QUESTION are there."""
-    servers = RedisClusterServers("--cluster-require-full-coverage", "no", masters=MASTERS)
+    servers = RedisClusterServers(*SILENT_FOR_LONG, masters=MASTERS)
     with servers:
         fill(servers)
         yield servers

@@ -60,9 +60,11 @@ def made_of(folder: Path, form: str, out: Path) -> tuple[exporting.Source, Model
 
 
 @pytest.fixture(scope="module")
-def reader(tmp_path_factory: pytest.TempPathFactory) -> tuple[exporting.Source, Model]:
-    """The embedded reader: its source, and exported and read back."""
-    return made_of(READER, "torchscript", tmp_path_factory.mktemp("reader"))[:2]
+def reader() -> tuple[exporting.Source, Model]:
+    """The embedded reader: its source, and exported (that of this checkout, if it is there) and read back."""
+    source = exporting.Source(str(READER))
+    made, _ = exporting.export_source(source)
+    return source, exporting.read_back(made.path, made.backend)
 
 
 @pytest.fixture(scope="module", params=list(forms.FORMS))
