@@ -1,13 +1,24 @@
-"""Options and fixtures that all tests share; the servers themselves are in servers.py."""
+"""Options, time limits and fixtures that all tests share; the servers themselves are in servers.py."""
 
 from __future__ import annotations
 
+import inspect
 import os
+import tempfile
 from collections.abc import Iterator
+from typing import Any
 
+import httpx
 import pytest
+import pytest_timeout
 
+from tests.keeper import RUN, hung_before, keeper
+from tests.patience import patient
+from tests.scheduling import ByGroup, first_the_heavy
 from tests.servers import Process, RedisClusterServers, RedisServer, WorkerProcess, take_logs
+
+HANGS_AFTER_S = 30.0
+"""How long a test may take to end after its time limit."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -18,6 +29,49 @@ def pytest_configure(config: pytest.Config) -> None:
     kind = config.getoption("--server")
     if kind:
         os.environ["KEYMISS_TEST_SERVER"] = kind
+    if RUN not in os.environ:
+        folder = tempfile.TemporaryDirectory(prefix="keymiss-tests-", ignore_cleanup_errors=True)
+        os.environ[RUN] = folder.name
+        config.add_cleanup(folder.cleanup)
+    if not config.getoption("numprocesses", None):  # else the workers of pytest-xdist run the tests
+        keeper()  # now, while standard error is not captured
+    _be_patient_with_http()
+
+
+def _be_patient_with_http() -> None:
+    """httpx's limit of 5 s, where a test names none, is one object that all of it shares."""
+    limit = inspect.signature(httpx.get).parameters["timeout"].default
+    limit.connect = limit.read = limit.write = limit.pool = patient(30)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    first_the_heavy(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByGroup | None:
+    return ByGroup(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_timeout_set_timer(item: pytest.Item, settings: pytest_timeout.Settings) -> bool:
+    """pytest-timeout's, longer on a slow machine, with the keeper behind it."""
+    limit_s = patient(settings.timeout)
+    keeper().test(item.nodeid, limit_s + patient(HANGS_AFTER_S))
+    return bool(pytest_timeout.pytest_timeout_set_timer(item, settings._replace(timeout=limit_s)))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_timeout_cancel_timer(item: pytest.Item) -> None:
+    """pytest-timeout's own comes after it."""
+    keeper().no_test()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """pytest-xdist gives the tests of a process that has ended to another one."""
+    if hung_before(item.nodeid):
+        pytest.fail("it hung, and cost a process of the tests: it is not run again", pytrace=False)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 import redis
 
+from tests.patience import patient
 from tests.servers import RedisServer, connect, keymiss_info, wait_until
 
 SHA1 = "a" * 40
@@ -119,7 +120,7 @@ class Asker:
             self._result = error
 
     def result(self, timeout_s: float = 20.0) -> Any:
-        self._thread.join(timeout_s)
+        self._thread.join(patient(timeout_s))
         assert not self._thread.is_alive(), "the client still waits"
         self.client.close()
         return self._result

@@ -10,6 +10,7 @@ from typing import Self
 import httpx
 
 from tests.api.processes import Running
+from tests.patience import patient
 from tests.servers import free_port, wait_until
 
 EVERY = "1s"
@@ -59,7 +60,7 @@ class PrometheusProcess(Running):
         """The value of a query with one result, now; None without one."""
         assert self.alive, self.tail()
         try:
-            reply = httpx.post(f"{self.url}/api/v1/query", data={"query": query}, timeout=10)
+            reply = httpx.post(f"{self.url}/api/v1/query", data={"query": query}, timeout=patient(10))
         except httpx.TransportError:
             return None
         if reply.status_code != 200:

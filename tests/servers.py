@@ -1,7 +1,8 @@
 """Real servers for the tests: one shard, a cluster, a worker. Nothing here is a mock.
 
 Every process gets free loopback ports, its own temporary folder and its own log, is stopped by its
-own process id only, and leaves the tail of its log in the report of a test that failed.
+own process id only (by keeper.py, when the process of the tests is gone), and leaves the tail of its log in
+the report of a test that failed. Limits are those of an idle machine; patience.py makes them longer.
 
 Environment:
     KEYMISS_TEST_SERVER     redis (default) or valkey, or the path of a server binary
@@ -12,7 +13,6 @@ Environment:
 from __future__ import annotations
 
 import atexit
-import ctypes
 import os
 import random
 import shutil
@@ -34,6 +34,9 @@ from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
 from redis.retry import Retry
 
+from tests.keeper import keeper
+from tests.patience import Limit, patient
+
 REPO = Path(__file__).resolve().parent.parent
 START_TIMEOUT_S = 30.0
 LOG_TAIL_BYTES = 6000
@@ -42,8 +45,9 @@ FIRST_PORT, PORTS = 11000, 9000  # + 10000 for the cluster bus: below the epheme
 
 def _own_ports() -> tuple[int, int]:
     """First and last port of this test process: several of them (pytest-xdist) have a share each."""
-    number = int((os.environ.get("PYTEST_XDIST_WORKER") or "gw0").removeprefix("gw"))
-    share = PORTS // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT") or 1)
+    count = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT") or 1)
+    number = int((os.environ.get("PYTEST_XDIST_WORKER") or "gw0").removeprefix("gw")) % count
+    share = PORTS // count
     return FIRST_PORT + number * share, FIRST_PORT + (number + 1) * share - 20  # some that follow may be used
 
 
@@ -57,9 +61,9 @@ def wait_until(
 ) -> T:
     """Calls condition until it returns something true, and returns that.
 
-    Connection errors count as "not yet". Raises AssertionError after timeout_s seconds.
+    Connection errors count as "not yet". Raises AssertionError after timeout_s, more on a slow machine.
     """
-    deadline = time.monotonic() + timeout_s
+    limit = Limit(timeout_s)
     last: Any = None
     while True:
         try:
@@ -68,8 +72,8 @@ def wait_until(
                 return last
         except (redis.exceptions.RedisError, OSError) as error:
             last = error
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {timeout_s} s: {what or condition}; last: {last!r}")
+        if limit.reached():
+            raise AssertionError(f"not within {limit.whole_s:.0f} s: {what or condition}; last: {last!r}")
         time.sleep(pause_s)
 
 
@@ -128,8 +132,8 @@ def free_port() -> int:
 def connect(port: int, host: str = "127.0.0.1", **options: Any) -> redis.Redis:
     """A client that speaks RESP2, returns bytes, and never repeats a command by itself."""
     settings: dict[str, Any] = {
-        "socket_timeout": 60,
-        "socket_connect_timeout": 5,
+        "socket_timeout": patient(60),
+        "socket_connect_timeout": patient(5),
         "protocol": 2,
         "retry": Retry(NoBackoff(), 0),
     }
@@ -139,10 +143,6 @@ def connect(port: int, host: str = "127.0.0.1", **options: Any) -> redis.Redis:
 def keymiss_info(client: redis.Redis) -> dict[str, Any]:
     """`INFO keymiss` as a dict, without the module's prefix: {'workers': 1, ...}."""
     return {str(k).removeprefix("keymiss_"): v for k, v in client.info("keymiss").items()}
-
-
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 class Process:
@@ -169,8 +169,6 @@ class Process:
         return self.process is not None and self.process.poll() is None
 
     def spawn(self, command: list[str], cwd: Path | None = None) -> None:
-        # A child started from a short-lived thread must not die with that thread (PDEATHSIG is per thread).
-        guard = _die_with_parent if threading.current_thread() is threading.main_thread() else None
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 command,
@@ -179,8 +177,8 @@ class Process:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                preexec_fn=guard,
             )
+        keeper().begins(self.process.pid)
 
     def signal(self, number: int) -> None:
         if self.alive:
@@ -190,7 +188,7 @@ class Process:
         """SIGKILL, and waits until it is gone."""
         self.signal(signal.SIGKILL)
         if self.process:
-            self.process.wait(10)
+            self.process.wait(patient(10))
 
     def terminate(self, timeout_s: float = 15.0) -> int | None:
         """SIGTERM; returns the exit code. SIGKILL when it has not ended within timeout_s."""
@@ -199,7 +197,7 @@ class Process:
         self.signal(signal.SIGCONT)
         self.signal(signal.SIGTERM)
         try:
-            return self.process.wait(timeout_s)
+            return self.process.wait(patient(timeout_s))
         except subprocess.TimeoutExpired:
             self.kill()
             return self.process.returncode
@@ -317,7 +315,7 @@ class RedisServer(Process):
         with self.client() as client:
             client.shutdown(save=save, nosave=not save)
         assert self.process is not None
-        self.process.wait(timeout_s)
+        self.process.wait(patient(timeout_s))
 
     def restart(self, save: bool = True) -> Self:
         """Stops it (SHUTDOWN SAVE unless save is False) and starts it again on the same port and data."""
@@ -387,7 +385,7 @@ class RedisClusterServers:
     def client(self, **options: Any) -> RedisCluster:
         startup = [ClusterNode("127.0.0.1", node.port) for node in self.nodes if node.alive]
         return RedisCluster(
-            startup_nodes=startup, **({"socket_timeout": 60, "protocol": 2} | self.login | options)
+            startup_nodes=startup, **({"socket_timeout": patient(60), "protocol": 2} | self.login | options)
         )
 
     def server_of(self, key: str | bytes) -> RedisServer:

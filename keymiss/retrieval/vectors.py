@@ -4,6 +4,11 @@ A vector that is removed or replaced stays in the graph, where searches pass thr
 more; when most of the graph is of that kind it is made anew. usearch's own removal is not used: after 20
 rounds of replacing a third it found 88 % of the nearest vectors (2.23; with 2.26 58 %), a new one 96 %.
 
+Where many removed copies of a vector lie, the one that is there may have no link to it left and no search
+reaches it (a sentence written 500 times, each time nearly the same: in 2 of 5 trials). So what is added while
+there are removed ones is looked for at once, and what is not found is kept beside the graph: searches compare
+it by itself, and when there is too much of it the graph is made anew.
+
 usearch rather than hnswlib: float16 takes half the memory, and it has wheels.
 """
 
@@ -24,7 +29,9 @@ CONNECTIVITY = 16
 EXPANSION_ADD = 96
 EXPANSION_SEARCH = 128  # for a pool of 100; benchmark_retrieval.py --compare says what it misses
 ADDED_AT_ONCE = 64  # between two of which a search may run
-FEW = 256  # removed ones: not worth a new graph
+FEW = 256  # removed ones, or ones that no search reaches: not worth a new graph
+NEAREST = 10  # among which a search for a vector itself must find it, or others that are as near
+AS_NEAR = 2e-3  # of a cosine, in float16
 DIGEST_BYTES = 8
 
 Vector = NDArray[np.float32]
@@ -49,6 +56,7 @@ class VectorIndex:
         self._nodes: dict[int, int] = {}  # number -> its node in the graph
         self._numbers: dict[int, int] = {}  # node -> number, of those not removed
         self._digests: dict[int, bytes] = {}
+        self._beside: set[int] = set()  # numbers that a search of the graph does not reach
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -72,6 +80,9 @@ class VectorIndex:
                 for node, (number, _, digest) in enumerate(batch, first):
                     self._nodes[number], self._numbers[node] = node, number
                     self._digests[number] = digest
+                if len(self._graph) > len(self._nodes):
+                    lost = (number for number, vector, _ in batch if self._is_lost(number, vector))
+                    self._beside.update(lost)
         self._clean_up()
 
     def remove(self, numbers: Iterable[int]) -> None:
@@ -85,11 +96,19 @@ class VectorIndex:
             node = self._nodes.pop(number, None)
             if node is not None:
                 del self._numbers[node], self._digests[number]
+                self._beside.discard(number)
+
+    def _is_lost(self, number: int, vector: Vector) -> bool:
+        """Whether a search for this very vector gives others that are less near, and not it."""
+        found = self._search(vector, NEAREST)
+        alike = len(found) == NEAREST and found[-1][1] > float(vector @ vector) - AS_NEAR
+        return not alike and number not in (other for other, _ in found)
 
     def _clean_up(self) -> None:
-        """Makes the graph anew when most of it is removed vectors; meanwhile searches use the old one."""
+        """Makes the graph anew when most of it is removed vectors, or it does not reach many; meanwhile
+        searches use the old one."""
         removed = len(self._graph) - len(self._nodes)
-        if removed <= max(FEW, len(self._nodes)):
+        if removed <= max(FEW, len(self._nodes)) and len(self._beside) <= FEW:
             return
         graph, remaining = _empty(), iter(list(self._numbers))
         while nodes := list(islice(remaining, ADDED_AT_ONCE)):
@@ -101,19 +120,26 @@ class VectorIndex:
         with self._lock:
             self._graph, self._numbers = graph, numbers
             self._nodes = {number: node for node, number in numbers.items()}
+            self._beside.clear()
 
     def search(self, vector: Vector, limit: int) -> list[tuple[int, float]]:
         """(number, cosine) of the at most `limit` nearest, nearest first; nearly always the true ones."""
         with self._lock:
-            limit, wanted = min(limit, len(self._nodes)), limit
-            while limit > 0:
-                found, reached = self._matches(vector, wanted, exact=False)
-                if len(found) >= limit:
-                    return found[:limit]
-                if reached < wanted:  # removed copies of one vector have only each other for neighbours
-                    return self._matches(vector, len(self._graph), exact=True)[0][:limit]
-                wanted *= 2
-            return []
+            found = dict(self._search(vector, limit))
+            found |= {number: self._cosine(self._nodes[number], vector) for number in self._beside}
+            return sorted(found.items(), key=lambda each: -each[1])[: max(0, limit)]
+
+    def _search(self, vector: Vector, limit: int) -> list[tuple[int, float]]:
+        """What the graph gives."""
+        limit, wanted = min(limit, len(self._nodes)), limit
+        while limit > 0:
+            found, reached = self._matches(vector, wanted, exact=False)
+            if len(found) >= limit:
+                return found[:limit]
+            if reached < wanted:  # removed copies of one vector have only each other for neighbours
+                return self._matches(vector, len(self._graph), exact=True)[0][:limit]
+            wanted *= 2
+        return []
 
     def _matches(self, vector: Vector, wanted: int, exact: bool) -> tuple[list[tuple[int, float]], int]:
         """Those of the graph's `wanted` nearest that were not removed, and how many it gave with these."""
@@ -129,10 +155,10 @@ class VectorIndex:
         """Of one vector that is there, None if it is not."""
         with self._lock:
             node = self._nodes.get(number)
-            if node is None:
-                return None
-            there = np.asarray(self._graph.get(node), np.float32).reshape(-1)
-        return float(there @ vector)
+            return None if node is None else self._cosine(node, vector)
+
+    def _cosine(self, node: int, vector: Vector) -> float:
+        return float(np.asarray(self._graph.get(node), np.float32).reshape(-1) @ vector)
 
 
 def _digest(vector: Vector) -> bytes:

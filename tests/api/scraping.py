@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.patience import patient
 from tests.servers import Process
 
 
@@ -43,7 +44,7 @@ class Scraped:
 
 def scrape(url: str) -> Scraped:
     """Fails when a sample comes twice, or the reply cannot be read."""
-    reply = httpx.get(f"{url}/metrics", timeout=10)
+    reply = httpx.get(f"{url}/metrics", timeout=patient(10))
     assert reply.status_code == 200, reply.text
     assert reply.headers["content-type"].startswith("text/plain; version=0.0.4")
     samples: dict[tuple[str, frozenset[tuple[str, str]]], float] = {}

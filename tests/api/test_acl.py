@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from tests.api.acl import (
     password_of,
 )
 from tests.api.processes import ApiProcess
+from tests.patience import patient
 from tests.servers import (
     REPO,
     Process,
@@ -58,7 +58,7 @@ def python(
         cwd=REPO,
         capture_output=True,
         text=True,
-        timeout=timeout_s,
+        timeout=patient(timeout_s),
     )
 
 
@@ -118,7 +118,7 @@ def api(loaded: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiPr
 
 
 def ready(api: ApiProcess) -> bool:
-    return httpx.get(f"{api.url}/readyz", timeout=30).status_code == 200
+    return httpx.get(f"{api.url}/readyz", timeout=patient(30)).status_code == 200
 
 
 def refusals(servers: RedisClusterServers) -> list[str]:
@@ -151,18 +151,19 @@ def test_the_whole_system_works(servers: RedisClusterServers, api: ApiProcess) -
     first = wait_until(lambda: api.ask(QUESTION).json().get("results"), 30, "an answer")
     assert first[0]["sentence"] == SENTENCE
     assert "children" in first[0]["answer"]
-    concepts = httpx.get(f"{api.url}/search", params={"search": "influenza transmission"}, timeout=30)
+    query = {"search": "influenza transmission"}
+    concepts = httpx.get(f"{api.url}/search", params=query, timeout=patient(30))
     assert concepts.status_code == 200, concepts.text
     head = {"X-Admin-Key": ADMIN_KEY}
     url = f"{api.url}/articles/KM2"
     text = "A cat drinks milk in the morning when it is cold outside. Adults with the virus cough at night."
     body = {"paper_id": "KM2", "metadata": {"title": "Cats"}, "body_text": [{"text": text}]}
-    made = httpx.post(f"{api.url}/articles", json=body, headers=head, timeout=30)
+    made = httpx.post(f"{api.url}/articles", json=body, headers=head, timeout=patient(30))
     assert made.status_code == 202, made.text
-    wait_until(lambda: httpx.get(url, timeout=30).json().get("state") == "processed", 30, "it is processed")
-    assert httpx.delete(url, headers=head, timeout=30).status_code == 202
-    wait_until(lambda: httpx.get(url, timeout=30).status_code == 404, 30, "it is gone")
-    metrics = httpx.get(f"{api.url}/metrics", timeout=30).text
+    wait_until(lambda: httpx.get(url).json().get("state") == "processed", 30, "it is processed")
+    assert httpx.delete(url, headers=head, timeout=patient(30)).status_code == 202
+    wait_until(lambda: httpx.get(url).status_code == 404, 30, "it is gone")
+    metrics = httpx.get(f"{api.url}/metrics", timeout=patient(30)).text
     for sample in ("keymiss_shard_workers", "keymiss_model_calls_total", "keymiss_shard_edges_waiting"):
         assert metrics.count(f"\n{sample}{{") >= 3, sample
     assert [one for one in refusals(servers) if not one.startswith("default ")] == []
@@ -327,7 +328,7 @@ def test_a_wrong_password_ends_a_command_with_one_sentence(
 def test_the_api_is_not_ready_with_a_wrong_password(servers: RedisClusterServers) -> None:
     env = {"KEYMISS_REDIS_USERNAME": "api", "KEYMISS_REDIS_PASSWORD": "wrong password"}
     with ApiProcess(servers.addresses, env=env) as api:
-        answer = httpx.get(f"{api.url}/readyz", timeout=30)
+        answer = httpx.get(f"{api.url}/readyz", timeout=patient(30))
         assert answer.status_code == 503
         assert answer.json()["missing"] == ["the cluster: it refuses the API's user or password"]
         assert "refuses the user" in api.log_text()
@@ -353,10 +354,9 @@ def test_a_failover_survives(servers: RedisClusterServers, api: ApiProcess) -> N
     with servers.client() as client:
         lost = servers.server_of(paragraphs_key("KM1"))
         lost.kill()
-        began_s = time.monotonic()
         wait_until(lambda: ready(api), 60, "the API is ready again")
         found = wait_until(lambda: api.ask(f"{QUESTION} Again?").json().get("results"), 60, "an answer")
-    assert found[0]["sentence"] == SENTENCE, time.monotonic() - began_s
+    assert found[0]["sentence"] == SENTENCE
     lost.start()
     servers.wait_ok()  # as the replica of the new master: with the password of `replica`
     with lost.client() as client:
@@ -374,7 +374,7 @@ def test_the_exporter_works_as_monitor(one: RedisServer) -> None:
         exporter.spawn([find_exporter(), "-redis.addr=", "-web.listen-address", f"127.0.0.1:{port}"])
         url = f"http://127.0.0.1:{port}/scrape"
         wait_until(lambda: _status_of(url) == 400, 20, "the exporter listens")  # no target was named
-        lines = httpx.get(url, params={"target": f"redis://{one.address}"}, timeout=20).text.splitlines()
+        lines = httpx.get(url, params={"target": f"redis://{one.address}"}).text.splitlines()
     finally:
         exporter.terminate()
         exporter.discard()
@@ -391,6 +391,6 @@ def test_the_exporter_works_as_monitor(one: RedisServer) -> None:
 
 def _status_of(url: str) -> int:
     try:
-        return httpx.get(url, timeout=5).status_code
+        return httpx.get(url, timeout=patient(5)).status_code
     except httpx.TransportError:
         return 0

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
 
-from tests.api.processes import QUESTION, SENTENCES, ApiProcess, fill, pause, resume, shard_tags
+from tests.api.processes import (
+    QUESTION,
+    SENTENCES,
+    SILENT_FOR_LONG,
+    ApiProcess,
+    fill,
+    pause,
+    resume,
+    shard_tags,
+)
+from tests.patience import slower
 from tests.servers import RedisClusterServers, free_port, wait_until
 
-LIMIT_S = 1.0
+LIMIT_S = slower(1)
 ONE = len(SENTENCES)  # sentences asked on one shard: those without a word of the question are neighbours
 ALL = 3 * ONE
 
@@ -20,7 +29,7 @@ ALL = 3 * ONE
 @pytest.fixture(scope="module")
 def quorum() -> Iterator[RedisClusterServers]:
     """Three masters that answer for their own slots when another is away."""
-    servers = RedisClusterServers("--cluster-require-full-coverage", "no", masters=3, module=False)
+    servers = RedisClusterServers(*SILENT_FOR_LONG, masters=3, module=False)
     with servers:
         fill(servers)
         yield servers
@@ -41,7 +50,7 @@ def test_every_shard_answers(quick_api: ApiProcess) -> None:
     assert (body["found"], body["message"]) == (True, None)
     assert (body["concepts"], body["links"]) == ([], [])
     assert set(body["stages_ms"]) == {"retrieve", "ask", "merge"}
-    assert sum(body["stages_ms"].values()) == pytest.approx(body["took_ms"], abs=5)
+    assert 0 < sum(body["stages_ms"].values()) <= body["took_ms"] + 1
     assert sorted(body["coverage"]["shards"]["answered"]) == sorted(tags)
     sentences = body["coverage"]["sentences"]
     assert sentences["asked"] == sentences["answered"] == ALL
@@ -66,9 +75,7 @@ def test_a_stopped_shard_is_late_and_the_others_answer(
     tags = shard_tags(3)
     pause(quorum.masters[1])
     try:
-        start = time.monotonic()
         reply = quick_api.ask()
-        took_s = time.monotonic() - start
     finally:
         resume(quorum.masters[1])
     assert reply.status_code == 200
@@ -77,7 +84,7 @@ def test_a_stopped_shard_is_late_and_the_others_answer(
     assert covered["shards"]["late"] == [tags[1]]
     assert sorted(covered["shards"]["answered"]) == sorted([tags[0], tags[2]])
     assert {r["shard"] for r in reply.json()["results"]} == {tags[0], tags[2]}
-    assert LIMIT_S <= took_s < LIMIT_S + 1.5
+    assert reply.json()["took_ms"] >= 1000 * LIMIT_S, "it was waited for"
     quorum.wait_ok()
     wait_until(
         lambda: quick_api.ask().json()["coverage"]["sentences"]["answered"] == ALL, 15, "all answer again"
@@ -113,7 +120,7 @@ def test_nothing_registered_is_503_and_not_ready(quick_api: ApiProcess) -> None:
 
 
 def test_too_many_questions_is_429(quorum: RedisClusterServers) -> None:
-    env = {"KEYMISS_API_MAX_QUESTIONS": "1", "KEYMISS_API_TIME_LIMIT_S": "3"}
+    env = {"KEYMISS_API_MAX_QUESTIONS": "1", "KEYMISS_API_TIME_LIMIT_S": str(slower(3))}
     with ApiProcess(quorum.addresses, wait_indexed=3, env=env) as api:
         assert api.ask().status_code == 200
         pause(quorum.masters[0])

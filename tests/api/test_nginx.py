@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from tests.api.processes import QUESTION, ApiProcess, NginxProcess
+from tests.patience import patient
 from tests.servers import free_port
 
 
@@ -22,7 +23,7 @@ def nginx(api: ApiProcess) -> Iterator[NginxProcess]:
 
 
 def client(nginx: NginxProcess) -> httpx.Client:
-    return httpx.Client(base_url=nginx.url, verify=False, timeout=30)
+    return httpx.Client(base_url=nginx.url, verify=False, timeout=patient(30))
 
 
 def calm(nginx: NginxProcess) -> None:
@@ -102,7 +103,7 @@ def test_it_listens_on_loopback_only(nginx: NginxProcess, api: ApiProcess) -> No
         own = probe.getsockname()[0]
     for port in (nginx.port, api.port):
         with pytest.raises(OSError, match=r"refused|unreachable|timed out"):
-            socket.create_connection((own, port), timeout=2).close()
+            socket.create_connection((own, port), timeout=patient(2)).close()
 
 
 def test_too_many_requests_are_429(nginx: NginxProcess) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from keymiss.keys import sentence_key, span_key
 from tests.api.processes import ApiProcess, article_with_title_on, pause, resume, shard_tags
+from tests.patience import patient, slower
 from tests.servers import RedisClusterServers
 
 SURE, UNSURE, EMPTY = "Which virus is sure", "Which virus is unsure", "Which virus is empty"
@@ -39,7 +40,7 @@ def servers() -> Iterator[RedisClusterServers]:
 @pytest.fixture(scope="module")
 def api(servers: RedisClusterServers) -> Iterator[ApiProcess]:
     env = {
-        "KEYMISS_API_TIME_LIMIT_S": "1",
+        "KEYMISS_API_TIME_LIMIT_S": str(slower(1)),
         "KEYMISS_API_MIN_SCORE": "0.15",
         "KEYMISS_API_VECTOR_WEIGHT": "0",  # nothing makes any: the message would say so
     }
@@ -48,7 +49,7 @@ def api(servers: RedisClusterServers) -> Iterator[ApiProcess]:
 
 
 def ask(api: ApiProcess, question: str, **more: object) -> dict[str, Any]:
-    reply = httpx.post(f"{api.url}/qasearch", json={"search": question, **more}, timeout=30)
+    reply = httpx.post(f"{api.url}/qasearch", json={"search": question, **more}, timeout=patient(30))
     assert reply.status_code == 200, reply.text
     body: dict[str, Any] = reply.json()
     return body

@@ -9,10 +9,12 @@ import httpx
 import pytest
 
 from tests.api.processes import QUESTION, ApiProcess
+from tests.patience import patient
 
 
 def post(api: ApiProcess, body: bytes, content_type: str = "application/json") -> httpx.Response:
-    return httpx.post(f"{api.url}/qasearch", content=body, headers={"content-type": content_type}, timeout=30)
+    headers = {"content-type": content_type}
+    return httpx.post(f"{api.url}/qasearch", content=body, headers=headers, timeout=patient(30))
 
 
 def assert_problem(reply: httpx.Response, status: int, *words: str) -> None:

@@ -11,9 +11,19 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from tests.api.processes import QUESTION, SENTENCES, ApiProcess, fill, pause, resume, shard_tags
+from tests.api.processes import (
+    QUESTION,
+    SENTENCES,
+    SILENT_FOR_LONG,
+    ApiProcess,
+    fill,
+    pause,
+    resume,
+    shard_tags,
+)
 from tests.api.scraping import Scraped, lines, scrape
 from tests.hand_worker import HandWorker, register_miss
+from tests.patience import slower
 from tests.servers import RedisClusterServers, wait_until
 
 MASTERS = 2
@@ -23,7 +33,7 @@ ALL = MASTERS * len(SENTENCES)
 @pytest.fixture(scope="module")
 def shards() -> Iterator[RedisClusterServers]:
     """With the module; the answers to QUESTION are there."""
-    servers = RedisClusterServers("--cluster-require-full-coverage", "no", masters=MASTERS)
+    servers = RedisClusterServers(*SILENT_FOR_LONG, masters=MASTERS)
     with servers:
         fill(servers)
         yield servers
@@ -32,7 +42,7 @@ def shards() -> Iterator[RedisClusterServers]:
 @pytest.fixture(scope="module")
 def api(shards: RedisClusterServers) -> Iterator[ApiProcess]:
     env = {
-        "KEYMISS_API_TIME_LIMIT_S": "3",  # a scrape takes 1 s while a node does not answer
+        "KEYMISS_API_TIME_LIMIT_S": str(slower(3)),  # a scrape takes 1 s while a node does not answer
         "KEYMISS_API_MAX_QUESTIONS": "1",
         "KEYMISS_API_VECTOR_WEIGHT": "0",  # its key would wait in a queue too
     }

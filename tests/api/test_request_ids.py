@@ -14,12 +14,13 @@ from keymiss.api.settings import ApiSettings
 from keymiss.request_id import HEADER
 from tests.api.processes import QUESTION, ApiProcess
 from tests.api.scraping import lines
+from tests.patience import patient
 from tests.servers import wait_until
 
 
 def ask(api: ApiProcess, request_id: str | None = None, question: str = QUESTION) -> httpx.Response:
     headers = {HEADER: request_id} if request_id else {}
-    return httpx.post(f"{api.url}/qasearch", json={"search": question}, headers=headers, timeout=30)
+    return httpx.post(f"{api.url}/qasearch", json={"search": question}, headers=headers, timeout=patient(30))
 
 
 def test_a_given_id_comes_back_and_is_in_the_log(api: ApiProcess) -> None:
@@ -54,7 +55,7 @@ def test_else_one_is_made(api: ApiProcess, given: str | None) -> None:
     ],
 )
 def test_problems_have_it_in_their_body(api: ApiProcess, method: str, path: str, status: int) -> None:
-    reply = httpx.request(method, api.url + path, headers={HEADER: f"problem-{status}"}, timeout=30)
+    reply = httpx.request(method, api.url + path, headers={HEADER: f"problem-{status}"}, timeout=patient(30))
     assert reply.status_code == status
     assert reply.headers[HEADER] == reply.json()["request_id"] == f"problem-{status}"
 

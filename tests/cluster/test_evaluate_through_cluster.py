@@ -17,6 +17,7 @@ from redis.cluster import RedisCluster
 from keymiss import keys
 from models import evaluate, load
 from tests.api.processes import ApiProcess
+from tests.patience import patient
 from tests.servers import REPO, RedisClusterServers, WorkerProcess, wait_until
 from tests.unit.test_evaluate import ASKED, HILLS, RIVER
 from tests.unit.test_squad import put, qa
@@ -124,7 +125,7 @@ def test_interrupted_it_leaves_nothing_behind(
     try:
         wait_until(lambda: len(everything(client) - before) > 6, 60, "it asks and answers are kept")
         process.send_signal(number)
-        _, said = process.communicate(timeout=40)
+        _, said = process.communicate(timeout=patient(40))
     finally:
         process.kill()
     assert (process.returncode, said) == (130, "models.evaluate: interrupted\n")

@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.patience import patient
 from tests.servers import REPO, Process, RedisServer, connect, free_port, wait_until
 
 PASSWORD = "only-for-this-test"
@@ -64,6 +65,6 @@ def test_a_password_file_that_is_not_there(tmp_path: Path) -> None:
     )
     exporter.spawn([sys.executable, "-m", "keymiss.exporter", f"127.0.0.1:{free_port()}"], cwd=REPO)
     assert exporter.process is not None
-    assert exporter.process.wait(20) == 2
+    assert exporter.process.wait(patient(20)) == 2
     assert "cannot be read" in exporter.log_text()
     exporter.discard()

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from redis.exceptions import ResponseError
 
+from tests.patience import patient
 from tests.servers import RedisServer, WorkerProcess, keymiss_info, wait_until
 
 SCRIPT = """
@@ -195,7 +196,7 @@ def ask(record):
     override_reply(str(int(below) + 1))
 GB().map(ask).register('deep:', eventTypes=['keymiss'], commands=['get'], mode='async_local')
 """
-    with WorkerProcess(server, "--job-threads", "2"), server.client(socket_timeout=30) as client:
+    with WorkerProcess(server, "--job-threads", "2"), server.client(socket_timeout=patient(30)) as client:
         client.execute_command("RG.PYEXECUTE", script)
         assert client.get("deep:x:8") == b"9"
         assert keymiss_info(client)["jobs_done"] >= 9

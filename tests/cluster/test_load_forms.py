@@ -74,7 +74,7 @@ def test_forms_and_files_take_each_others_place(
     source = Source(str(folder))
     seen = set()
     for form, backend, limit in (
-        ("onnx-int8", b"ONNX", 0.05),
+        ("onnx-int8", b"ONNX", 0.02),
         ("torchscript-bfloat16", b"TORCH", 0.05),
         ("onnx", b"ONNX", 1e-4),
     ):

@@ -15,6 +15,7 @@ from redis.cluster import RedisCluster
 
 from keymiss import keys, loading
 from tests.cluster import pipeline
+from tests.patience import patient
 from tests.servers import REPO, RedisClusterServers, free_port
 
 Load = Callable[..., subprocess.CompletedProcess[str]]
@@ -53,7 +54,7 @@ def load(plain_cluster: RedisClusterServers, tmp_path: Path) -> Load:
         given = map(str, paths or (tmp_path,))
         command = [sys.executable, "-m", "keymiss.cli", "load", "--no-process", *given, "--nodes", nodes]
         environment = {**os.environ, "PYTHONPATH": str(REPO)}
-        return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
+        return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=patient(60))
 
     return run
 
@@ -258,7 +259,7 @@ def test_without_a_cluster_it_says_so(tmp_path: Path) -> None:
         "--nodes",
         f"127.0.0.1:{free_port()}",
     ]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=REPO, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=REPO, timeout=patient(60))
     assert done.returncode == 1
     assert "scripts/start.sh" in done.stderr
     assert "Traceback" not in done.stderr

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from tests.hand_worker import Asker, HandWorker, bulk, register_miss, wait_for
@@ -66,9 +64,7 @@ def test_a_client_that_leaves_while_its_job_runs(server: RedisServer) -> None:
 
 def test_no_worker(server: RedisServer) -> None:
     register_miss(server.client())
-    start = time.monotonic()
     assert str(Asker(server, "GET", KEY).result()).startswith("NOWORKER ")
-    assert time.monotonic() - start < 2
     assert str(Asker(server, "RG.PYEXECUTE", "GB().run()").result()).startswith("NOWORKER ")
 
 

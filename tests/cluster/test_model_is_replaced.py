@@ -21,6 +21,7 @@ from transformers import BertConfig, BertForQuestionAnswering
 from keymiss import keys
 from models import load
 from tests.cluster.test_qa_functions import SENTENCES, script, tags
+from tests.patience import patient
 from tests.servers import RedisClusterServers, WorkerProcess
 
 ARTICLE = "PMC1.xml"
@@ -109,7 +110,7 @@ class Askers:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         for thread in self._threads:
-            thread.join(60)
+            thread.join(patient(60))
         assert not any(thread.is_alive() for thread in self._threads)
 
 

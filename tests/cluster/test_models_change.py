@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import redis
 
+from tests.patience import patient
 from tests.servers import RedisServer, keymiss_info, wait_until
 
 SHA256 = "ab" * 32
@@ -147,11 +148,11 @@ def test_events(shard: RedisServer) -> None:
     client.config_set("notify-keyspace-events", "Kd")  # d: of modules
     watcher = shard.client().pubsub()
     watcher.psubscribe("__keyspace@0__:*")
-    assert watcher.get_message(timeout=5)["type"] == "psubscribe"
+    assert watcher.get_message(timeout=patient(5))["type"] == "psubscribe"
     client.execute_command("AI.TENSORSET", "t", "FLOAT", 1)
     store(client)
     client.execute_command("AI.MODELDEL", "m")
-    events = [watcher.get_message(timeout=5) for _ in range(3)]
+    events = [watcher.get_message(timeout=patient(5)) for _ in range(3)]
     assert [(e["channel"].split(b":")[1], e["data"]) for e in events] == [
         (b"t", b"tensorset"),
         (b"m", b"modelstore"),

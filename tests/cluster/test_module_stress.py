@@ -10,6 +10,7 @@ import time
 import redis
 
 from tests.hand_worker import Asker, HandWorker, Job, bulk, register_events, register_miss, wait_for
+from tests.patience import Limit, patient
 from tests.servers import RedisServer, connect, keymiss_info, wait_until
 
 SECONDS = 8.0
@@ -44,7 +45,7 @@ class Crowd:
         while not self.stop.is_set():
             try:
                 if client is None:
-                    client = connect(self.server.port, socket_timeout=15, single_connection_client=True)
+                    client = connect(self.server.port, single_connection_client=True)
                     self.ids[number] = client.client_id()
                 key = rng.choice(KEYS)
                 reply = client.get(key)
@@ -167,8 +168,8 @@ def run(server: RedisServer, seconds: float, seed: int) -> Crowd:
         thread.start()
     time.sleep(seconds)
     crowd.stop.set()
-    deadline = time.monotonic() + 30
-    while any(thread.is_alive() for thread in threads) and time.monotonic() < deadline:
+    limit = Limit(30)
+    while any(thread.is_alive() for thread in threads) and not limit.reached():
         drain(server)  # in place of the workers, which have stopped
         time.sleep(0.05)
     assert not any(thread.is_alive() for thread in threads), "a thread did not end"
@@ -207,7 +208,7 @@ def test_a_client_that_times_out_or_is_unblocked_leaves_no_memory_behind(server:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(15)
+            thread.join(patient(15))
             assert not thread.is_alive()
         for asker in askers:
             asker.close()
@@ -280,10 +281,10 @@ def test_a_job_that_its_worker_forgot_does_not_block_its_key_for_ever(server: Re
     worker = HandWorker(server)
     first = Asker(server, "GET", KEYS[0])
     (forgotten,) = worker.pull()
-    end = time.monotonic() + 5
+    limit = Limit(5)
     askers = [first]
     jobs: list[Job] = []
-    while not jobs and time.monotonic() < end:  # somebody waits for it all the time
+    while not jobs and not limit.reached():  # somebody waits for it all the time
         askers.append(Asker(server, "GET", KEYS[0]))
         jobs = worker.pull(block_ms=100)
     assert jobs[0].id != forgotten.id

@@ -14,6 +14,7 @@ import redis
 from gearsclient import GearsRemoteBuilder, execute, hashtag
 
 from keymiss import keys
+from tests.patience import patient
 from tests.servers import REPO, RedisClusterServers
 
 pytestmark = pytest.mark.usefixtures("cluster_worker")
@@ -43,7 +44,7 @@ def run_documented(
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=PROGRAM_TIMEOUT_S,
+        timeout=patient(PROGRAM_TIMEOUT_S),
     )
 
 

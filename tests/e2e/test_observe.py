@@ -16,6 +16,7 @@ from keymiss.dashboards import expand, load_dashboards
 from keymiss.observe import prometheus_url
 from keymiss.processes import processes_of
 from tests.e2e.test_whole_system import QUESTION, System
+from tests.patience import patient
 from tests.servers import REPO, free_port, open_folder, wait_until
 from tests.unit.test_alerts import ALERTS, COMPARISON
 
@@ -43,7 +44,7 @@ class Watched(System):
     def prometheus(self, path: str, **parameters: Any) -> Any:
         """The data of an answer of its API; AssertionError when it says error."""
         url = f"{prometheus_url(self.settings)}/api/v1/{path}"
-        answer = (httpx.post(url, data=parameters, timeout=20) if parameters else httpx.get(url)).json()
+        answer = (httpx.post(url, data=parameters) if parameters else httpx.get(url)).json()
         assert answer["status"] == "success", f"{parameters}: {answer['error']}"
         return answer["data"]
 
@@ -105,22 +106,13 @@ class Load:
     def __exit__(self, *_: object) -> None:
         self.over.set()
         for thread in self.threads:
-            thread.join(40)
-
-
-def take_exported_models(system: Watched) -> None:
-    """Those that were exported in this checkout already: that alone takes half a minute."""
-    folder = system.settings.var / "models"
-    folder.mkdir()
-    for file in (REPO / "var" / "models").glob("[!.]*"):  # not the lock
-        (folder / file.name).symlink_to(file)
+            thread.join(patient(40))
 
 
 @pytest.fixture(scope="module")
 def system() -> Iterator[Watched]:
     running = Watched(open_folder(), masters=2)
     nodes = ("--nodes", f"127.0.0.1:{running.settings.base_port}")
-    take_exported_models(running)
     try:
         started = running.script("start")
         assert started.returncode == 0, started.stdout + started.stderr

@@ -14,6 +14,7 @@ from redis.cluster import RedisCluster
 from keymiss import keys
 from models import load
 from tests.e2e.test_gearsclient import run_documented
+from tests.patience import patient
 from tests.servers import REPO, RedisClusterServers, WorkerProcess
 
 SET_UP_TIMEOUT_S = 100
@@ -41,7 +42,7 @@ def old_python() -> Path:
         cwd=REPO,
         capture_output=True,
         text=True,
-        timeout=SET_UP_TIMEOUT_S,
+        timeout=patient(SET_UP_TIMEOUT_S),
     )
     if made.returncode:
         pytest.fail(f"the environment .venv-oldclients could not be made:\n{made.stderr}", pytrace=False)
@@ -71,7 +72,7 @@ def ask_old(old_python: Path, folder: Path, port: int, key: str) -> subprocess.C
 
 def test_the_environment_has_the_old_versions(old_python: Path) -> None:
     source = "from importlib.metadata import version as v; print(v('redis-py-cluster'), v('redis'))"
-    ran = subprocess.run([str(old_python), "-c", source], capture_output=True, text=True, timeout=60)
+    ran = subprocess.run([str(old_python), "-c", source], capture_output=True, text=True, timeout=patient(60))
     assert ran.returncode == 0, ran.stderr
     cluster_version, redis_version = ran.stdout.split()
     assert cluster_version == "2.1.3"

@@ -13,6 +13,7 @@ import torch
 
 from tests.e2e.test_gearsclient import run_documented
 from tests.e2e.test_redis_py_cluster import old_python  # noqa: F401  (a fixture)
+from tests.patience import patient
 from tests.servers import RedisServer, WorkerProcess
 
 CALLS = """
@@ -80,7 +81,7 @@ def test_the_documented_program_and_the_calls_around_it(
         [str(old_python), "-W", "ignore", "-c", CALLS, str(server.port), str(model_file)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=patient(60),
     )
     assert ran.returncode == 0, ran.stderr
     said: dict[str, Any] = ast.literal_eval(ran.stdout)

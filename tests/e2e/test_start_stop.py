@@ -18,6 +18,8 @@ from keymiss.local_users import password_of
 from keymiss.preflight import port_in_use
 from keymiss.processes import Supervisor, processes_of
 from keymiss.settings import Settings
+from tests.keeper import keeper
+from tests.patience import patient
 from tests.servers import REPO, connect, free_port, keymiss_info, open_folder, wait_until
 
 
@@ -45,6 +47,7 @@ class Local:
             "KEYMISS_SERVER": os.environ.get("KEYMISS_TEST_SERVER") or "redis",
         }
         self.settings = Settings.from_env(self.env)
+        keeper().begins_system(self.settings.var)
         self.supervisor = Supervisor(self.settings)
 
     def script(self, name: str, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -53,7 +56,7 @@ class Local:
             capture_output=True,
             text=True,
             env={**os.environ, **self.env, **env},
-            timeout=110,
+            timeout=patient(110),
         )
 
     def pid_of(self, program: str) -> int:

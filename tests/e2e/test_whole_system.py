@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -21,6 +22,7 @@ from redis.cluster import ClusterNode, RedisCluster
 
 from keymiss.cluster_creation import cluster_is_ok
 from tests.e2e.test_start_stop import Local
+from tests.patience import patient
 from tests.servers import REPO, connect, open_folder, wait_until
 
 QUESTION = "Who performs viral transmission among adults"
@@ -29,7 +31,17 @@ ARTICLES = [REPO / "data" / "sample" / f"KM00{i:02}.json" for i in range(1, 7)]
 
 
 class System(Local):
-    """Started, with the reader, the functions and six articles of the sample corpus."""
+    """Started, with the reader, the functions and six articles of the sample corpus. Its exported models are
+    those of this checkout: to make them takes half a minute."""
+
+    def __init__(self, var: Path, masters: int = 1) -> None:
+        super().__init__(var, masters)
+        limits_s = {"TIME_LIMIT_S": 5, "VECTOR_TIME_LIMIT_S": 0.5, "GRAPH_TIME_LIMIT_S": 0.5}
+        self.env |= {f"KEYMISS_API_{name}": str(patient(limit_s)) for name, limit_s in limits_s.items()}
+        shared = REPO / "var" / "models"
+        shared.mkdir(parents=True, exist_ok=True)
+        var.mkdir(exist_ok=True)
+        (var / "models").symlink_to(shared)
 
     def python(self, *args: str) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
@@ -38,18 +50,18 @@ class System(Local):
             env={**os.environ, **self.env},
             capture_output=True,
             text=True,
-            timeout=110,
+            timeout=patient(110),
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done
 
     def client(self, **options: Any) -> RedisCluster:
         node = ClusterNode("127.0.0.1", self.settings.base_port)
-        return RedisCluster(startup_nodes=[node], socket_timeout=40, protocol=2, **options)
+        return RedisCluster(startup_nodes=[node], socket_timeout=patient(40), protocol=2, **options)
 
     def ask(self, question: str) -> httpx.Response:
         url = f"https://localhost:{self.settings.https_port}/qasearch"
-        return httpx.post(url, json={"search": question}, verify=False, timeout=30)
+        return httpx.post(url, json={"search": question}, verify=False, timeout=patient(30))
 
     def role(self, port: int) -> str:
         with connect(port) as client:
@@ -141,7 +153,7 @@ def test_a_worker_killed_in_the_middle_of_twenty_misses(system: System) -> None:
     wait_until(waiting, 20, "twenty clients wait")
     os.kill(pid, signal.SIGKILL)
     for thread in threads:
-        thread.join(40)
+        thread.join(patient(40))
     assert len(outcomes) == 20
     for outcome in outcomes:
         if isinstance(outcome, Exception):

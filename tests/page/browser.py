@@ -9,6 +9,8 @@ from typing import Any
 
 from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright, Request
 
+from tests.patience import patient
+
 ARGUMENTS = [
     "--no-sandbox",  # tests may run as root, where Chromium refuses to start with it
     "--disable-gpu",
@@ -61,7 +63,7 @@ def opened(browser: Browser, origin: str, **context: Any) -> Iterator[tuple[Page
     made = browser.new_context(ignore_https_errors=True, reduced_motion="reduce", **context)
     try:
         page = made.new_page()
-        page.set_default_timeout(15_000)
+        page.set_default_timeout(patient(15) * 1000)
         seen = Seen(page, origin)
         page.goto(f"{origin}/")
         yield page, seen

@@ -8,17 +8,16 @@ from dataclasses import dataclass
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from tests.api.processes import ApiProcess, NginxProcess
+from tests.api.processes import SILENT_FOR_LONG, ApiProcess, NginxProcess
 from tests.page.browser import Seen, launch, opened
 from tests.page.filling import MASTERS, fill_for_page
+from tests.patience import patient, slower
 from tests.servers import RedisClusterServers
 
-# Shards answer for their own slots when another is away; a stopped one is slow, not failed over or forgotten.
-SERVER_ARGS = ["--cluster-require-full-coverage", "no", "--cluster-node-timeout", "30000"]
 NO_VECTORS = {"KEYMISS_API_VECTOR_WEIGHT": "0"}  # nothing makes any
-TIME_LIMIT_S = "2.5"  # over the page's 1.5 s, after which it says what it waits for
+TIME_LIMIT_S = str(slower(2.5))  # over the page's 1.5 s, after which it says what it waits for
 
-expect.set_options(timeout=15_000)
+expect.set_options(timeout=patient(15) * 1000)
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class Site:
 @pytest.fixture(scope="package")
 def site() -> Iterator[Site]:
     """Three masters without the module, filled by hand; the API; nginx."""
-    servers = RedisClusterServers(*SERVER_ARGS, masters=MASTERS, module=False)
+    servers = RedisClusterServers(*SILENT_FOR_LONG, masters=MASTERS, module=False)
     env = {"KEYMISS_API_TIME_LIMIT_S": TIME_LIMIT_S, "KEYMISS_API_MIN_SCORE": "0.05", **NO_VECTORS}
     with servers as cluster:
         fill_for_page(cluster)

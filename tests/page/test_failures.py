@@ -13,6 +13,7 @@ from tests.api.processes import ApiProcess, NginxProcess, pause, resume
 from tests.page.browser import Seen, ask, opened
 from tests.page.conftest import Site
 from tests.page.filling import MASTERS, QUESTION, READ, UNANSWERED, tags
+from tests.patience import slower
 from tests.servers import wait_until
 
 
@@ -70,7 +71,11 @@ def test_a_question_that_no_shard_can_answer(page: Page) -> None:
 @pytest.fixture
 def busy(site: Site) -> Iterator[str]:
     """The address of a site whose API takes one question at a time, and somebody's question waits there."""
-    env = {"KEYMISS_API_MAX_QUESTIONS": "1", "KEYMISS_API_TIME_LIMIT_S": "5", "KEYMISS_API_MIN_SCORE": "0.05"}
+    env = {
+        "KEYMISS_API_MAX_QUESTIONS": "1",
+        "KEYMISS_API_TIME_LIMIT_S": str(slower(5)),
+        "KEYMISS_API_MIN_SCORE": "0.05",
+    }
     with (
         ApiProcess(site.cluster.addresses, wait_indexed=MASTERS, env=env) as api,
         NginxProcess(api.port) as nginx,

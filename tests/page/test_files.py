@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from tests.page.conftest import Site
+from tests.patience import patient
 from tests.servers import REPO
 
 PAGE = REPO / "nginx" / "page"
@@ -39,7 +40,7 @@ POLICY = [
 @pytest.fixture(scope="module")
 def http(site: Site) -> Iterator[httpx.Client]:
     certificate = ssl.create_default_context(cafile=str(site.nginx.certificate))
-    with httpx.Client(base_url=site.url, verify=certificate, timeout=30) as client:
+    with httpx.Client(base_url=site.url, verify=certificate, timeout=patient(30)) as client:
         yield client
 
 

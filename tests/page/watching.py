@@ -7,6 +7,7 @@ from typing import Any
 from playwright.sync_api import Locator, Page, expect
 
 from keymiss.dashboards import Dashboard, load_dashboards
+from tests.patience import patient
 
 DASHBOARDS = load_dashboards()
 UIDS = list(DASHBOARDS)
@@ -31,7 +32,7 @@ def open_watch(page: Page, site: str, uid: str | None = None, range_s: int | Non
     """Opens it and waits until every panel was read once."""
     query = "&".join(f"{name}={value}" for name, value in (("dashboard", uid), ("range", range_s)) if value)
     page.goto(f"{site}/watch?{query}")
-    expect(page.locator("body[data-read]")).to_be_attached(timeout=30_000)
+    expect(page.locator("body[data-read]")).to_be_attached(timeout=patient(30) * 1000)
 
 
 def panel(page: Page, title: str) -> Locator:
@@ -52,7 +53,7 @@ def read_again(page: Page) -> None:
     """Presses R and waits until every panel was read once more."""
     before = page.locator("body").get_attribute("data-read")
     page.keyboard.press("r")
-    expect(page.locator("body")).not_to_have_attribute("data-read", before or "", timeout=30_000)
+    expect(page.locator("body")).not_to_have_attribute("data-read", before or "", timeout=patient(30) * 1000)
 
 
 def empty_pictures(page: Page, dashboard: Dashboard) -> list[str]:

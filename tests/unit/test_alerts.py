@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from keymiss.settings import PROJECT
+from tests.patience import patient
 from tests.unit.test_docs_are_complete import anchors
 
 FOLDER = PROJECT / "prometheus"
@@ -26,7 +27,8 @@ def names_in(test: dict[str, Any]) -> set[str]:
 
 
 def promtool(*arguments: str, folder: Path = FOLDER) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["promtool", *arguments], cwd=folder, capture_output=True, text=True, timeout=60)
+    command = ["promtool", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=patient(60))
 
 
 def test_the_configuration_is_valid() -> None:

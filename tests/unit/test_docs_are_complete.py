@@ -51,7 +51,7 @@ def module_settings() -> set[str]:
 def variables() -> set[str]:
     """KEYMISS_* in code: of Python every mention but prose about a family, of shell every use."""
     text = sources("keymiss/**/*.py") + sources("models/*.py") + sources("scripts/*.py") + sources("*.sh")
-    text += sources("scripts/*.sh") + sources("tests/servers.py") + sources("tests/conftest.py")
+    text += sources("scripts/*.sh") + sources("tests/*.py")
     fields = re.findall(r"^    (\w+): (?:int|float) = ", (ROOT / "keymiss/api/settings.py").read_text(), re.M)
     found = set(re.findall(r"\bKEYMISS_[A-Z0-9_]+", text)) - NOT_SETTINGS
     return found | {f"KEYMISS_API_{field.upper()}" for field in fields}

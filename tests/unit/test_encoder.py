@@ -18,6 +18,7 @@ from models.export_encoder import ENCODER_FORMS, EncoderSource, ExportError, exp
 from models.load import LoadError, check_file
 from models.load_encoder import check_encoder, run_encoder
 from tests.unit.test_export import put_tokenizer
+from tests.unit.test_export import small as small_reader
 
 ENCODER = text.ROOT / "models" / "encoder"
 TEXTS = [
@@ -35,9 +36,9 @@ def encoder() -> Encoder:
 
 
 @pytest.fixture(scope="module")
-def embedded(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    """The embedded encoder in the form that is loaded by default."""
-    made, _ = export_encoder(str(ENCODER), out=tmp_path_factory.mktemp("encoder") / "encoder.int8.onnx")
+def embedded() -> Model:
+    """The embedded encoder in the form that is loaded by default; that of this checkout, if it is there."""
+    made, _ = export_encoder(str(ENCODER))
     check_file(Path(made.path), check_encoder)
     return read_back(made.path, made.backend)
 
@@ -137,6 +138,6 @@ def test_an_encoder_of_another_width_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_reader_is_not_loaded_as_an_encoder(tmp_path: Path) -> None:
-    made, _ = export("models/reader", form="onnx", out=tmp_path / "reader.onnx")
+    made, _ = export(str(small_reader(tmp_path / "small")), form="onnx", out=tmp_path / "reader.onnx")
     with pytest.raises(LoadError, match=r"takes 3 inputs|no encoder"):
         check_file(Path(made.path), check_encoder)

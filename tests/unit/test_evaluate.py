@@ -14,6 +14,7 @@ import pytest
 from models import answerability, asking, by_cluster, by_model, by_search, evaluate, export
 from models.answerability import Against, Pool
 from models.asking import EvaluateError, Given, Item
+from tests.patience import patient
 from tests.unit.test_export import small
 from tests.unit.test_squad import put, qa
 
@@ -105,7 +106,7 @@ def test_a_limit_draws_the_same_questions_every_time(tmp_path: Path) -> None:
 
 
 def test_threads_keep_the_order_and_pass_errors_on() -> None:
-    barrier = threading.Barrier(2, timeout=20)
+    barrier = threading.Barrier(2, timeout=patient(20))
 
     def meet(number: int) -> int:
         barrier.wait()  # comes through only if two run at once

@@ -9,6 +9,7 @@ import pytest
 from keymiss.worker.jobs import Job, JobCounts, JobKind, JobStatus, parse_job
 from keymiss.worker.pool import JobPool
 from keymiss.worker.shards import Shard, parse_cluster_slots
+from tests.patience import patient
 
 SHARD = Shard("127.0.0.1", 1, "id")
 
@@ -23,12 +24,12 @@ def test_runs_only_as_many_as_allowed() -> None:
 
     def handle(_job: Job) -> None:
         started.release()
-        assert release.wait(10)
+        assert release.wait(patient(10))
 
     pool = JobPool(2, handle, lambda _: None)
     pool.submit([job(number) for number in range(5)])
-    assert started.acquire(timeout=10)
-    assert started.acquire(timeout=10)
+    assert started.acquire(timeout=patient(10))
+    assert started.acquire(timeout=patient(10))
     assert len(pool.running()) == 2
     assert pool.free() == 0
     assert pool.wait_free(0.01) == 0
@@ -45,7 +46,7 @@ def test_jobs_that_wait_for_jobs_do_not_fill_the_pool() -> None:
         if running.id == 1:
             with pool.waiting():
                 pool.submit([job(2)])
-                assert inner_done.wait(10)
+                assert inner_done.wait(patient(10))
         else:
             inner_done.set()
 
@@ -60,11 +61,11 @@ def test_queued_jobs_can_be_taken_back() -> None:
 
     def handle(_job: Job) -> None:
         started.set()
-        assert release.wait(10)
+        assert release.wait(patient(10))
 
     pool = JobPool(1, handle, lambda _: None)
     pool.submit([job(1), job(2), job(3)])
-    assert started.wait(10)
+    assert started.wait(patient(10))
     assert [taken.id for taken in pool.take_queued(lambda queued: queued.id == 3)] == [3]
     assert [taken.id for taken in pool.take_queued(lambda _: True)] == [2]
     release.set()
@@ -83,7 +84,7 @@ def test_a_dead_thread_is_told() -> None:
         heard.set()
 
     JobPool(1, handle, on_dead).submit([job()])
-    assert heard.wait(10)
+    assert heard.wait(patient(10))
     assert told == ["job thread: ValueError: bug"]
 
 

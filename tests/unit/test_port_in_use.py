@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import socket
 import threading
-import time
 from collections.abc import Iterator
 
 import pytest
 
 from keymiss import preflight
+from tests.patience import patient
 
 HOST = f"127.77.{os.getpid() >> 8 & 255}.{os.getpid() & 255}"
 """Of this process alone: other tests' connections have ports of 127.0.0.1, which a kernel gives twice."""
@@ -24,15 +24,16 @@ def listener() -> Iterator[socket.socket]:
 
 def connect(listener: socket.socket) -> tuple[socket.socket, socket.socket]:
     """The two ends of a connection: the one that asked for it, and the other."""
-    client = socket.create_connection(listener.getsockname(), timeout=5, source_address=(HOST, 0))
+    client = socket.create_connection(listener.getsockname(), timeout=patient(5), source_address=(HOST, 0))
     accepted, _ = listener.accept()
     return client, accepted
 
 
-def test_one_that_is_listened_on_is_said_at_once(listener: socket.socket) -> None:
-    start_s = time.monotonic()
+def test_one_that_is_listened_on_is_not_waited_for(
+    listener: socket.socket, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert preflight.port_in_use(HOST, listener.getsockname()[1])
-    assert time.monotonic() - start_s < 5
+    assert capsys.readouterr().err == ""
 
 
 def test_that_of_an_outgoing_connection_is_waited_for(
@@ -65,7 +66,6 @@ def test_one_that_lingers_after_its_close_is_waited_for(listener: socket.socket)
     assert preflight.PASSING_S > 60
 
 
-def test_an_address_of_another_machine_is_said_at_once() -> None:
-    start_s = time.monotonic()
+def test_an_address_of_another_machine_is_not_waited_for(capsys: pytest.CaptureFixture[str]) -> None:
     assert preflight.port_in_use("192.0.2.1", 0)
-    assert time.monotonic() - start_s < 5
+    assert capsys.readouterr().err == ""

@@ -21,6 +21,7 @@ from keymiss.worker.model_backend import DummyBackend, ModelError, backend_table
 from keymiss.worker.model_runner import ModelPool, ModelResult
 from keymiss.worker.tensors import Tensor, TensorError
 from models.forms import quiet
+from tests.patience import patient
 
 
 @pytest.mark.parametrize("type_name", list(tensors.DTYPES))
@@ -136,7 +137,7 @@ def test_several_runs_at_once(name: str) -> None:
     model, pool = backend.load(SUMS[name]()), ModelPool(4, [backend], pytest.fail)
     pool.start()
     asked = [tensors.from_values("INT64", [1, size], [size] * size) for size in range(1, 65)]
-    answers = [pool.submit(model, [ids, ids]).result(20).outputs[0].array for ids in asked]
+    answers = [pool.submit(model, [ids, ids]).result(patient(20)).outputs[0].array for ids in asked]
     pool.stop()
     for size, answer in enumerate(answers, start=1):
         assert answer.tolist() == [[2.0 * size] * size]
@@ -200,7 +201,7 @@ def test_a_worker_needs_no_transformers() -> None:
     )
     given = "".join(f"{make().hex()}\n" for make in SUMS.values())
     order = [sys.executable, "-W", "ignore", "-c", code]
-    done = subprocess.run(order, input=given, capture_output=True, text=True, timeout=100)
+    done = subprocess.run(order, input=given, capture_output=True, text=True, timeout=patient(100))
     assert done.stdout.splitlines() == ["2 []", "[]"], done.stderr
 
 
@@ -229,7 +230,7 @@ def test_the_pool_answers_failed_runs_and_goes_on() -> None:
     futures: list[Future[ModelResult]] = [
         pool.submit(model, [tensor]) for model in (bad, Broken(), good, bad, good)
     ]
-    texts = [str(future.exception(10)) for future in futures]
+    texts = [str(future.exception(patient(10))) for future in futures]
     pool.stop()
     failed = "the model run failed: no luck"
     assert texts == [failed, "MemoryError: too large", "None", failed, "None"]
@@ -249,6 +250,6 @@ def test_a_dead_model_thread_answers_and_tells() -> None:
     pool = ModelPool(1, [], on_dead)
     pool.start()
     with pytest.raises(ModelError, match="model thread died"):
-        pool.submit(Deadly(), []).result(10)
-    assert heard.wait(10)
+        pool.submit(Deadly(), []).result(patient(10))
+    assert heard.wait(patient(10))
     assert told == ["model thread: SystemExit: bye"]
