@@ -8,8 +8,11 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 HEAVY = (
+    "tests/e2e/test_local_users.py",
     "tests/e2e/test_observe.py",
+    "tests/e2e/test_original_loading_program.py",
     "tests/e2e/test_start_stop.py",
+    "tests/e2e/test_started_by_a_user.py",
     "tests/e2e/test_whole_system.py",
     "tests/page/test_watch.py",
 )
