@@ -34,7 +34,7 @@ from keymiss.worker.model_backend import Model, ModelError
 from models import squad
 from models.answerability import Pool
 from models.asking import EvaluateError, Item, Part, in_threads, part_of, processors
-from models.by_model import EagerModel, logits_of
+from models.by_model import logits_of, open_folder
 from models.evaluate import plain_or_terminal, positive, show
 from models.export import CALIBRATION_FILE, DEFAULT_MODEL, ExportError, Source
 
@@ -140,8 +140,10 @@ class Margins:
     """Reads with an eager model: margins and scores without a calibration."""
 
     def __init__(self, source: Source) -> None:
-        self._model: Model = EagerModel(source)
-        about = source.about("float32")
+        self._model: Model = open_folder(source)
+        about = self._model.about
+        if about is None:
+            raise CalibrateError(f"{source.name} does not say how it is read")
         self._plain = Reader.of(replace(about, calibration=None))
         self._by_margin = Reader.of(replace(about, calibration=Calibration(1.0, 0.0)))
 
