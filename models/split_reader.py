@@ -19,9 +19,10 @@ Sources: DeFormer (Cao et al. 2020), PreTTR (MacAvaney et al. 2020).
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -75,6 +76,15 @@ class Shape:
             raise SplitReaderError(f"config.json: {type(error).__name__} {error}") from None
 
 
+class Group(NamedTuple):
+    """Rows of one length, one behind the other: `rows` x `seq` tokens; `bias` [rows or 1, 1, seq or 1, seq]
+    is added to their attention."""
+
+    rows: int
+    seq: int
+    bias: Tensor | None = None
+
+
 class Layer(nn.Module):
     """One transformer layer of BERT; query, key and value are one product."""
 
@@ -88,18 +98,23 @@ class Layer(nn.Module):
         self.outer = nn.Linear(shape.inner, shape.width)
         self.norm = nn.LayerNorm(shape.width, shape.epsilon)
 
-    def forward(self, states: Tensor, bias: Tensor | None = None) -> Tensor:
-        """states [batch, seq, width]; bias [batch or 1, 1, seq or 1, seq] is added to the attention."""
-        batch, seq, width = states.shape
-        qkv = self.qkv(states).view(batch, seq, 3, self.heads, width // self.heads)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        weights = query @ key.transpose(-1, -2) * (width // self.heads) ** -0.5
-        weights = torch.softmax(weights if bias is None else weights + bias, -1, dtype=weights.dtype)
-        mixed = weights @ value
-        mixed = self.mixed(mixed.transpose(1, 2).reshape(batch, seq, width))
-        states = self.mixed_norm(mixed + states)
+    def forward(self, states: Tensor, groups: Sequence[Group]) -> Tensor:
+        """states [tokens of all groups, width]: only the attention is a matter of the groups."""
+        parts = self.qkv(states).split([group.rows * group.seq for group in groups])
+        mixed = [self._attended(part, group) for part, group in zip(parts, groups, strict=True)]
+        states = self.mixed_norm(self.mixed(torch.cat(mixed)) + states)
         states = self.norm(self.outer(functional.gelu(self.inner(states))) + states)
         return states
+
+    def _attended(self, qkv: Tensor, group: Group) -> Tensor:
+        size = qkv.shape[-1] // 3 // self.heads
+        qkv = qkv.view(group.rows, group.seq, 3, self.heads, size)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        weights = query @ key.transpose(-1, -2) * size**-0.5
+        if group.bias is not None:
+            weights = (weights + group.bias).to(weights.dtype)
+        mixed = torch.softmax(weights, -1, dtype=weights.dtype) @ value
+        return mixed.transpose(1, 2).reshape(group.rows * group.seq, -1)
 
 
 class SplitReader(nn.Module):
@@ -128,9 +143,20 @@ class SplitReader(nn.Module):
 
     def lower(self, ids: Tensor, text: bool, mask: Tensor | None = None) -> Tensor:
         """The states of one half: ids as in `embedded`; mask [batch, seq] bool, False at padding."""
-        states, bias = self.embedded(ids, text), None if mask is None else bias_of(mask)
+        states = self.lower_packed([(ids, text, mask)])
+        return states.view(*ids.shape, -1)
+
+    def lower_packed(self, halves: Sequence[tuple[Tensor, bool, Tensor | None]]) -> Tensor:
+        """The same of halves of several lengths, (ids, text, mask) as in `lower`, in one run: the states of
+        all tokens, padding too, one behind the other [tokens, width]."""
+        width = self.shape.width
+        states = torch.cat([self.embedded(ids, text).reshape(-1, width) for ids, text, _ in halves])
+        groups = [
+            Group(ids.shape[0], ids.shape[1], None if mask is None else bias_of(mask))
+            for ids, _, mask in halves
+        ]
         for layer in self.layers[: self.shape.split]:
-            states = layer(states, bias)
+            states = layer(states, groups)
         return states
 
     def upper(
@@ -138,14 +164,22 @@ class SplitReader(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """States of both halves [batch, q, width], [batch, t, width] -> start and end [batch, q + t],
         relevance [batch]. mask [batch, q + t] bool, False at padding."""
-        return self.read(torch.cat((question, text), 1), None if mask is None else bias_of(mask))
+        states = torch.cat((question, text), 1)
+        group = Group(states.shape[0], states.shape[1], None if mask is None else bias_of(mask))
+        (read,) = self.upper_packed(states.reshape(-1, self.shape.width), [group])
+        return read
 
-    def read(self, states: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """The upper layers and the outputs."""
+    def upper_packed(self, states: Tensor, groups: Sequence[Group]) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """The upper layers and the outputs, of pairs of several lengths: states [tokens, width] of all of
+        them."""
         for layer in self.layers[self.shape.split :]:
-            states = layer(states, bias)
-        start, end = self.span(states).unbind(-1)
-        return start, end, self.relevance(torch.tanh(self.pooler(states[:, 0]))).squeeze(-1)
+            states = layer(states, groups)
+        made = []
+        for part, group in zip(states.split([one.rows * one.seq for one in groups]), groups, strict=True):
+            part = part.view(group.rows, group.seq, -1)
+            start, end = self.span(part).unbind(-1)
+            made.append((start, end, self.relevance(torch.tanh(self.pooler(part[:, 0]))).squeeze(-1)))
+        return made
 
     def forward(
         self,
@@ -168,9 +202,11 @@ class SplitReader(nn.Module):
         of_text = torch.arange(states.shape[1]) >= question.shape[1]
         apart = of_text[:, None] != of_text[None, :]
         bias = torch.zeros(apart.shape).masked_fill(apart, float("-inf"))[None, None]
+        group, states = Group(states.shape[0], states.shape[1], bias), states.reshape(-1, self.shape.width)
         for layer in self.layers[: self.shape.split]:
-            states = layer(states, bias)
-        return self.read(states, None)
+            states = layer(states, [group])
+        (read,) = self.upper_packed(states, [group._replace(bias=None)])
+        return read
 
 
 def bias_of(mask: Tensor) -> Tensor:
