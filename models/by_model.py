@@ -81,15 +81,13 @@ def _exported(path: Path) -> Model:
     return read_back(path, BACKENDS[path.suffix])
 
 
-def logits_of(model: Model, inputs: Inputs) -> tuple[Floats, Floats]:
-    """Start and end logits [windows, seq] of all windows."""
+def logits_of(model: Model, inputs: Inputs) -> list[Floats]:
+    """Start and end logits [windows, seq] of all windows, and relevance [windows] if the model has it."""
     found = []
     for run in inputs.runs():
         arrays = (run.input_ids, run.attention_mask, run.token_type_ids)
-        start, end = model.run([Tensor(array) for array in arrays])[:2]
-        found.append((start.array, end.array))
-    starts, ends = zip(*found, strict=True)
-    return np.concatenate(starts), np.concatenate(ends)
+        found.append([output.array for output in model.run([Tensor(array) for array in arrays])[:3]])
+    return [np.concatenate(outputs) for outputs in zip(*found, strict=True)]
 
 
 def find(model: Model, reader: Reader, question: str, sentence: Sentence) -> Span:
