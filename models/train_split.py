@@ -2,6 +2,7 @@
 
     python -m models.train_split steady    --data FILE... --start FOLDER --out var/train-split
     python -m models.train_split cool-down --data FILE... --start FOLDER --out var/train-split --steps 800
+    python -m models.train_split write     --start FOLDER --checkpoint <out>/checkpoint.pt --out FOLDER
 
 `steady` trains with a constant learning rate, as long as wanted; `cool-down` takes its last checkpoint and
 lets the rate fall to 0, which makes a reader of it: <out>/cool-down/reader. So hours can be spent as they
@@ -20,6 +21,7 @@ import argparse
 import hashlib
 import json
 import math
+import pickle
 import random
 import sys
 import time
@@ -359,6 +361,18 @@ class Run:
             part.replace(copy)
 
 
+def write(options: argparse.Namespace, console: Console) -> None:
+    """A reader of a checkpoint as it is."""
+    try:
+        state = torch.load(options.checkpoint, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise TrainError(f"{options.checkpoint} is no checkpoint: {error}") from None
+    model = split_reader.load(options.start, state["settings"]["split"])
+    model.load_state_dict(state["model"])
+    split_reader.save(model, options.out, options.start)
+    console.print(f"written: {options.out}, of step {state['step']}", markup=False)
+
+
 def arguments() -> argparse.ArgumentParser:
     """The command line."""
     defaults = Settings()
@@ -386,6 +400,10 @@ def arguments() -> argparse.ArgumentParser:
         "cool-down", parents=[common], help="let the rate fall to 0, write the reader"
     )
     cooling.add_argument("--steps", type=int, default=800, help="over how many steps")
+    writing = phases.add_parser("write", help="make a reader of a checkpoint as it is")
+    writing.add_argument("--start", type=Path, required=True, help="as in the training")
+    writing.add_argument("--checkpoint", type=Path, required=True)
+    writing.add_argument("--out", type=Path, required=True, help="folder of the reader")
     return parser
 
 
@@ -395,6 +413,9 @@ def main(given: list[str] | None = None) -> int:
     console = Console(highlight=False, soft_wrap=True)
     run = None
     try:
+        if options.phase == "write":
+            write(options, console)
+            return 0
         if min(options.steps, options.threads, options.passages) < 1:
             raise TrainError("--steps, --threads and --passages must be at least 1")
         run = Run(options, console)

@@ -80,6 +80,20 @@ def test_it_learns_and_cools_down_to_a_reader(
     assert (reader / "tokenizer.json").is_file()
 
 
+def test_a_checkpoint_is_written_as_a_reader(
+    start: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("steady", start, data, tmp_path, "--steps", "2") == 0
+    given = ["write", "--start", str(start), "--out", str(tmp_path / "reader"), "--checkpoint"]
+    assert train_split.main([*given, str(tmp_path / "checkpoint.pt")]) == 0
+    made = split_reader.load(tmp_path / "reader").state_dict()
+    assert all(torch.equal(one, made[name].half().float()) for name, one in made.items())
+    trained = checkpoint(tmp_path)["model"]
+    assert all(torch.equal(trained[name].half().float(), made[name]) for name in made)
+    assert train_split.main([*given, str(TOKENIZER)]) == 1
+    assert "is no checkpoint" in capsys.readouterr().err
+
+
 def test_stopped_and_gone_on_gives_the_same_weights(
     start: Path,
     data: Path,
