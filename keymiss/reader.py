@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -35,19 +35,24 @@ Ids = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Calibration:
-    """The probability that a text answers: 1 / (1 + exp(-(scale * margin + shift))), where the margin is the
-    best span's logits (start + end) minus those of "no answer" ([CLS])."""
+    """The probability that a text answers: 1 / (1 + exp(-(scale * margin + relevance * r + shift))), where
+    the margin is the best span's logits (start + end) minus those of "no answer" ([CLS]), and r the relevance
+    logit of a model that has one."""
 
     scale: float
     shift: float
+    relevance: float = 0.0
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.scale) and math.isfinite(self.shift) and self.scale > 0):
-            raise text.TextError(f"not a calibration: scale {self.scale}, shift {self.shift}")
+        finite = all(map(math.isfinite, (self.scale, self.shift, self.relevance)))
+        if not finite or self.scale <= 0 or self.relevance < 0:
+            raise text.TextError(
+                f"not a calibration: scale {self.scale}, shift {self.shift}, relevance {self.relevance}"
+            )
 
-    def probability(self, margin: float) -> float:
+    def probability(self, margin: float, relevance: float = 0.0) -> float:
         """In [0, 1]."""
-        x = self.scale * margin + self.shift
+        x = self.scale * margin + self.relevance * relevance + self.shift
         return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
 
 
@@ -64,7 +69,7 @@ class About:
 
     def to_json(self) -> str:
         """One line."""
-        calibration = self.calibration and {"scale": self.calibration.scale, "shift": self.calibration.shift}
+        calibration = self.calibration and asdict(self.calibration)
         fields = {**self.__dict__, "calibration": calibration, "format": 1}
         return json.dumps(fields, ensure_ascii=False)
 
@@ -202,13 +207,19 @@ class Reader:
         return Inputs(input_ids, np.ones_like(input_ids), types, np.stack(places))
 
     def answer(
-        self, sentence: Sentence, inputs: Inputs, start_logits: ArrayLike, end_logits: ArrayLike
+        self,
+        sentence: Sentence,
+        inputs: Inputs,
+        start_logits: ArrayLike,
+        end_logits: ArrayLike,
+        relevance: ArrayLike | None = None,
     ) -> Span:
-        """The best answer of all windows; start_logits, end_logits: [windows, seq], as the model gave them.
+        """The best answer of all windows; start_logits, end_logits [windows, seq] and relevance [windows], if
+        the model has it, as the model gave them.
 
         Its score is the calibrated probability that the text answers the question. For a model without a
         calibration it is the span's share among all spans and "no answer": good to compare spans, no more.
-        ValueError if shapes do not fit or a logit is not finite.
+        ValueError if shapes do not fit, a logit is not finite, or a relevance is needed and not given.
         """
         starts, ends = np.asarray(start_logits), np.asarray(end_logits)
         if starts.shape != inputs.input_ids.shape or ends.shape != inputs.input_ids.shape:
@@ -217,8 +228,16 @@ class Reader:
         spans = [best_span(start, end, offsets, sentence.text) for start, end, offsets in rows]
         if self.calibration is None:
             return max(spans, key=lambda span: span.logit)
-        best = max(spans, key=lambda span: span.margin)
-        return replace(best, score=self.calibration.probability(best.margin))
+        if relevance is None and self.calibration.relevance:
+            raise ValueError("the score of this model is made of its relevance too, which is not given")
+        told = np.zeros(len(spans)) if relevance is None else np.asarray(relevance, np.float64)
+        if told.shape != (len(spans),) or not np.isfinite(told).all():
+            raise ValueError(f"relevance {told.tolist()} of {len(spans)} windows")
+        scores = [
+            self.calibration.probability(span.margin, r) for span, r in zip(spans, told.tolist(), strict=True)
+        ]
+        scored = [replace(span, score=score) for span, score in zip(spans, scores, strict=True)]
+        return max(scored, key=lambda span: (span.score, span.margin))
 
 
 def window_starts(n: int, width: int) -> list[int]:

@@ -67,3 +67,11 @@ def tokenizer_from(given: str, name: str) -> Tokenizer:
         if loaded.token_to_id(token) is None:
             raise TextError(f"{name} is not a BERT tokenizer: it has no {token}")
     return loaded
+
+
+def marks_of(tokenizer: Tokenizer) -> tuple[int, int]:
+    """The ids of [CLS] and [SEP]. TextError if it has none."""
+    cls, sep = (tokenizer.token_to_id(token) for token in ("[CLS]", "[SEP]"))
+    if cls is None or sep is None:
+        raise TextError("not a BERT tokenizer: it has no [CLS] or [SEP]")
+    return cls, sep

@@ -13,6 +13,7 @@ from keymiss.reader import About, Inputs, Reader, Sentence
 from keymiss.span import Span
 from keymiss.worker.model_backend import Model, ModelError
 from keymiss.worker.tensors import Tensor
+from models import split_reader
 from models.asking import (
     EvaluateError,
     Given,
@@ -25,6 +26,7 @@ from models.asking import (
     processors,
     scores,
 )
+from models.by_split import SplitModel
 from models.export import Source, arguments_of, read_back
 from models.load import BACKENDS
 
@@ -62,10 +64,15 @@ def open_model(given: str) -> tuple[Model, Reader]:
     path = Path(given)
     if path.suffix in BACKENDS and not path.is_file():
         raise EvaluateError(f"there is no {path}: python -m models.export makes it")
-    model: Model = _exported(path) if path.is_file() else EagerModel(Source(given))
+    model = _exported(path) if path.is_file() else open_folder(Source(given))
     if model.about is None:
         raise EvaluateError(f"{path} does not say which tokenizer it needs: export it again")
     return model, Reader.of(model.about)
+
+
+def open_folder(source: Source) -> Model:
+    """The eager model in a folder, whole or split. ExportError if it cannot be used."""
+    return SplitModel.of(source) if split_reader.is_one(source.folder) else EagerModel(source)
 
 
 def _exported(path: Path) -> Model:
@@ -74,15 +81,13 @@ def _exported(path: Path) -> Model:
     return read_back(path, BACKENDS[path.suffix])
 
 
-def logits_of(model: Model, inputs: Inputs) -> tuple[Floats, Floats]:
-    """Start and end logits [windows, seq] of all windows."""
+def logits_of(model: Model, inputs: Inputs) -> list[Floats]:
+    """Start and end logits [windows, seq] of all windows, and relevance [windows] if the model has it."""
     found = []
     for run in inputs.runs():
         arrays = (run.input_ids, run.attention_mask, run.token_type_ids)
-        start, end = model.run([Tensor(array) for array in arrays])[:2]
-        found.append((start.array, end.array))
-    starts, ends = zip(*found, strict=True)
-    return np.concatenate(starts), np.concatenate(ends)
+        found.append([output.array for output in model.run([Tensor(array) for array in arrays])[:3]])
+    return [np.concatenate(outputs) for outputs in zip(*found, strict=True)]
 
 
 def find(model: Model, reader: Reader, question: str, sentence: Sentence) -> Span:

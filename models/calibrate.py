@@ -2,11 +2,12 @@
 
     python -m models.calibrate --model var/train/reader --data squad_v1_train_head.json covid_qa.json
 
-Platt's method (Platt 1999): the probability is 1 / (1 + exp(-(scale * margin + shift))), where the margin is
-the best span's logits minus those of "no answer"; scale and shift are fitted by logistic regression on
-questions of the `calibration` parts (models.squad.split), which are not trained on. Each question is put to
-the sentence that answers it and to the nine others of the file's part with the best BM25, as a search would;
-those of the nine that hold an answer too are left out. What is fitted so holds for such a mix.
+Platt's method (Platt 1999): the probability is 1 / (1 + exp(-(scale * margin + relevance * r + shift))),
+where the margin is the best span's logits minus those of "no answer", and r the relevance logit of a model
+that has one; scale, relevance and shift are fitted by logistic regression on questions of the `calibration`
+parts (models.squad.split), which are not trained on. Each question is put to the sentence that answers it and
+to the nine others of the file's part with the best BM25, as a search would; those of the nine that hold an
+answer too are left out. What is fitted so holds for such a mix.
 
 Writes <model>/reader.json, which models.export takes along, and shows on the held-out parts how well what is
 predicted agrees with what is observed.
@@ -20,7 +21,7 @@ import math
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ from keymiss.worker.model_backend import Model, ModelError
 from models import squad
 from models.answerability import Pool
 from models.asking import EvaluateError, Item, Part, in_threads, part_of, processors
-from models.by_model import EagerModel, logits_of
+from models.by_model import logits_of, open_folder
 from models.evaluate import plain_or_terminal, positive, show
 from models.export import CALIBRATION_FILE, DEFAULT_MODEL, ExportError, Source
 
@@ -53,39 +54,45 @@ class CalibrateError(RuntimeError):
 
 @dataclass(frozen=True)
 class Reading:
-    """One question and one sentence. `right`: it answers. `score`: without a calibration."""
+    """One question and one sentence. `right`: it answers. `score`: without a calibration. `relevance`: the
+    logit of a model that has one."""
 
     right: bool
     margin: float
     score: float
+    relevance: float | None = None
 
 
 # ---- the fit, and how good it is
 
 
-def fit(margins: ArrayLike, right: ArrayLike) -> Calibration:
-    """Logistic regression of `right` (bool) on `margins`, both [n]. Platt's targets are not quite 0 and 1, so
-    that it stays finite if some margin parts them. CalibrateError if there is one kind only, or no relation.
+def fit(margins: ArrayLike, right: ArrayLike, relevance: ArrayLike | None = None) -> Calibration:
+    """Logistic regression of `right` (bool) on `margins`, and on `relevance` if given, all [n]. Platt's
+    targets are not quite 0 and 1, so that it stays finite if some margin parts them. CalibrateError if there
+    is one kind only, or no relation. A relevance that tells nothing more than the margin is left out.
     """
-    given, label = np.asarray(margins, np.float64), np.asarray(right, np.bool_)
+    columns = [margins] if relevance is None else [margins, relevance]
+    given, label = np.asarray(columns, np.float64).T, np.asarray(right, np.bool_)
     yes, no = int(label.sum()), int((~label).sum())
     if not (yes and no) or not np.isfinite(given).all():
         raise CalibrateError(f"nothing to fit: {yes} right and {no} wrong sentences")
     target = np.where(label, (yes + 1) / (yes + 2), 1 / (no + 2))
-    rows = np.stack((given, np.ones_like(given)), axis=1)
-    weights = np.array([0.0, math.log((yes + 1) / (no + 1))])
+    rows = np.concatenate((given, np.ones((len(given), 1))), axis=1)
+    weights = np.array([*[0.0] * len(columns), math.log((yes + 1) / (no + 1))])
     for _ in range(STEPS):
         expected = probability(rows @ weights)
         gradient = rows.T @ (expected - target)
         if np.abs(gradient).max() <= ENOUGH * len(given):
             break
-        curvature = (rows.T * (expected * (1 - expected))) @ rows + 1e-9 * np.eye(2)
+        curvature = (rows.T * (expected * (1 - expected))) @ rows + 1e-9 * np.eye(rows.shape[1])
         step, rate = np.linalg.solve(curvature, gradient), 1.0
         while rate > 1e-9 and _loss(rows @ (weights - rate * step), target) > _loss(rows @ weights, target):
             rate /= 2
         weights = weights - rate * step
+    if relevance is not None and weights[1] < 0:
+        return fit(margins, right)
     try:
-        return Calibration(float(weights[0]), float(weights[1]))
+        return Calibration(float(weights[0]), float(weights[-1]), *map(float, weights[1:-1]))
     except text.TextError:
         raise CalibrateError("the model's margins do not tell right sentences from wrong ones") from None
 
@@ -128,9 +135,26 @@ def calibration_error(bins: Sequence[Bin]) -> float:
     return sum(one.count * abs(one.predicted - one.observed) for one in bins) / total if total else 0.0
 
 
+def fitted(found: Sequence[Reading]) -> Calibration:
+    """`fit` of readings, on their relevance too if the model has it."""
+    told = [one.relevance for one in found if one.relevance is not None]
+    relevance = told if told and len(told) == len(found) else None
+    return fit([one.margin for one in found], [one.right for one in found], relevance)
+
+
 def brier(predicted: ArrayLike, right: ArrayLike) -> float:
     """The mean square of predicted minus right."""
     return float(np.mean((np.asarray(predicted, np.float64) - np.asarray(right, np.float64)) ** 2))
+
+
+def auc(values: ArrayLike, right: ArrayLike) -> float:
+    """How often a right one has the greater value than a wrong one; a tie counts half. 0.5 of one kind."""
+    given, label = np.asarray(values, np.float64), np.asarray(right, np.bool_)
+    yes, no = given[label], np.sort(given[~label])
+    if not (len(yes) and len(no)):
+        return 0.5
+    below = (np.searchsorted(no, yes, "left") + np.searchsorted(no, yes, "right")) / 2
+    return float(below.mean() / len(no))
 
 
 # ---- what is read
@@ -140,8 +164,10 @@ class Margins:
     """Reads with an eager model: margins and scores without a calibration."""
 
     def __init__(self, source: Source) -> None:
-        self._model: Model = EagerModel(source)
-        about = source.about("float32")
+        self._model: Model = open_folder(source)
+        about = self._model.about
+        if about is None:
+            raise CalibrateError(f"{source.name} does not say how it is read")
         self._plain = Reader.of(replace(about, calibration=None))
         self._by_margin = Reader.of(replace(about, calibration=Calibration(1.0, 0.0)))
 
@@ -149,9 +175,10 @@ class Margins:
         """TextError says why it cannot be put."""
         known = self._plain.sentence(sentence)
         inputs = self._plain.inputs(question, known)
-        logits = logits_of(self._model, inputs)
-        margin = self._by_margin.answer(known, inputs, *logits).margin
-        return Reading(right, margin, self._plain.answer(known, inputs, *logits).score)
+        starts, ends, *relevance = logits_of(self._model, inputs)
+        margin = self._by_margin.answer(known, inputs, starts, ends).margin
+        score = self._plain.answer(known, inputs, starts, ends).score
+        return Reading(right, margin, score, float(relevance[0].max()) if relevance else None)
 
 
 def readings(margins: Margins, part: Part, threads: int) -> list[Reading]:
@@ -202,7 +229,7 @@ def counts(found: dict[str, list[Reading]]) -> dict[str, Any]:
 def write(folder: Path, calibration: Calibration, fitted_on: dict[str, Any]) -> Path:
     """<folder>/reader.json, whole or not at all."""
     path = folder / CALIBRATION_FILE
-    fields = {"calibration": {"scale": calibration.scale, "shift": calibration.shift}, "fitted_on": fitted_on}
+    fields = {"calibration": asdict(calibration), "fitted_on": fitted_on}
     part = path.with_suffix(".part")
     part.write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
     os.replace(part, path)
@@ -214,7 +241,7 @@ def check(console: Console, found: Sequence[Reading], calibration: Calibration) 
     right = [one.right for one in found]
     predicted = {
         "before": [one.score for one in found],
-        "after": [calibration.probability(one.margin) for one in found],
+        "after": [calibration.probability(one.margin, one.relevance or 0.0) for one in found],
     }
     bins = {when: reliability(values, right) for when, values in predicted.items()}
     rows = [
@@ -235,6 +262,13 @@ def check(console: Console, found: Sequence[Reading], calibration: Calibration) 
         )
 
 
+    signals = {"margin": [one.margin for one in found], "score": predicted["after"]}
+    if all(one.relevance is not None for one in found):
+        signals["relevance"] = [one.relevance or 0.0 for one in found]
+    told = ", ".join(f"{name} {auc(values, right):.4f}" for name, values in signals.items())
+    console.print(f"right against wrong sentences, AUC: {told}")
+
+
 def _cells(one: Bin) -> list[tuple[str, str]]:
     shares = [f"{share:.3f}" if one.count else "-" for share in (one.predicted, one.observed)]
     return list(zip(("count", "predicted", "observed"), (str(one.count), *shares), strict=True))
@@ -246,11 +280,12 @@ def calibrate(options: argparse.Namespace, console: Console) -> None:
     margins = Margins(source)
     found = read_parts(margins, options.data, "calibration", options.limit, options.threads, console)
     everything = [one for many in found.values() for one in many]
-    calibration = fit([one.margin for one in everything], [one.right for one in everything])
+    calibration = fitted(everything)
     fitted_on = counts(found) | {"candidates": CANDIDATES + 1, "part": "calibration"}
     path = write(source.folder, calibration, fitted_on)
     console.print(
-        f"{path}: scale {calibration.scale:.4f}, shift {calibration.shift:.4f}, fitted on "
+        f"{path}: scale {calibration.scale:.4f}, shift {calibration.shift:.4f}, relevance "
+        f"{calibration.relevance:.4f}, fitted on "
         f"{fitted_on['right']} right and {fitted_on['wrong']} wrong (prior {fitted_on['prior']:.3f})"
     )
     held_out = read_parts(margins, options.data, "held-out", options.check, options.threads, console)

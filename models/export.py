@@ -230,7 +230,7 @@ def calibration_of(folder: Path) -> Calibration | None:
         return None
     try:
         given = json.loads(path.read_text(encoding="utf-8")).get("calibration")
-        return Calibration(float(given["scale"]), float(given["shift"])) if given else None
+        return Calibration(**{name: float(value) for name, value in given.items()}) if given else None
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ExportError(f"{path} cannot be read: {type(error).__name__}: {error}") from error
 

@@ -51,6 +51,27 @@ def test_a_model_that_is_wrong_way_round() -> None:
         calibrate.fit([3, 2, -2, -3], [False, False, True, True])
 
 
+def test_relevance_and_margin_are_both_found_again() -> None:
+    rng = np.random.default_rng(5)
+    margins, relevance = rng.normal(0, 2, 40_000), rng.normal(0, 3, 40_000)
+    right = rng.random(40_000) < calibrate.probability(0.7 * margins + 0.4 * relevance - 1.0)
+    found = calibrate.fit(margins, right, relevance)
+    assert (found.scale, found.relevance, found.shift) == pytest.approx((0.7, 0.4, -1.0), rel=0.05)
+
+
+def test_a_relevance_that_points_the_wrong_way_is_left_out() -> None:
+    rng = np.random.default_rng(6)
+    margins = rng.normal(0, 2, 2000)
+    right = rng.random(2000) < calibrate.probability(margins)
+    found = calibrate.fit(margins, right, -margins + rng.normal(0, 1, 2000) - 2.0 * right)
+    assert found == calibrate.fit(margins, right)
+
+
+def test_auc_by_hand() -> None:
+    assert calibrate.auc([3, 1, 2, 1], [True, True, False, False]) == pytest.approx((1 + 1 + 0 + 0.5) / 4)
+    assert calibrate.auc([1, 2], [True, True]) == 0.5
+
+
 def test_reliability_by_hand() -> None:
     predicted, right = [0.05, 0.15, 0.17, 1.0, 0.95], [False, False, True, True, True]
     bins = calibrate.reliability(predicted, right)

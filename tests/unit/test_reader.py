@@ -147,6 +147,24 @@ def test_a_window_that_is_sure_of_no_answer_loses() -> None:
     assert found.score == pytest.approx(1 / (1 + np.exp(-5)))
 
 
+def test_relevance_is_part_of_a_score_that_is_made_of_both() -> None:
+    """Of two windows with the same margin the more relevant one gives the answer."""
+    sentence = READER.sentence(words(700))
+    inputs = READER.inputs("Where?", sentence)
+    first = int(np.flatnonzero(inputs.offsets[0][:, 0] >= 0)[3])
+    logits = logits_for(inputs, 0, first, 5) + logits_for(inputs, 1, first, 5)
+    calibrated = Reader(text.tokenizer_from(tokenizer_json(), "x"), Calibration(0.5, -1.0, 0.25))
+    told = np.full(len(inputs.input_ids), -8.0)
+    told[1] = 4.0
+    found = calibrated.answer(sentence, inputs, logits, logits, told)
+    assert found.start == inputs.offsets[1][first][0]
+    assert found.score == pytest.approx(1 / (1 + np.exp(-(0.5 * 10 + 0.25 * 4 - 1))))
+    with pytest.raises(ValueError, match="relevance too, which is not given"):
+        calibrated.answer(sentence, inputs, logits, logits)
+    with pytest.raises(ValueError, match="windows"):
+        calibrated.answer(sentence, inputs, logits, logits, told[:1])
+
+
 def test_windows_run_in_groups() -> None:
     inputs = READER.inputs(QUESTION, READER.sentence(words(9000)))
     parts = list(inputs.runs())
@@ -172,9 +190,9 @@ def tokenizer_json() -> str:
 
 
 def test_what_a_model_says_of_itself_comes_back() -> None:
-    about = About("a/b", "float32", tokenizer_json(), 30522, 512, Calibration(0.5, -1.25))
+    about = About("a/b", "float32", tokenizer_json(), 30522, 512, Calibration(0.5, -1.25, 0.125))
     assert About.from_json(about.to_json()) == about
-    assert Reader.of(about).calibration == Calibration(0.5, -1.25)
+    assert Reader.of(about).calibration == Calibration(0.5, -1.25, 0.125)
     assert Reader.of(about).sentence("Children carry it.").ids[-1] == SEP
 
 
