@@ -13,7 +13,6 @@ from keymiss.reader import About, Inputs, Reader, Sentence
 from keymiss.span import Span
 from keymiss.worker.model_backend import Model, ModelError
 from keymiss.worker.tensors import Tensor
-from models import split_reader
 from models.asking import (
     EvaluateError,
     Given,
@@ -27,7 +26,7 @@ from models.asking import (
     scores,
 )
 from models.by_split import SplitModel
-from models.export import Source, arguments_of, read_back
+from models.export import Source, arguments_of, is_split, read_back
 from models.load import BACKENDS
 
 Floats = NDArray[np.float32]
@@ -72,7 +71,7 @@ def open_model(given: str) -> tuple[Model, Reader]:
 
 def open_folder(source: Source) -> Model:
     """The eager model in a folder, whole or split. ExportError if it cannot be used."""
-    return SplitModel.of(source) if split_reader.is_one(source.folder) else EagerModel(source)
+    return SplitModel.of(source) if is_split(source.folder) else EagerModel(source)
 
 
 def _exported(path: Path) -> Model:

@@ -59,6 +59,9 @@ PICKLED_FILES = ("pytorch_model*.bin", "pytorch_model.bin.index.json")
 Logits = NDArray[np.float32]
 
 
+SPLIT_KEY = "split_layers"  # in config.json: how many layers of a split reader read question and text apart
+
+
 @dataclass(frozen=True)
 class Exported:
     """What an export is: its files, what it was made from, what it takes, and what runs it. `difference`: the
@@ -98,6 +101,17 @@ def find_source(model: str) -> tuple[Path, str]:
     if model.startswith((".", "/", "~")) or model.count("/") > 1:
         raise ExportError(f"there is no folder {model}")
     return _download(model), f"{model}: Hugging Face hub"
+
+
+def is_split(folder: Path) -> bool:
+    """Whether a folder says that it holds a split reader (models.split_reader).
+
+    Read as a whole BERT, it would answer wrongly.
+    """
+    try:
+        return SPLIT_KEY in json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        return False
 
 
 def _download(model: str) -> Path:
@@ -331,6 +345,8 @@ def _known(out: Path, form: str, digest: str) -> Exported | None:
 
 def load_eager(folder: Path) -> Any:
     """The model in float32 with eager attention; ExportError if it has no trained question-answering head."""
+    if is_split(folder):
+        raise ExportError(f"{folder.name} is a split reader (models.train_split): no worker can run one yet")
     import torch
     import transformers
     from transformers import AutoModelForQuestionAnswering

@@ -29,11 +29,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.export import SPLIT_KEY
+
 TEXT_POSITION = 16
 MAX_TOKENS = (
     512 - TEXT_POSITION + 3
 )  # of both: beside the shortest question ([CLS], a token, [SEP]) a text ends at 512
-SPLIT_KEY = "split_layers"  # in config.json
 HEAD_STD = 0.02  # of the new weights for start and end, as BERT's others
 NEVER = -1e4  # what is added where nothing may attend; in bfloat16 too it leaves nothing
 
@@ -262,14 +263,6 @@ def from_hugging_face(named: dict[str, Tensor], layers: int) -> dict[str, Tensor
             parts = [named[f"bert.encoder.layer.{layer}.{theirs}.{kind}"] for theirs in QKV]
             state[f"layers.{layer}.qkv.{kind}"] = torch.cat(parts)
     return state
-
-
-def is_one(folder: Path) -> bool:
-    """Whether a folder says that it holds a split reader."""
-    try:
-        return SPLIT_KEY in json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError):
-        return False
 
 
 def load(folder: Path, split: int | None = None, seed: int = 0) -> SplitReader:

@@ -262,6 +262,9 @@ def test_models_that_cannot_answer_are_refused(tmp_path: Path) -> None:
         exporting.export("./not/here", out)
     with pytest.raises(exporting.ExportError, match=r"without config\.json"):
         exporting.export(str(tmp_path), out)
+    split = small(tmp_path / "split", split_layers=1)
+    with pytest.raises(exporting.ExportError, match="split reader"):
+        exporting.export(str(split), out)
     with pytest.raises(exporting.ExportError, match="not trained to answer"):
         exporting.export(str(small(tmp_path / "mlm", BertForMaskedLM)), out)
     with pytest.raises(exporting.ExportError, match="takes 128 tokens"):

@@ -14,7 +14,8 @@ from keymiss.worker.tensors import Tensor
 from models import split_reader
 from models.by_model import logits_of, open_model
 from models.by_split import SplitModel
-from models.split_reader import SPLIT_KEY, TEXT_POSITION, SplitReader, SplitReaderError
+from models.export import SPLIT_KEY, is_split
+from models.split_reader import TEXT_POSITION, SplitReader, SplitReaderError
 from tests.unit.test_export import small
 
 QUESTION = torch.tensor([[101, 2043, 2001, 1996, 2958, 2441, 102]])
@@ -105,8 +106,8 @@ def test_padding_changes_nothing(model: SplitReader) -> None:
 
 def test_saved_and_loaded_it_reads_the_same(start: Path, model: SplitReader, tmp_path: Path) -> None:
     split_reader.save(model, tmp_path, start)
-    assert split_reader.is_one(tmp_path)
-    assert not split_reader.is_one(start)
+    assert is_split(tmp_path)
+    assert not is_split(start)
     assert json.loads((tmp_path / "config.json").read_text())[SPLIT_KEY] == 2
     again = split_reader.load(tmp_path)
     assert again.shape == model.shape
