@@ -8,18 +8,21 @@ ends the test alone; a test that cannot be ended so (it waits in foreign code, o
 process: SIGABRT, at which faulthandler shows what every thread was doing. Such a test is not run again.
 
 Environment:
-    KEYMISS_TEST_RUN  a folder of the whole run (set by the first process): which test runs in which process
-                      (`running-<pid>`), and which tests hung (`hung`)
+    KEYMISS_TEST_RUN  a folder of the whole run (set by its first process): which test runs in which process
+                      (`running-<pid>`), and which tests hung (`hung`); a script that is no test run gets one
+                      of its own
 """
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import select
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from functools import lru_cache
 from pathlib import Path
@@ -41,7 +44,11 @@ def started_at(pid: int) -> str | None:
 
 
 def run_folder() -> Path:
-    """KEYMISS_TEST_RUN."""
+    """KEYMISS_TEST_RUN. Where there is none, one is made that goes with this process."""
+    if RUN not in os.environ:
+        folder = tempfile.TemporaryDirectory(prefix="keymiss-run-", ignore_cleanup_errors=True)
+        atexit.register(folder.cleanup)
+        os.environ[RUN] = folder.name
     return Path(os.environ[RUN])
 
 
@@ -55,6 +62,7 @@ class Keeper:
     """The test process's end of the pipe."""
 
     def __init__(self) -> None:
+        run_folder()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.keeper", str(os.getpid())],
             cwd=REPO,

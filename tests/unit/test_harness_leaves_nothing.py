@@ -190,3 +190,22 @@ def test_the_whole_run_gives_pytests_exit_code(tmp_path: Path) -> None:
     for code, outcome in ((0, True), (1, False)):
         inner = Inner(tmp_path, f"def test_it(): assert {outcome}\n")
         assert inner.start(by="tests.whole_run").ended()[0] == code
+
+
+def test_a_script_that_is_no_test_run_starts_and_ends_servers(tmp_path: Path) -> None:
+    """As scripts/benchmark_shard.py does."""
+    script = """from tests.servers import RedisServer
+with RedisServer(module=False) as server:
+    print(server.client().ping())
+"""
+    env = {name: value for name, value in os.environ.items() if name != RUN}
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=REPO,
+        env=env | {"TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=patient(30),
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")
+    wait_until(lambda: not list(tmp_path.iterdir()), 10, "the folder of the run is gone")
