@@ -119,6 +119,11 @@ class Asker:
         except Exception as error:
             self._result = error
 
+    @property
+    def answered(self) -> bool:
+        """Whether the reply is there."""
+        return not self._thread.is_alive()
+
     def result(self, timeout_s: float = 20.0) -> Any:
         self._thread.join(patient(timeout_s))
         assert not self._thread.is_alive(), "the client still waits"
