@@ -53,8 +53,8 @@ echo "== 2/7 start"
 keymiss start
 
 echo "== 3/7 model: $MODEL"
-"$VENV/bin/python" -m models.load --model "$MODEL"
-"$VENV/bin/python" -m models.load_encoder
+"$VENV/bin/python" -m keymiss.models.load --model "$MODEL"
+"$VENV/bin/python" -m keymiss.models.load_encoder
 
 echo "== 4/7 functions"
 keymiss gears upload gears/*.py

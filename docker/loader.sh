@@ -8,8 +8,8 @@ set -eu
 corpus=${KEYMISS_CORPUS:-data/sample}
 
 # A failover meanwhile is no fault: the same again stores what is missing.
-python -m models.load || python -m models.load
-python -m models.load_encoder || python -m models.load_encoder
+python -m keymiss.models.load || python -m keymiss.models.load
+python -m keymiss.models.load_encoder || python -m keymiss.models.load_encoder
 python -m keymiss.cli gears upload gears/*.py
 [ ! -e "$corpus/concepts.csv" ] || python -m keymiss.cli concepts load "$corpus/concepts.csv"
 python -m keymiss.cli load --timeout-s "${KEYMISS_LOAD_TIMEOUT_S:-600}" "$corpus"

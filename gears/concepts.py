@@ -53,8 +53,8 @@ def entries_between(old, new, sentence):
 
 
 def find_concepts(record):
-    from keymiss.worker.concept_tables import matcher_here
-    from keymiss.worker.evictions import there_again
+    from keymiss.worker.functions.concept_tables import matcher_here
+    from keymiss.worker.functions.evictions import there_again
 
     if not isinstance(record["key"], str):
         return  # not UTF-8
@@ -85,7 +85,7 @@ def find_concepts(record):
 
 def table_changed(record):
     """Every sentence of this shard is looked at again. That a table was evicted is only noted."""
-    from keymiss.worker.evictions import note_evicted, there_again
+    from keymiss.worker.functions.evictions import note_evicted, there_again
 
     if record["event"] == "evicted":
         note_evicted(record["key"], 0)
@@ -101,9 +101,8 @@ def table_changed(record):
 
 
 def left_behind(record):
-    """What was made of sentences that were deleted, and the event was lost (see keymiss.catchup); and what
-    was evicted."""
-    from keymiss.worker.evictions import note_evicted_of
+    """What was made of deleted sentences whose event was lost (keymiss.corpus.catchup); what was evicted."""
+    from keymiss.worker.functions.evictions import note_evicted_of
 
     if not isinstance(record["key"], str):
         return

@@ -102,7 +102,7 @@ async def find_answer(reader, model_key, sentence, question):
 
 NO_TOKENIZER = """the model's file has no tokenizer, so it was read with that of the worker's KEYMISS_MODEL. \
 If the model is of another vocabulary, start the worker with KEYMISS_MODEL=<the model's folder or name>, \
-or store the model by python -m models.load --model <folder or name>"""
+or store the model by python -m keymiss.models.load --model <folder or name>"""
 
 # Both keys, if model and sentence are still what the answer was made from. They go when either changes, when
 # their time is over (ARGV[6], seconds; 0: never), and before anything else when memory is short.
@@ -126,8 +126,8 @@ async def answer(record):
     import hashlib
     import json
 
+    from keymiss.worker.functions.readers import reader_of
     from keymiss.worker.not_kept import keeping
-    from keymiss.worker.reading import reader_of
 
     key = decoded(record["key"], "the question")
     tag, name, idx, question = parts_of(key)

@@ -38,7 +38,7 @@ return redis.status_reply('OK')
 
 def year_of(name):
     from keymiss.keys import article_key
-    from keymiss.worker.elsewhere import execute_at
+    from keymiss.worker.functions.other_shards import execute_at
 
     key = article_key(name)
     year = execute_at(key, "HGET", key, "year")
@@ -47,7 +47,7 @@ def year_of(name):
 
 def sentences_in(text):
     """(sentences, number of each one's paragraph, what the state says of the language)"""
-    from keymiss.prose import languages_of, paragraphs_of, sentences_of
+    from keymiss.corpus.prose import languages_of, paragraphs_of, sentences_of
 
     if not isinstance(text, str):
         return [], [], {"language": "", "skipped": "the text is not UTF-8"}
@@ -69,8 +69,8 @@ def sentences_in(text):
 
 
 def repaired(sentences):
-    from keymiss.spelling import Repair
-    from keymiss.worker.concept_tables import matcher_here
+    from keymiss.corpus.spelling import Repair
+    from keymiss.worker.functions.concept_tables import matcher_here
 
     repair = Repair(matcher_here())
     return [repair.sentence(sentence) for sentence in sentences]
@@ -81,7 +81,7 @@ def split(record):
     import json
 
     from keymiss.keys import evicted_key, sentence_key, state_key
-    from keymiss.worker.evictions import note_evicted, there_again
+    from keymiss.worker.functions.evictions import note_evicted, there_again
 
     if not isinstance(record["key"], str):
         return  # not UTF-8
@@ -130,8 +130,8 @@ def split(record):
 
 
 def left_behind(record):
-    """The state of an article that was deleted, and the event was lost (see keymiss.catchup)."""
-    from keymiss.worker.elsewhere import execute_at
+    """The state of an article that was deleted, and the event was lost (see keymiss.corpus.catchup)."""
+    from keymiss.worker.functions.other_shards import execute_at
 
     if not isinstance(record["key"], str):
         return
@@ -142,7 +142,7 @@ def left_behind(record):
 
 def year_changed(record):
     from keymiss.keys import evicted_key, paragraphs_key, state_key
-    from keymiss.worker.elsewhere import execute_at, tag_of
+    from keymiss.worker.functions.other_shards import execute_at, tag_of
 
     if not isinstance(record["key"], str):
         return
@@ -157,7 +157,7 @@ def year_changed(record):
 
 def list_evicted(record):
     """evicted:{tag} itself: what it had is not known any more."""
-    from keymiss.worker.evictions import note_evicted
+    from keymiss.worker.functions.evictions import note_evicted
 
     note_evicted(record["key"], 0)
 

@@ -14,8 +14,8 @@ def tokenize_article(record):
 
     import redisAI
 
-    from keymiss.worker.evictions import note_evicted, there_again
-    from keymiss.worker.reading import reader_for_tokens
+    from keymiss.worker.functions.evictions import note_evicted, there_again
+    from keymiss.worker.functions.readers import reader_for_tokens
 
     if not isinstance(record["key"], str):
         return  # not UTF-8
@@ -50,7 +50,7 @@ def tokenize_article(record):
 
 
 def left_behind(record):
-    """What was made of sentences that were deleted, and the event was lost (see keymiss.catchup)."""
+    """What was made of sentences that were deleted, and the event was lost (see keymiss.corpus.catchup)."""
     if not isinstance(record["key"], str):
         return
     sentence = "sentence:" + record["key"][len("tokens:") :]

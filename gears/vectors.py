@@ -3,7 +3,7 @@
 miss.
 
 vectors:<article>:{tag} has the sentences' (idx -> digest of the sentence and its vector,
-keymiss.stored_vector), so only what changed is encoded again. GET bertvec{tag}_<question> gives the
+keymiss.reading.stored_vector), so only what changed is encoded again. GET bertvec{tag}_<question> gives the
 question's. The encoder is the model at bert-encoder{tag}; without one there are no vectors, and with another
 one all are made anew.
 """
@@ -19,7 +19,7 @@ async def vectors_of(encoder, model_key, texts):
     import numpy as np
     import redisAI
 
-    from keymiss.encoder import in_order
+    from keymiss.reading.encoder import in_order
 
     async def run(batch):
         runner = redisAI.createModelRunner(model_key)
@@ -48,9 +48,9 @@ def raw(value):
 
 
 async def encode_article(record):
-    from keymiss.stored_vector import DIGEST_BYTES, text_digest, to_field
-    from keymiss.worker.evictions import there_again
-    from keymiss.worker.reading import encoder_of
+    from keymiss.reading.stored_vector import DIGEST_BYTES, text_digest, to_field
+    from keymiss.worker.functions.evictions import there_again
+    from keymiss.worker.functions.readers import encoder_of
 
     if not isinstance(record["key"], str):
         return  # not UTF-8
@@ -84,9 +84,9 @@ async def encode_article(record):
 
 
 async def encode_question(record):
-    from keymiss.stored_vector import question_to_bytes
+    from keymiss.reading.stored_vector import question_to_bytes
+    from keymiss.worker.functions.readers import encoder_of
     from keymiss.worker.not_kept import keeping
-    from keymiss.worker.reading import encoder_of
 
     key = record["key"]
     if not isinstance(key, str):
@@ -97,7 +97,7 @@ async def encode_question(record):
     model_key = f"bert-encoder{{{hashtag()}}}"
     version, encoder = version_of(model_key), encoder_of(model_key)
     if encoder is None:
-        raise ValueError(f"there is no model {model_key} on this shard: models.load_encoder stores it")
+        raise ValueError(f"there is no model {model_key} here: python -m keymiss.models.load_encoder")
     (vector,) = await vectors_of(encoder, model_key, [question])
     value = question_to_bytes(vector)
     tag = key[len("bertvec") : key.find("_")]
@@ -141,9 +141,8 @@ def encoder_changed(record):
 
 
 def left_behind(record):
-    """What was made of sentences that were deleted, and the event was lost (see keymiss.catchup); and what
-    was evicted."""
-    from keymiss.worker.evictions import note_evicted_of
+    """What was made of deleted sentences whose event was lost (keymiss.corpus.catchup); what was evicted."""
+    from keymiss.worker.functions.evictions import note_evicted_of
 
     if not isinstance(record["key"], str):
         return

@@ -17,7 +17,7 @@ KEYMISS_USER       keymiss          started by root: who the processes run as; n
 ================== ================ =================================================================
 
 =========================== ======= ==========================================================
-watching (keymiss/observe.py), all on loopback
+watching (keymiss/local/observe.py), all on loopback
 =========================== ======= ==========================================================
 KEYMISS_WORKER_METRICS_PORT 8082    the worker's /metrics
 KEYMISS_OBSERVE             no      yes: Prometheus, the Redis exporter and Grafana are started too

@@ -30,8 +30,8 @@ from rich.console import Console
 from rich.table import Table
 
 from keymiss import keys
-from keymiss.credentials import NO_CREDENTIALS, Credentials
-from keymiss.local_users import credentials_for
+from keymiss.cluster.credentials import NO_CREDENTIALS, Credentials
+from keymiss.local.redis_users import credentials_for
 from keymiss.settings import Settings, parse_nodes
 
 UNCACHED_RUNS = 5

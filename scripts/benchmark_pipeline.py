@@ -29,17 +29,17 @@ REPO = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPO))
 
 from keymiss import keys  # noqa: E402
-from keymiss.concept_table import read_table  # noqa: E402
-from keymiss.concepts import ConceptMatcher  # noqa: E402
-from keymiss.encoder import Batch, Encoder, in_order  # noqa: E402
-from keymiss.loading import load_files, read_article  # noqa: E402
-from keymiss.progress import counts, outcome_of, shard_tags, wait_processed  # noqa: E402
-from keymiss.prose import split_sentences  # noqa: E402
-from keymiss.reader import default_reader  # noqa: E402
-from keymiss.worker.backend_onnx import OnnxBackend  # noqa: E402
-from keymiss.worker.tensors import Tensor  # noqa: E402
-from models import load_encoder  # noqa: E402
-from models.export_encoder import DEFAULT_ENCODER, DEFAULT_ENCODER_FORM, export_encoder  # noqa: E402
+from keymiss.corpus.concept_matcher import ConceptMatcher  # noqa: E402
+from keymiss.corpus.concept_table import read_table  # noqa: E402
+from keymiss.corpus.loading import load_files, read_article  # noqa: E402
+from keymiss.corpus.progress import counts, outcome_of, shard_tags, wait_processed  # noqa: E402
+from keymiss.corpus.prose import split_sentences  # noqa: E402
+from keymiss.models import load_encoder  # noqa: E402
+from keymiss.models.export_encoder import DEFAULT_ENCODER, DEFAULT_ENCODER_FORM, export_encoder  # noqa: E402
+from keymiss.reading.backends.onnx import OnnxBackend  # noqa: E402
+from keymiss.reading.encoder import Batch, Encoder, in_order  # noqa: E402
+from keymiss.reading.reader import default_reader  # noqa: E402
+from keymiss.reading.tensors import Tensor  # noqa: E402
 from tests.api.processes import ApiProcess  # noqa: E402
 from tests.servers import RedisClusterServers, WorkerProcess  # noqa: E402
 

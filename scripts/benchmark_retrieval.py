@@ -26,11 +26,11 @@ from rich.console import Console
 from rich.table import Table
 
 from keymiss import keys
-from keymiss.prose import split_sentences
+from keymiss.corpus.prose import split_sentences
+from keymiss.models.find_paragraphs import Corpus, Encoding
+from keymiss.reading.stored_vector import DIMENSIONS, Vector, to_field
 from keymiss.retrieval import Mix, ShardIndex
 from keymiss.retrieval.shards import rank
-from keymiss.stored_vector import DIMENSIONS, Vector, to_field
-from models.find_paragraphs import Corpus, Encoding
 
 SHARDS = 4
 SIZES = (1_000, 10_000, 100_000)

@@ -111,7 +111,7 @@ def misses(table: Table, kind: str) -> None:
         (shard,) = cluster.nodes
         client = shard.client()
         subprocess.run(
-            [sys.executable, "-m", "models.load", "--nodes", shard.address],
+            [sys.executable, "-m", "keymiss.models.load", "--nodes", shard.address],
             cwd=REPO,
             check=True,
             capture_output=True,

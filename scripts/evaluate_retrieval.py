@@ -3,7 +3,7 @@
     python scripts/evaluate_retrieval.py --data squad.json               # in this process
     python scripts/evaluate_retrieval.py --data squad.json --nodes HOST:PORT  # through a running cluster
 
-All paragraphs of a file in SQuAD format are the corpus, its questions are asked (models/find_paragraphs.py).
+All paragraphs of a file in SQuAD format are the corpus, its questions are asked (models.find_paragraphs).
 In this process the articles are spread over SHARDS indexes and the encoder runs here. With --nodes they are
 written as articles of a name of their own; the cluster's functions split and encode them, `Retrieval` follows
 the shards as in the API, questions' vectors and links are asked from the shards; the articles are deleted at
@@ -26,20 +26,19 @@ from rich.console import Console
 from rich.table import Table
 
 from keymiss import keys
-from keymiss.api.concepts import Concepts
-from keymiss.api.knowledge import GraphKnowledge
-from keymiss.api.question_vector import QuestionVectors
+from keymiss.api.graph.concept_names import Concepts
+from keymiss.api.questions.linked_concepts import GraphKnowledge
+from keymiss.api.questions.question_vector import QuestionVectors
 from keymiss.api.settings import ApiSettings, parse_nodes
-from keymiss.api.shards import Shard, ShardMap
 from keymiss.api.unused import Unused
+from keymiss.cluster.async_shards import Shard, ShardMap
+from keymiss.corpus.loading import ShardTags
+from keymiss.corpus.progress import wait_processed
+from keymiss.corpus.prose import join_paragraphs
 from keymiss.graph.graph_url import graph_url
 from keymiss.graph.reader import choose_reader
-from keymiss.loading import ShardTags
-from keymiss.local_users import credentials_for
-from keymiss.progress import wait_processed
-from keymiss.prose import join_paragraphs
-from keymiss.retrieval import Mix, Retrieval, ShardIndex
-from models.find_paragraphs import (
+from keymiss.local.redis_users import credentials_for
+from keymiss.models.find_paragraphs import (
     RECALL_AT,
     Asked,
     Corpus,
@@ -50,7 +49,8 @@ from models.find_paragraphs import (
     measured,
     split_here,
 )
-from models.load import connect
+from keymiss.models.load import connect
+from keymiss.retrieval import Mix, Retrieval, ShardIndex
 
 SHARDS = 4
 PROCESSED_LIMIT_S = 1800.0

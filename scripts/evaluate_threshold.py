@@ -23,7 +23,7 @@ from evaluate_sample import QUESTIONS, right_answer
 from rich.console import Console
 from rich.table import Table
 
-from keymiss.api.merge import bare
+from keymiss.api.questions.merge import bare
 
 THRESHOLDS = (0.02, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
 

@@ -142,7 +142,7 @@ class _Kept:
         """The test process is gone."""
         left = {pid: at for pid, at in self.processes.items() if started_at(pid) == at}
         for system in self.systems:
-            from keymiss.processes import processes_of
+            from keymiss.local.processes import processes_of
 
             left |= {pid: started_at(pid) for pid in processes_of(system)}
         self.note.unlink(missing_ok=True)

@@ -12,23 +12,28 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import ClientDisconnect
 
-from keymiss.api import problems, routes_articles, routes_graph, routes_metrics, routes_qa, routes_watch
-from keymiss.api.article_store import ArticleStore
-from keymiss.api.articles import Articles
-from keymiss.api.ask import Asker
-from keymiss.api.concepts import Concepts
-from keymiss.api.explore import Explorer
-from keymiss.api.knowledge import GraphKnowledge
-from keymiss.api.leaving import ClientLeft, on_client_left
+from keymiss.api.articles import routes as article_routes
+from keymiss.api.articles.store import ArticleStore
+from keymiss.api.articles.titles import Articles
+from keymiss.api.figures import routes as figure_routes
+from keymiss.api.figures.shard_figures import ShardFigures
+from keymiss.api.graph import routes as graph_routes
+from keymiss.api.graph.concept_names import Concepts
+from keymiss.api.graph.replies import Explorer
+from keymiss.api.http import problems
+from keymiss.api.http.disconnect import ClientLeft, on_client_left
+from keymiss.api.http.openapi import describe, problem_docs
+from keymiss.api.http.problems import NotReady
+from keymiss.api.http.tracing import TracedApp
 from keymiss.api.metrics import ApiMetrics, IndexFigures
-from keymiss.api.openapi import describe, problem_docs
-from keymiss.api.problems import NotReady
-from keymiss.api.ready import Readiness
+from keymiss.api.questions import routes as question_routes
+from keymiss.api.questions.answering import Asker
+from keymiss.api.questions.linked_concepts import GraphKnowledge
+from keymiss.api.readiness import Readiness
 from keymiss.api.settings import ApiSettings
-from keymiss.api.shard_figures import ShardFigures
-from keymiss.api.shards import Shard, ShardMap
-from keymiss.api.tracing import TracedApp
-from keymiss.api.watch import Watch
+from keymiss.api.watch import routes as watch_routes
+from keymiss.api.watch.panels import Watch
+from keymiss.cluster.async_shards import Shard, ShardMap
 from keymiss.graph.graph_url import graph_url
 from keymiss.graph.reader import choose_reader
 from keymiss.retrieval import Mix, Retrieval
@@ -136,7 +141,7 @@ def _version() -> str:
 
 def expected_requests() -> Iterator[tuple[str, str, int]]:
     """Route, method and code of every reply that the OpenAPI document promises."""
-    for each in (routes_qa.router, routes_articles.router, routes_graph.router, router):
+    for each in (question_routes.router, article_routes.router, graph_routes.router, router):
         for route in each.routes:
             if isinstance(route, APIRoute):
                 for code in (route.status_code or 200, *map(int, route.responses)):
@@ -155,14 +160,14 @@ def create_app(settings: ApiSettings) -> FastAPI:
     app.metrics = app.state.metrics = ApiMetrics()
     app.state.settings = settings
     app.metrics.know_requests(expected_requests())
-    app.include_router(routes_qa.router)
-    app.include_router(routes_articles.router)
-    app.include_router(routes_graph.router)
-    app.include_router(routes_watch.router)
-    app.include_router(routes_metrics.router)
+    app.include_router(question_routes.router)
+    app.include_router(article_routes.router)
+    app.include_router(graph_routes.router)
+    app.include_router(watch_routes.router)
+    app.include_router(figure_routes.router)
     app.include_router(router)
     problems.install(app)
     app.add_exception_handler(ClientLeft, on_client_left)
     app.add_exception_handler(ClientDisconnect, on_client_left)
-    describe(app, *routes_qa.SHAPES, routes_graph.Search, *routes_articles.SHAPES)
+    describe(app, *question_routes.SHAPES, graph_routes.Search, *article_routes.SHAPES)
     return app

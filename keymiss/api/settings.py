@@ -1,7 +1,7 @@
 """The API's settings, read once from the environment; a bad value is one clear sentence.
 
 ``KEYMISS_NODES`` (or ``KEYMISS_HOST`` and ``KEYMISS_BASE_PORT``) says where the cluster is, and
-`keymiss.credentials` who the API is there; everything else is ``KEYMISS_API_<FIELD NAME IN CAPITALS>``.
+`keymiss.cluster.credentials` who the API is there; all else is ``KEYMISS_API_<FIELD NAME IN CAPITALS>``.
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from urllib.parse import urlsplit
 
-from keymiss.credentials import NO_CREDENTIALS, Credentials, secret
+from keymiss.cluster.credentials import NO_CREDENTIALS, Credentials, secret
+from keymiss.cluster.nodes import Node
 from keymiss.settings import BadSetting as BadSetting
-
-Node = tuple[str, int]
 
 MAY_BE_ZERO = ("ready_cache_s", "title_cache_s", "min_score", "bm25_weight", "vector_weight", "graph_weight")
 HIGHEST = {"min_score": 1, "body_time_limit_s": 25, "article_time_limit_s": 70}

@@ -12,8 +12,8 @@ from redis.cluster import ClusterNode, RedisCluster
 from redis.exceptions import RedisClusterException
 from rich.console import Console
 
-from keymiss.credentials import Credentials, refusal
-from keymiss.local_users import credentials_for
+from keymiss.cluster.credentials import Credentials, refusal
+from keymiss.local.redis_users import credentials_for
 from keymiss.settings import BadSetting, Settings, parse_nodes
 
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -42,7 +42,7 @@ def settings() -> Settings:
 
 def runs(current: Settings) -> bool:
     """Whether the local system runs; exit 1 when it is somebody else's."""
-    from keymiss.processes import StartError, Supervisor
+    from keymiss.local.processes import StartError, Supervisor
 
     try:
         return Supervisor(current).running()

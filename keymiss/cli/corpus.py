@@ -40,8 +40,8 @@ def load(
 ) -> None:
     """Load articles in the CORD-19 JSON format, and wait until the functions on the shards have processed
     them. What is wrong with a file, or left out of it, is named; the exit code is 1 when a file was."""
-    from keymiss.loading import load_files
-    from keymiss.progress import outcome_of
+    from keymiss.corpus.loading import load_files
+    from keymiss.corpus.progress import outcome_of
 
     paths = _files(folders)
     with cluster(nodes) as client, _progress() as bar:
@@ -89,7 +89,7 @@ def wait(timeout_s: Timeout = PROCESS_TIMEOUT_S, nodes: Nodes = "") -> None:
 def pipeline(nodes: Nodes = "") -> None:
     """Say how much of each stage is there, on every shard. The exit code is 1 when a shard evicted keys of
     articles, or may."""
-    from keymiss.progress import GRAPH_CONCEPTS, counts, memory_of, shard_tags, waiting_on
+    from keymiss.corpus.progress import GRAPH_CONCEPTS, counts, memory_of, shard_tags, waiting_on
 
     with cluster(nodes) as client:
         found, waiting, tags = counts(client), waiting_on(client), shard_tags(client)
@@ -111,7 +111,7 @@ def pipeline(nodes: Nodes = "") -> None:
 
 def catch_up(nodes: Nodes = "") -> None:
     """Have the functions look at every key again and do what was missed, as when a worker starts."""
-    from keymiss.catchup import catch_up as on_shard
+    from keymiss.corpus.catchup import catch_up as on_shard
 
     queued = 0
     with cluster(nodes) as client:
@@ -127,8 +127,8 @@ def load_concepts(
 ) -> None:
     """Store a concept table on every shard; the functions then look at every sentence again. A broken row is
     named and left out; the exit code is 1 then."""
-    from keymiss.concept_table import BadTable, read_table
-    from keymiss.progress import shard_tags
+    from keymiss.corpus.concept_table import BadTable, read_table
+    from keymiss.corpus.progress import shard_tags
 
     try:
         table, report = read_table(file)
@@ -173,7 +173,7 @@ def _progress() -> Progress:
 
 
 def _wait(client: RedisCluster, bar: Progress, timeout_s: float) -> None:
-    from keymiss.progress import PipelineStuck, wait_processed
+    from keymiss.corpus.progress import PipelineStuck, wait_processed
 
     task = bar.add_task("processing (what waits)", total=None)
     most = 0

@@ -41,7 +41,7 @@ def upload(
 @app.command()
 def preflight() -> None:
     """Say what stands in the way of a start."""
-    from keymiss.preflight import problems
+    from keymiss.local.preflight import problems
 
     current = settings()
     if runs(current):
@@ -58,10 +58,10 @@ def start(
     ] = False,
 ) -> None:
     """Start the cluster, the worker, the API and nginx; says so when they are up already."""
-    from keymiss.cluster import start as start_all
-    from keymiss.hand_over import start_as
-    from keymiss.process_user import process_user
-    from keymiss.processes import StartError
+    from keymiss.local.hand_over import start_as
+    from keymiss.local.process_user import process_user
+    from keymiss.local.processes import StartError
+    from keymiss.local.system import start as start_all
 
     current = settings()
     if observe:
@@ -88,8 +88,8 @@ def cluster_create(
 ) -> None:
     """Make empty nodes one cluster: the first become masters, the rest replicas. One that is there already
     stays as it is. Waits until all of it works."""
-    from keymiss.cluster_creation import cluster_info, cluster_is_ok, create_cluster, wait
-    from keymiss.processes import StartError
+    from keymiss.local.cluster_creation import cluster_info, cluster_is_ok, create_cluster, wait
+    from keymiss.local.processes import StartError
 
     named = node_list(nodes)
     masters, rest = divmod(len(named), 1 + replicas)
@@ -107,7 +107,7 @@ def cluster_create(
 @app.command()
 def stop() -> None:
     """Stop what start started in this folder, and nothing else. The data stays."""
-    from keymiss.processes import Supervisor
+    from keymiss.local.processes import Supervisor
 
     current = settings()
     runs(current)  # says so when it is somebody else's

@@ -14,7 +14,7 @@ from keymiss.cli.status_figures import Rates
 from keymiss.cli.status_live import Screen, Stop, keys_to, stop_signals
 from keymiss.cli.status_nodes import ClusterAsker, ClusterStatus
 from keymiss.cli.status_view import Processes, as_json, problems_of, render
-from keymiss.processes import Supervisor
+from keymiss.local.processes import Supervisor
 from keymiss.settings import BadSetting, Settings, parse_nodes
 
 

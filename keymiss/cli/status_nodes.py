@@ -14,11 +14,11 @@ from typing import Any
 from redis.asyncio.connection import Connection
 from redis.exceptions import ResponseError
 
-from keymiss.cluster_nodes import MASTER, REPLICA, Node, view_of_reply
-from keymiss.credentials import Credentials, refusal
+from keymiss.cluster.credentials import Credentials, refusal
+from keymiss.cluster.every_node import Answer, Answers, NodeAsker
+from keymiss.cluster.nodes import MASTER, REPLICA, Node, view_of_reply
+from keymiss.cluster.shard_replies import ask_shard, replies_of
 from keymiss.keys import SLOTS
-from keymiss.node_asker import Answer, Answers, NodeAsker
-from keymiss.shard_replies import ask_shard, replies_of
 
 NODE_TIMEOUT_S = 2.0
 
@@ -26,7 +26,7 @@ NODE_TIMEOUT_S = 2.0
 @dataclass(frozen=True, slots=True)
 class ModelStatus:
     """A model of one shard (AI.INFO); figures since its server started. `digest` is its tag: of what
-    models.load stores the first 12 characters of the SHA-256."""
+    keymiss.models.load stores the first 12 characters of the SHA-256."""
 
     name: str
     backend: str

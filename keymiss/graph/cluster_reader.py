@@ -15,7 +15,7 @@ from typing import Any
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import MovedError, RedisError
 
-from keymiss.api.shards import Shard, ShardMap
+from keymiss.cluster.async_shards import Shard, ShardMap
 from keymiss.graph.events import carrier_of
 from keymiss.graph.pages import (
     MAX_NEIGHBOURS,

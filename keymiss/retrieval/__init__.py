@@ -5,10 +5,10 @@ Three signals rank the sentences of all shards: BM25 over words (lexical.py), th
 shard has an index of its own (index.py), in this process's memory, that follows the shard (follow.py).
 """
 
+from keymiss.corpus.stop_words import STOP_WORDS
 from keymiss.retrieval.candidate import Candidate, parse_sentence_key
 from keymiss.retrieval.fuse import Mix
 from keymiss.retrieval.index import ShardIndex
 from keymiss.retrieval.shards import Retrieval
-from keymiss.stop_words import STOP_WORDS
 
 __all__ = ["STOP_WORDS", "Candidate", "Mix", "Retrieval", "ShardIndex", "parse_sentence_key"]

@@ -21,8 +21,8 @@ from redis.asyncio.connection import Connection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import MovedError, RedisError
 
-from keymiss.connections import connected
-from keymiss.credentials import NO_CREDENTIALS, Credentials
+from keymiss.cluster.connections import connected
+from keymiss.cluster.credentials import NO_CREDENTIALS, Credentials
 from keymiss.keys import SENTENCE_PREFIX, VECTORS_PREFIX
 from keymiss.retrieval.index import ShardIndex
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keymiss.context import NEIGHBOURS, in_order, texts_in_context, vectors_in_context
+from keymiss.corpus.neighbours import NEIGHBOURS, in_order, texts_in_context, vectors_in_context
+from keymiss.reading.stored_vector import DIMENSIONS, Vector, from_field
 from keymiss.retrieval.candidate import Candidate, parse_sentence_key
 from keymiss.retrieval.lexical import Frequencies, WordIndex, boosts
 from keymiss.retrieval.vectors import VectorIndex
-from keymiss.stored_vector import DIMENSIONS, Vector, from_field
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,8 @@ class _Hash:
 class ShardIndex:
     """The sentences of one shard. `put` and `drop` take effect at `commit`, for vectors at once.
 
-    One thread at a time may change it; any number may search. `neighbours`: keymiss.context; 0: none count.
+    One thread at a time may change it; any number may search. `neighbours`: see keymiss.corpus.neighbours;
+    0: none count.
     """
 
     def __init__(self, neighbours: int = NEIGHBOURS) -> None:

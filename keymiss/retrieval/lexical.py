@@ -16,7 +16,7 @@ from typing import Any, cast
 
 import tantivy
 
-from keymiss.stop_words import STOP_WORDS
+from keymiss.corpus.stop_words import STOP_WORDS
 
 WRITER_BYTES = 64_000_000  # a bulk load makes one segment of so much; searching many segments takes longer
 MAX_QUERY_TERMS = 64  # of a question of 512 characters at most

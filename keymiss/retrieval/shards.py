@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 
-from keymiss.credentials import NO_CREDENTIALS, Credentials
+from keymiss.cluster.credentials import NO_CREDENTIALS, Credentials
+from keymiss.reading.stored_vector import Vector
 from keymiss.retrieval.candidate import Candidate
 from keymiss.retrieval.follow import ShardFollower
 from keymiss.retrieval.fuse import BM25, GRAPH, VECTORS, Fused, Mix, fuse
 from keymiss.retrieval.index import Hits, ShardIndex
 from keymiss.retrieval.lexical import added_up
-from keymiss.stored_vector import Vector
 
 Place = tuple[str, int]  # shard tag, number of the sentence in the shard's index
 

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from usearch.index import Index
 
-from keymiss.stored_vector import DIMENSIONS
+from keymiss.reading.stored_vector import DIMENSIONS
 
 CONNECTIVITY = 16
 EXPANSION_ADD = 96

@@ -8,7 +8,7 @@ Exit codes
     3  no node of the cluster answered within --startup-s
     4  stopped by a signal, but jobs were still running after --grace-s: they were handed back
 
-Environment: KEYMISS_NODES, and who the worker is: `keymiss.credentials` (never on the command line,
+Environment: KEYMISS_NODES, and who the worker is: `keymiss.cluster.credentials` (never on the command line,
 where others could read it).
 """
 
@@ -24,21 +24,21 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 
-from keymiss.credentials import Credentials
+from keymiss.cluster.credentials import Credentials
+from keymiss.cluster.shards import NoNodeError, RefusedError, Shard, ThreadConnections, Topology
 from keymiss.logs import log_event, one_line
+from keymiss.reading.backends.table import backend_table
 from keymiss.settings import BadSetting
-from keymiss.worker import gears_api
-from keymiss.worker.attach import Attendance
-from keymiss.worker.jobs import Job, JobStatus
+from keymiss.worker.functions import gears_api
+from keymiss.worker.functions.scripts import ScriptStore
+from keymiss.worker.job import Job, JobStatus
+from keymiss.worker.jobs.attendance import Attendance
+from keymiss.worker.jobs.pull import Puller, give_back
+from keymiss.worker.jobs.runner import JobRunner
+from keymiss.worker.jobs.threads import JobPool
 from keymiss.worker.metrics import WorkerMetrics
-from keymiss.worker.model_backend import backend_table
 from keymiss.worker.model_runner import ModelPool, ModelRunner, ModelStore
-from keymiss.worker.pool import JobPool
-from keymiss.worker.pull import Puller, give_back
-from keymiss.worker.runner import JobRunner
-from keymiss.worker.scripts import ScriptStore
 from keymiss.worker.services import Services
-from keymiss.worker.shards import NoNodeError, RefusedError, Shard, ThreadConnections, Topology
 
 EXIT_OK, EXIT_FAULT, EXIT_USAGE, EXIT_NO_NODE, EXIT_UNFINISHED = 0, 1, 2, 3, 4
 """See the module's text."""

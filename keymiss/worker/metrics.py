@@ -25,7 +25,7 @@ from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from keymiss import __version__, keys
-from keymiss.worker.jobs import Job, JobCounts, JobKind, JobStatus
+from keymiss.worker.job import Job, JobCounts, JobKind, JobStatus
 from keymiss.worker.not_kept import NotKept
 
 JOB_BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)

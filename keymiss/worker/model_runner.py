@@ -18,12 +18,12 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
+from keymiss.cluster.shards import Shard, ShardConnection
 from keymiss.logs import log_event, one_line
+from keymiss.reading.backends.base import Backend, Model, ModelError
+from keymiss.reading.tensors import Tensor
 from keymiss.worker.metrics import ModelMetrics
-from keymiss.worker.model_backend import Backend, Model, ModelError
 from keymiss.worker.not_kept import Kept, NotKept
-from keymiss.worker.shards import Shard, ShardConnection
-from keymiss.worker.tensors import Tensor
 
 CHUNK_BYTES = 4 << 20
 """Read at a time; small enough that the shard's main thread copies it in a millisecond or so."""

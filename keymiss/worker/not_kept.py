@@ -22,7 +22,7 @@ from redis import exceptions
 from redis.exceptions import RedisError
 
 from keymiss.logs import log_event, one_line
-from keymiss.worker.context import current
+from keymiss.worker.functions.job_context import current
 
 LOG_AGAIN_S = 600.0
 """A shard that refuses refuses every answer: one line of each kind and reason in so long."""

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from keymiss.cluster.shards import Shard, ThreadConnections
+    from keymiss.worker.functions.scripts import ScriptStore
     from keymiss.worker.model_runner import ModelRunner
     from keymiss.worker.not_kept import NotKept
-    from keymiss.worker.scripts import ScriptStore
-    from keymiss.worker.shards import Shard, ThreadConnections
 
 
 @dataclass

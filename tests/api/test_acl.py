@@ -16,7 +16,7 @@ import pytest
 from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
 
 from keymiss.keys import paragraphs_key
-from keymiss.observe import find_exporter
+from keymiss.local.observe import find_exporter
 from tests.api.acl import (
     TEMPLATE,
     USERS,
@@ -91,8 +91,8 @@ def loaded(
 ) -> str:
     """Models, functions, concepts and an article, by the command line as `admin`. Returns the nodes."""
     nodes = servers.addresses
-    command("models.load", "--nodes", nodes)
-    command("models.load_encoder", "--nodes", nodes)
+    command("keymiss.models.load", "--nodes", nodes)
+    command("keymiss.models.load_encoder", "--nodes", nodes)
     gears = sorted(str(path) for path in (REPO / "gears").glob("*.py"))
     command("keymiss.cli", "gears", "upload", *gears, "--nodes", nodes)
     command("keymiss.cli", "concepts", "load", str(REPO / "data/sample/concepts.csv"), "--nodes", nodes)
@@ -311,7 +311,7 @@ def test_a_wrong_password_ends_the_worker_with_one_sentence(one: RedisServer) ->
         ("keymiss.cli", "gears", "upload", "gears/qa.py"),
         ("keymiss.cli", "pipeline"),
         ("keymiss.cli", "status"),
-        ("models.load", "--model", "var/models/reader.pt"),
+        ("keymiss.models.load", "--model", "var/models/reader.pt"),
     ],
 )
 def test_a_wrong_password_ends_a_command_with_one_sentence(
@@ -319,7 +319,7 @@ def test_a_wrong_password_ends_a_command_with_one_sentence(
 ) -> None:
     env = {"KEYMISS_REDIS_USERNAME": "admin", "KEYMISS_REDIS_PASSWORD": "wrong password"}
     done = python("-m", *program, "--nodes", servers.addresses, env=env, timeout_s=60)
-    assert done.returncode == (1 if program[0] == "models.load" else 2), done.stdout + done.stderr
+    assert done.returncode == (1 if program[0] == "keymiss.models.load" else 2), done.stdout + done.stderr
     assert "refuses the user 'admin' with this password" in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
     assert "wrong password" not in done.stderr

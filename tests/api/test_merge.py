@@ -7,8 +7,9 @@ from collections.abc import Iterable
 
 import pytest
 
-from keymiss.api.fanout import Outcome, Status
-from keymiss.api.merge import Answer, bare, coverage, merge, parse_answer, shown
+from keymiss.api.questions.fanout import Outcome
+from keymiss.api.questions.merge import Answer, bare, coverage, merge, parse_answer, shown
+from keymiss.api.shard_status import Status
 from keymiss.retrieval import Candidate
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from keymiss.api import problems
 from keymiss.api.app import create_app
-from keymiss.api.openapi import problem_docs
+from keymiss.api.http import problems
+from keymiss.api.http.openapi import problem_docs
 from keymiss.api.settings import ApiSettings
 
 DOCUMENT = create_app(ApiSettings()).openapi()

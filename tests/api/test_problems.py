@@ -8,11 +8,12 @@ from fastapi.testclient import TestClient
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from keymiss.api import problems
-from keymiss.api.ask import refuse_if_none_answered
-from keymiss.api.fanout import Outcome, Status, status_of
-from keymiss.api.merge import coverage
+from keymiss.api.http import problems
+from keymiss.api.questions.answering import refuse_if_none_answered
+from keymiss.api.questions.fanout import Outcome
+from keymiss.api.questions.merge import coverage
 from keymiss.api.settings import ApiSettings, BadSetting
+from keymiss.api.shard_status import Status, status_of
 from keymiss.retrieval import Candidate
 
 

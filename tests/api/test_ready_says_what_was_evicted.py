@@ -12,7 +12,7 @@ import redis
 from redis.cluster import RedisCluster
 
 from keymiss import keys
-from models import load
+from keymiss.models import load
 from tests.api.processes import ApiProcess, pause, resume
 from tests.cluster.pipeline import settle, upload, write
 from tests.servers import RedisClusterServers, RedisServer, WorkerProcess, wait_until
@@ -175,7 +175,7 @@ def test_an_evicted_model_is_said(
 ) -> None:
     evict(servers, worker, client, keys.model_key(TAGS[0]))
     try:
-        is_missing(api, f"shard {{{TAGS[0]}}}: there is no model: python -m models.load")
+        is_missing(api, f"shard {{{TAGS[0]}}}: there is no model: python -m keymiss.models.load")
     finally:
         assert load.main(["--model", "models/reader", "--nodes", servers.addresses]) == 0
     assert missing(api) == []

@@ -8,7 +8,7 @@ import pytest
 from redis.exceptions import ResponseError
 
 from keymiss.api.settings import ApiSettings, parse_nodes
-from keymiss.api.shards import ShardMap
+from keymiss.cluster.async_shards import ShardMap
 from keymiss.keys import slot_of
 from tests.servers import RedisClusterServers
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import redis
 
-from keymiss.api.question_vector import QuestionVectors
+from keymiss.api.questions.question_vector import QuestionVectors
 from keymiss.api.settings import ApiSettings
-from keymiss.api.shards import ShardMap
 from keymiss.api.unused import Reason, Signal, Unused
+from keymiss.cluster.async_shards import ShardMap
 from keymiss.keys import question_vector_key, sentence_key, vectors_key
+from keymiss.reading.stored_vector import DIMENSIONS, Vector, question_to_bytes, to_field
 from keymiss.retrieval import Mix, Retrieval
-from keymiss.stored_vector import DIMENSIONS, Vector, question_to_bytes, to_field
 from tests.api.processes import pause, resume, shard_tags
 from tests.api.test_retrieval import eventually
 from tests.servers import RedisClusterServers, RedisServer

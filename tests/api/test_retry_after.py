@@ -9,8 +9,8 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from starlette.exceptions import HTTPException
 
-from keymiss.api import problems
 from keymiss.api.app import create_app
+from keymiss.api.http import problems
 from keymiss.api.settings import ApiSettings
 from tests.api.curl import VERSIONS, curl
 from tests.api.processes import ApiProcess, NginxProcess

@@ -10,12 +10,12 @@ from typing import Any
 import httpx
 import pytest
 
-from keymiss.api.concepts import Concepts
-from keymiss.api.knowledge import About, GraphKnowledge, Linked
+from keymiss.api.graph.concept_names import Concepts
+from keymiss.api.questions.linked_concepts import About, GraphKnowledge, Linked
 from keymiss.api.settings import ApiSettings
-from keymiss.api.shards import ShardMap
 from keymiss.api.unused import Reason, Signal, Unused
-from keymiss.concept_table import Concept, ConceptTable
+from keymiss.cluster.async_shards import ShardMap
+from keymiss.corpus.concept_table import Concept, ConceptTable
 from keymiss.graph.cluster import ClusterGraph
 from keymiss.graph.cluster_reader import ClusterGraphReader
 from keymiss.keys import article_key, concept_table_key, sentence_id, sentence_key

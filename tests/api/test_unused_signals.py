@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import redis
 
-from keymiss.concept_table import Concept, ConceptTable
+from keymiss.corpus.concept_table import Concept, ConceptTable
 from keymiss.graph.cluster import ClusterGraph
 from keymiss.graph.events import ADD, EdgeEvent
 from keymiss.keys import (
@@ -20,7 +20,7 @@ from keymiss.keys import (
     sentence_key,
     vectors_key,
 )
-from keymiss.stored_vector import DIMENSIONS, Vector, question_to_bytes, to_field
+from keymiss.reading.stored_vector import DIMENSIONS, Vector, question_to_bytes, to_field
 from tests.api.processes import (
     QUESTION,
     SENTENCES,

@@ -19,12 +19,12 @@ from typing import Any
 import httpx
 import pytest
 
-from keymiss.api.legends import legends
-from keymiss.api.problems import NoPrometheus, PrometheusFailed, PrometheusLate
-from keymiss.api.prometheus import AT_ONCE, MAX_REPLY_BYTES, Grid, Prometheus
+from keymiss.api.http.problems import NoPrometheus, PrometheusFailed, PrometheusLate
 from keymiss.api.settings import ApiSettings, BadSetting
-from keymiss.api.watch import MOST_POINTS, STEPS_S, Watch, grid_for, step_for
-from keymiss.dashboards import DASHBOARDS, Dashboard, load_dashboards, parse_dashboard
+from keymiss.api.watch.dashboards import DASHBOARDS, Dashboard, load_dashboards, parse_dashboard
+from keymiss.api.watch.legends import legends
+from keymiss.api.watch.panels import MOST_POINTS, STEPS_S, Watch, grid_for, step_for
+from keymiss.api.watch.prometheus import AT_ONCE, MAX_REPLY_BYTES, Grid, Prometheus
 from tests.api.processes import ApiProcess, pause, resume
 from tests.api.test_qasearch_bad_input import assert_problem
 from tests.patience import patient
@@ -326,7 +326,7 @@ async def test_a_failure_is_shared_and_then_asked_again(monkeypatch: pytest.Monk
             with pytest.raises(PrometheusFailed, match="no such thing"):
                 await watch.panel("made", 1, 60)
         assert len(seen.asked) == 1
-        monkeypatch.setattr("keymiss.api.watch.SHARED_FOR_S", 0.0)
+        monkeypatch.setattr("keymiss.api.watch.panels.SHARED_FOR_S", 0.0)
         seen.body, seen.status = NOTHING, 200
         assert (await watch.panel("made", 1, 60))["series"] == []
         await watch.close()
@@ -380,7 +380,7 @@ async def test_without_prometheus_nothing_is_asked() -> None:
 
 
 async def test_a_late_answer_frees_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("keymiss.api.prometheus.TIME_LIMIT_S", 0.2)
+    monkeypatch.setattr("keymiss.api.watch.prometheus.TIME_LIMIT_S", 0.2)
     with counting(answers=False) as (url, seen):
         prometheus = Prometheus(url)
         asked = [prometheus.now("up", 0) for _ in range(AT_ONCE)]

@@ -10,7 +10,7 @@ import pytest
 from redis.cluster import RedisCluster
 
 from keymiss import keys
-from models import load
+from keymiss.models import load
 from tests.api.processes import QUESTION, SENTENCES, ApiProcess, fill, shard_tags
 from tests.patience import patient
 from tests.servers import REPO, RedisClusterServers, WorkerProcess, wait_until

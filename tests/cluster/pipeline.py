@@ -15,10 +15,10 @@ from typing import Any
 from redis.cluster import RedisCluster
 
 from keymiss import keys
-from keymiss.concept_table import ConceptTable
-from keymiss.loading import ShardTags
-from keymiss.progress import shard_tags, wait_processed
-from keymiss.prose import join_paragraphs, split_sentences
+from keymiss.corpus.concept_table import ConceptTable
+from keymiss.corpus.loading import ShardTags
+from keymiss.corpus.progress import shard_tags, wait_processed
+from keymiss.corpus.prose import join_paragraphs, split_sentences
 from tests.patience import patient
 from tests.servers import REPO, RedisClusterServers, RedisServer, WorkerProcess, wait_until
 
@@ -79,7 +79,7 @@ def running(
 
 
 def write(client: RedisCluster, name: str, *paragraphs: str, **fields: Any) -> None:
-    """An article as keymiss.loading writes it: the hash, then the text."""
+    """An article as keymiss.corpus.loading writes it: the hash, then the text."""
     head: dict[Any, Any] = {"title": name, **fields}
     client.hset(keys.article_key(name), mapping=head)
     client.set(keys.paragraphs_key(name), join_paragraphs(paragraphs))

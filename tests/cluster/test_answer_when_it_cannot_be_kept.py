@@ -13,8 +13,8 @@ import pytest
 import redis
 
 from keymiss import keys
-from keymiss.stored_vector import question_from_bytes
-from models import load, load_encoder
+from keymiss.models import load, load_encoder
+from keymiss.reading.stored_vector import question_from_bytes
 from tests.servers import REPO, RedisClusterServers, RedisServer, WorkerProcess, free_port, wait_until
 
 SENTENCE = "Among adults, viral transmission is performed mainly by young parents of school children."

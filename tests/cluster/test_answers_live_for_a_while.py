@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from keymiss import keys
-from models import load, load_encoder
+from keymiss.models import load, load_encoder
 from tests.servers import REPO, RedisClusterServers, RedisServer, WorkerProcess, keymiss_info, wait_until
 
 WEEK_S = 604800

@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from keymiss import keys
-from keymiss.progress import shard_tags
+from keymiss.corpus.progress import shard_tags
 from tests.cluster import pipeline
 from tests.cluster.pipeline import delete, settle, write
 from tests.servers import RedisClusterServers, RedisServer, WorkerProcess, keymiss_info, wait_until

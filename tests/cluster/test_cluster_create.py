@@ -10,7 +10,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from keymiss.cluster_creation import cluster_is_ok
+from keymiss.local.cluster_creation import cluster_is_ok
 from tests.patience import patient
 from tests.servers import REPO, RedisServer
 

@@ -11,8 +11,8 @@ import pytest
 from redis.cluster import RedisCluster
 
 from keymiss import keys
-from keymiss.concept_table import ConceptTable
-from keymiss.progress import shard_tags
+from keymiss.corpus.concept_table import ConceptTable
+from keymiss.corpus.progress import shard_tags
 from tests.cluster import pipeline
 from tests.servers import REPO, RedisClusterServers
 

@@ -15,7 +15,7 @@ import pytest
 from redis.cluster import RedisCluster
 
 from keymiss import keys
-from models import evaluate, load
+from keymiss.models import evaluate, load
 from tests.api.processes import ApiProcess
 from tests.patience import patient
 from tests.servers import REPO, RedisClusterServers, WorkerProcess, wait_until
@@ -111,7 +111,7 @@ def test_interrupted_it_leaves_nothing_behind(
     ]
     path = put(tmp_path, [(RIVER, asked)])
     before = everything(client)
-    command = [sys.executable, "-m", "models.evaluate", "cluster", "--nodes", cluster.addresses]
+    command = [sys.executable, "-m", "keymiss.models.evaluate", "cluster", "--nodes", cluster.addresses]
     process = subprocess.Popen(
         [*command, "--data", str(path), "--part", "all"],
         cwd=REPO,
@@ -128,7 +128,7 @@ def test_interrupted_it_leaves_nothing_behind(
         _, said = process.communicate(timeout=patient(40))
     finally:
         process.kill()
-    assert (process.returncode, said) == (130, "models.evaluate: interrupted\n")
+    assert (process.returncode, said) == (130, "keymiss.models.evaluate: interrupted\n")
     assert everything(client) == before
 
 

@@ -18,7 +18,7 @@ def scraped(server: RedisServer, env: dict[str, str]) -> str:
     """What the exporter says of the server, when it is started with these variables."""
     exporter = Process("exporter", {"PYTHONPATH": str(REPO), **env})
     address = f"127.0.0.1:{free_port()}"
-    exporter.spawn([sys.executable, "-m", "keymiss.exporter", address], cwd=REPO)
+    exporter.spawn([sys.executable, "-m", "keymiss.local.exporter", address], cwd=REPO)
     try:
         target = {"target": f"redis://127.0.0.1:{server.port}"}
 
@@ -63,7 +63,7 @@ def test_a_password_file_that_is_not_there(tmp_path: Path) -> None:
     exporter = Process(
         "exporter", {"PYTHONPATH": str(REPO), "KEYMISS_REDIS_PASSWORD_FILE": str(tmp_path / "none")}
     )
-    exporter.spawn([sys.executable, "-m", "keymiss.exporter", f"127.0.0.1:{free_port()}"], cwd=REPO)
+    exporter.spawn([sys.executable, "-m", "keymiss.local.exporter", f"127.0.0.1:{free_port()}"], cwd=REPO)
     assert exporter.process is not None
     assert exporter.process.wait(patient(20)) == 2
     assert "cannot be read" in exporter.log_text()

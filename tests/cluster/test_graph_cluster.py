@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 import pytest
 
 from keymiss.api.settings import ApiSettings
-from keymiss.api.shards import ShardMap
+from keymiss.cluster.async_shards import ShardMap
 from keymiss.graph import choose_writer
 from keymiss.graph.cluster import ClusterGraph
 from keymiss.graph.cluster_reader import ClusterGraphReader

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from keymiss.api.settings import ApiSettings
-from keymiss.api.shards import ShardMap
+from keymiss.cluster.async_shards import ShardMap
 from keymiss.graph import choose_writer
 from keymiss.graph.cypher import CypherGraph
 from keymiss.graph.cypher_text import with_parameters

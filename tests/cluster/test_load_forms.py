@@ -1,4 +1,4 @@
-"""models.load on a running cluster: other forms, exported files, and what leaves the model there."""
+"""keymiss.models.load on a running cluster: other forms, exported files, and what leaves the model there."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import pytest
 from redis.cluster import RedisCluster
 
 from keymiss import keys
-from keymiss.worker.tensors import Tensor, parse_get_reply, set_command
-from models import load
-from models.export import Source, compare, export
+from keymiss.models import load
+from keymiss.models.export import Source, compare, export
+from keymiss.reading.tensors import Tensor, parse_get_reply, set_command
 from tests.servers import RedisClusterServers, WorkerProcess
 from tests.unit.test_export import small
 

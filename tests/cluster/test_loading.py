@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from redis.cluster import RedisCluster
 
-from keymiss import keys, loading
+from keymiss import keys
+from keymiss.corpus import loading
 from tests.cluster import pipeline
 from tests.patience import patient
 from tests.servers import REPO, RedisClusterServers, free_port

@@ -12,7 +12,7 @@ import redis
 from redis.cluster import RedisCluster
 
 from keymiss import keys
-from keymiss.progress import shard_tags
+from keymiss.corpus.progress import shard_tags
 from tests.api.processes import pause, resume
 from tests.cluster import pipeline
 from tests.cluster.pipeline import cli, keyspace, sentences_of, settle, tag_of, write

@@ -19,7 +19,7 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 from transformers import BertConfig, BertForQuestionAnswering
 
 from keymiss import keys
-from models import load
+from keymiss.models import load
 from tests.cluster.test_qa_functions import SENTENCES, script, tags
 from tests.patience import patient
 from tests.servers import RedisClusterServers, WorkerProcess
@@ -138,9 +138,9 @@ def test_the_answers_are_those_of_the_model_with_its_own_tokenizer(
     client: RedisCluster, cluster: RedisClusterServers, tmp_path: Path
 ) -> None:
     """The same answers as the model gives outside of the cluster; other tokens would give others."""
-    from keymiss.reader import Reader
-    from keymiss.text import load_tokenizer
-    from models.export import load_eager
+    from keymiss.models.export import load_eager
+    from keymiss.reading.reader import Reader
+    from keymiss.reading.tokenizers import load_tokenizer
 
     folder = other_model(tmp_path / "again")
     assert load.main(["--model", str(folder), "--nodes", cluster.addresses]) == 0

@@ -12,8 +12,8 @@ import pytest
 from redis.cluster import RedisCluster
 
 from keymiss import keys
-from keymiss.progress import shard_tags
-from keymiss.reader import default_reader
+from keymiss.corpus.progress import shard_tags
+from keymiss.reading.reader import default_reader
 from tests.cluster import pipeline
 from tests.cluster.pipeline import last_errors, settle, write
 from tests.servers import RedisClusterServers, WorkerProcess, connect

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 
 from redis.cluster import RedisCluster
 
+from keymiss.corpus.progress import waiting_on
+from keymiss.corpus.prose import join_paragraphs
 from keymiss.keys import paragraphs_key
-from keymiss.progress import waiting_on
-from keymiss.prose import join_paragraphs
-from models import load_encoder
+from keymiss.models import load_encoder
 from tests.cluster import pipeline
 from tests.servers import RedisClusterServers, WorkerProcess, keymiss_info, wait_until
 

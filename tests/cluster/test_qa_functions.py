@@ -13,8 +13,8 @@ import redis
 from redis.cluster import RedisCluster
 
 from keymiss import keys
-from keymiss.reader import default_reader
-from models import load
+from keymiss.models import load
+from keymiss.reading.reader import default_reader
 from tests.servers import REPO, RedisClusterServers, WorkerProcess, wait_until
 
 QUESTION = "Who performs viral transmission among adults"

@@ -22,7 +22,7 @@ import pytest
 from redis.exceptions import ResponseError
 
 from keymiss.cli.status_nodes import NODE_TIMEOUT_S, ClusterAsker
-from keymiss.credentials import NO_CREDENTIALS
+from keymiss.cluster.credentials import NO_CREDENTIALS
 from keymiss.keys import tag_for_slot
 from keymiss.settings import parse_nodes
 from tests.patience import patient

@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from redis.exceptions import ResponseError
 
 from keymiss import __version__, keys
-from keymiss.worker.jobs import JobKind, JobStatus
+from keymiss.worker.job import JobKind, JobStatus
 from keymiss.worker.main import EXIT_USAGE
 from tests.hand_worker import Asker
 from tests.patience import patient, slower

@@ -15,7 +15,7 @@ import redis
 from redis.cluster import ClusterNode, RedisCluster
 from redis.exceptions import NoPermissionError, ResponseError
 
-from keymiss.processes import processes_of
+from keymiss.local.processes import processes_of
 from tests.e2e.test_gearsclient import run_documented
 from tests.e2e.test_start_stop import Local
 from tests.servers import REPO, connect, open_folder

@@ -12,9 +12,9 @@ import httpx
 import pytest
 import redis
 
-from keymiss.dashboards import expand, load_dashboards
-from keymiss.observe import prometheus_url
-from keymiss.processes import processes_of
+from keymiss.api.watch.dashboards import expand, load_dashboards
+from keymiss.local.observe import prometheus_url
+from keymiss.local.processes import processes_of
 from tests.e2e.test_whole_system import QUESTION, System
 from tests.patience import patient
 from tests.servers import REPO, free_port, open_folder, wait_until
@@ -125,8 +125,8 @@ def system() -> Iterator[Watched]:
         assert "up already" in running.script("start", "--observe").stdout
         assert f"Prometheus at {prometheus_url(running.settings)}/" in started.stdout
         assert f"https://localhost:{running.settings.https_port}/watch" in started.stdout
-        running.python("-m", "models.load", *nodes)
-        running.python("-m", "models.load_encoder", *nodes)
+        running.python("-m", "keymiss.models.load", *nodes)
+        running.python("-m", "keymiss.models.load_encoder", *nodes)
         for command in (
             ("gears", "upload", *sorted((REPO / "gears").glob("*.py"))),
             ("concepts", "load", REPO / "data" / "sample" / "concepts.csv", *nodes),

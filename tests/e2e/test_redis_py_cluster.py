@@ -12,7 +12,7 @@ import redis
 from redis.cluster import RedisCluster
 
 from keymiss import keys
-from models import load
+from keymiss.models import load
 from tests.e2e.test_gearsclient import run_documented
 from tests.patience import patient
 from tests.servers import REPO, RedisClusterServers, WorkerProcess

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 import redis
 
-from keymiss.cluster import http_ok
-from keymiss.credentials import Credentials
-from keymiss.local_users import password_of
-from keymiss.preflight import port_in_use
-from keymiss.processes import Supervisor, processes_of
+from keymiss.cluster.credentials import Credentials
+from keymiss.local.preflight import port_in_use
+from keymiss.local.processes import Supervisor, processes_of
+from keymiss.local.redis_users import password_of
+from keymiss.local.system import http_ok
 from keymiss.settings import Settings
 from tests.keeper import keeper
 from tests.patience import patient

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from redis.exceptions import NoPermissionError
 
-from keymiss.processes import processes_of
+from keymiss.local.processes import processes_of
 from tests.e2e.test_start_stop import Local
 from tests.servers import REPO, connect, module_path, open_folder
 

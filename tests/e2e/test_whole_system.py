@@ -20,7 +20,7 @@ import pytest
 import redis
 from redis.cluster import ClusterNode, RedisCluster
 
-from keymiss.cluster_creation import cluster_is_ok
+from keymiss.local.cluster_creation import cluster_is_ok
 from tests.e2e.test_start_stop import Local
 from tests.patience import patient
 from tests.servers import REPO, connect, open_folder, wait_until
@@ -74,12 +74,12 @@ def system() -> Iterator[System]:
     try:
         started = running.script("start")
         assert started.returncode == 0, started.stdout + started.stderr
-        running.python("-m", "models.load", "--nodes", f"127.0.0.1:{running.settings.base_port}")
+        running.python("-m", "keymiss.models.load", "--nodes", f"127.0.0.1:{running.settings.base_port}")
         running.python(
             "-m", "keymiss.cli", "gears", "upload", *map(str, sorted((REPO / "gears").glob("*.py")))
         )
         nodes = ("--nodes", f"127.0.0.1:{running.settings.base_port}")
-        running.python("-m", "models.load_encoder", *nodes)
+        running.python("-m", "keymiss.models.load_encoder", *nodes)
         running.python("-m", "keymiss.cli", "concepts", "load", str(CONCEPTS), *nodes)
         loaded = running.python("-m", "keymiss.cli", "load", *map(str, ARTICLES), *nodes)
         assert "sentences/s" in loaded.stdout

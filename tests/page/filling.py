@@ -10,7 +10,7 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cache
 
-from keymiss.concept_table import Concept, ConceptTable
+from keymiss.corpus.concept_table import Concept, ConceptTable
 from keymiss.graph.cluster import ClusterGraph
 from keymiss.graph.events import ADD, EdgeEvent
 from keymiss.keys import article_key, concept_table_key, sentence_id, sentence_key, slot_of, span_key

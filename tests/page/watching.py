@@ -6,7 +6,7 @@ from typing import Any
 
 from playwright.sync_api import Locator, Page, expect
 
-from keymiss.dashboards import Dashboard, load_dashboards
+from keymiss.api.watch.dashboards import Dashboard, load_dashboards
 from tests.patience import patient
 
 DASHBOARDS = load_dashboards()

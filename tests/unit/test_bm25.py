@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from models.bm25 import K1, B, Bm25, best
+from keymiss.models.bm25 import K1, B, Bm25, best
 
 
 def ids(*tokens: int) -> np.ndarray[tuple[int], np.dtype[np.int32]]:

@@ -11,17 +11,17 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from keymiss import keys
-from keymiss.credentials import Credentials
-from keymiss.worker.builder import GearsBuilder, Recorder
-from keymiss.worker.context import CURRENT, GearsError, JobContext, current
-from keymiss.worker.execution import run_flow, run_reader
+from keymiss.cluster.credentials import Credentials
+from keymiss.cluster.shards import Shard, ThreadConnections
+from keymiss.reading.backends.table import backend_table
+from keymiss.worker.functions.builder import GearsBuilder, Recorder
+from keymiss.worker.functions.execution import run_flow, run_reader
+from keymiss.worker.functions.job_context import CURRENT, GearsError, JobContext, current
+from keymiss.worker.functions.scripts import ScriptStore
 from keymiss.worker.metrics import ModelMetrics
-from keymiss.worker.model_backend import backend_table
 from keymiss.worker.model_runner import ModelPool, ModelRunner, ModelStore
 from keymiss.worker.not_kept import NotKept
-from keymiss.worker.scripts import ScriptStore
 from keymiss.worker.services import Services
-from keymiss.worker.shards import Shard, ThreadConnections
 
 LEFT = Shard("127.0.0.1", 1, "left", ((0, 8191),))
 RIGHT = Shard("127.0.0.1", 2, "right", ((8192, 16383),))

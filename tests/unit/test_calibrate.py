@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models import by_model, calibrate, export
-from models.calibrate import CalibrateError
+from keymiss.models import by_model, calibrate, export
+from keymiss.models.calibrate import CalibrateError
 from tests.unit.test_export import small
 from tests.unit.test_squad import put, qa
 
@@ -102,7 +102,7 @@ def test_a_calibration_is_fitted_written_and_checked(
     folder = tmp_path / "reader"
     folder.mkdir()
     for name in ("config.json", "model.safetensors", "tokenizer.json"):
-        (folder / name).symlink_to(export.text.ROOT / "models" / "reader" / name)
+        (folder / name).symlink_to(export.tokenizers.ROOT / "models" / "reader" / name)
     data = corpus(tmp_path)
     assert calibrate.main(["--model", str(folder), "--data", str(data)]) == 0
     written = json.loads((folder / "reader.json").read_text())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from keymiss.cluster_nodes import MASTER, REPLICA, parse_cluster_nodes, view_of_one
+from keymiss.cluster.nodes import MASTER, REPLICA, parse_cluster_nodes, view_of_one
 from keymiss.keys import SLOTS, tag_for_slot
 
 ASKED = ("127.0.0.1", 7001)

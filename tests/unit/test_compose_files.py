@@ -16,7 +16,7 @@ import pytest
 import yaml
 from jsonschema import Draft201909Validator
 
-from keymiss.processes import REDIS_CONF
+from keymiss.local.processes import REDIS_CONF
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE = ROOT / "docker-compose.yml"

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keymiss.concept_table import Concept, ConceptTable
-from keymiss.concept_text import folded, word_spans
-from keymiss.concepts import ConceptMatcher, Match
+from keymiss.corpus.concept_folding import folded, word_spans
+from keymiss.corpus.concept_matcher import ConceptMatcher, Match
+from keymiss.corpus.concept_table import Concept, ConceptTable
 
 
 def matcher(*names: str) -> ConceptMatcher:

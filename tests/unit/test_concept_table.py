@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keymiss.concept_table import BadTable, Concept, ConceptTable, parse_table, read_table
+from keymiss.corpus.concept_table import BadTable, Concept, ConceptTable, parse_table, read_table
 
 HEADER = "id,name,synonyms\n"
 

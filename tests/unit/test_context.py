@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from keymiss.context import (
+from keymiss.corpus.neighbours import (
     MAX_NEIGHBOUR_CHARS,
     NEIGHBOUR_WEIGHT,
     OWN_TIMES,

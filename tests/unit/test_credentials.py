@@ -8,7 +8,7 @@ import pytest
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisClusterException, ResponseError
 
 from keymiss.api.settings import ApiSettings
-from keymiss.credentials import NO_CREDENTIALS, Credentials, refusal
+from keymiss.cluster.credentials import NO_CREDENTIALS, Credentials, refusal
 from keymiss.settings import BadSetting
 
 NAME, FILE = "KEYMISS_REDIS_PASSWORD", "KEYMISS_REDIS_PASSWORD_FILE"

@@ -16,7 +16,15 @@ from grafana_foundation_sdk.models.dashboard import Dashboard as GrafanaDashboar
 from jsonschema import Draft7Validator
 
 from grafana.make_dashboards import FOLDER, dashboards
-from keymiss.dashboards import DASHBOARDS, ORDER, SCRAPE_S, Dashboard, Panel, expand, load_dashboards
+from keymiss.api.watch.dashboards import (
+    DASHBOARDS,
+    ORDER,
+    SCRAPE_S,
+    Dashboard,
+    Panel,
+    expand,
+    load_dashboards,
+)
 from keymiss.settings import PROJECT
 
 PAGES = load_dashboards()

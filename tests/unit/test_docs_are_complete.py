@@ -127,9 +127,9 @@ def test_every_worker_option_is_documented(capsys: pytest.CaptureFixture[str]) -
 
 
 def test_every_name_a_function_can_use_is_documented() -> None:
-    from keymiss.worker.builder import GearsBuilder
-    from keymiss.worker.gears_api import script_globals
-    from keymiss.worker.redisai_api import MEMBERS
+    from keymiss.worker.functions.builder import GearsBuilder
+    from keymiss.worker.functions.gears_api import script_globals
+    from keymiss.worker.functions.redisai_api import MEMBERS
 
     names = set(script_globals()) | set(MEMBERS) - {"PyTensor"}
     names |= {name for name in vars(GearsBuilder) if not name.startswith("_")} - {"forEeach"}  # sic, an alias

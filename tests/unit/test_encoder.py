@@ -9,18 +9,18 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel
 
-from keymiss import text
-from keymiss.encoder import MAX_BATCH, MAX_BATCH_TOKENS, MAX_TEXT_TOKENS, Batch, Encoder, in_order
-from keymiss.stored_vector import DIMENSIONS, Vector
-from keymiss.worker.model_backend import Model
-from models.export import export, read_back
-from models.export_encoder import ENCODER_FORMS, EncoderSource, ExportError, export_encoder
-from models.load import LoadError, check_file
-from models.load_encoder import check_encoder, run_encoder
+from keymiss.models.export import export, read_back
+from keymiss.models.export_encoder import ENCODER_FORMS, EncoderSource, ExportError, export_encoder
+from keymiss.models.load import LoadError, check_file
+from keymiss.models.load_encoder import check_encoder, run_encoder
+from keymiss.reading import tokenizers
+from keymiss.reading.backends.base import Model
+from keymiss.reading.encoder import MAX_BATCH, MAX_BATCH_TOKENS, MAX_TEXT_TOKENS, Batch, Encoder, in_order
+from keymiss.reading.stored_vector import DIMENSIONS, Vector
 from tests.unit.test_export import put_tokenizer
 from tests.unit.test_export import small as small_reader
 
-ENCODER = text.ROOT / "models" / "encoder"
+ENCODER = tokenizers.ROOT / "models" / "encoder"
 TEXTS = [
     "Which river flows through Frankfurt?",
     "The river Main flows through Frankfurt before it reaches the Rhine at Mainz.",
@@ -32,7 +32,7 @@ TEXTS = [
 
 @pytest.fixture(scope="module")
 def encoder() -> Encoder:
-    return Encoder(text.load_tokenizer(ENCODER / "tokenizer.json"))
+    return Encoder(tokenizers.load_tokenizer(ENCODER / "tokenizer.json"))
 
 
 @pytest.fixture(scope="module")

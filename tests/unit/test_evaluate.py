@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from models import answerability, asking, by_cluster, by_model, by_search, evaluate, export
-from models.answerability import Against, Pool
-from models.asking import EvaluateError, Given, Item
+from keymiss.models import answerability, asking, by_cluster, by_model, by_search, evaluate, export
+from keymiss.models.answerability import Against, Pool
+from keymiss.models.asking import EvaluateError, Given, Item
 from tests.patience import patient
 from tests.unit.test_export import small
 from tests.unit.test_squad import put, qa
@@ -267,7 +267,7 @@ def test_faults_are_said_in_one_line(
     assert evaluate.main([argument.replace("FILE", str(file)) for argument in arguments]) == 1
     said = capsys.readouterr().err
     assert reason in said
-    assert said.startswith("models.evaluate: ")
+    assert said.startswith("keymiss.models.evaluate: ")
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,14 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from keymiss import text
-from models import squad
-from models.examples import Example, Maker, Mix, Stream, collate, micro_batches, source
+from keymiss.models import squad
+from keymiss.models.examples import Example, Maker, Mix, Stream, collate, micro_batches, source
+from keymiss.reading import tokenizers
 
 CONTEXT = (
     "The hall was built in 1890. It was rebuilt by Anna Berg in 1921 after a fire. Today it is a museum."
 )
-TOKENIZER = text.load_tokenizer(text.ROOT / "models" / "reader" / "tokenizer.json")
+TOKENIZER = tokenizers.load_tokenizer(tokenizers.ROOT / "models" / "reader" / "tokenizer.json")
 
 
 def question(asked: str, *answers: str) -> squad.Question:

@@ -19,15 +19,15 @@ from filelock import FileLock
 from transformers import BertConfig, BertForMaskedLM, BertForQuestionAnswering, DistilBertConfig
 from transformers import DistilBertForQuestionAnswering as DistilBert
 
-from keymiss import text
-from keymiss.reader import Calibration, Reader
-from keymiss.worker.model_backend import Model
-from keymiss.worker.tensors import Tensor
-from models import export as exporting
-from models import forms
+from keymiss.models import export as exporting
+from keymiss.models import forms
+from keymiss.reading import tokenizers
+from keymiss.reading.backends.base import Model
+from keymiss.reading.reader import Calibration, Reader
+from keymiss.reading.tensors import Tensor
 from tests.patience import patient
 
-READER = text.ROOT / "models" / "reader"
+READER = tokenizers.ROOT / "models" / "reader"
 BATCHES = (1, 2, 7, 32)
 LENGTHS = (8, 45, 384)
 FLOAT32 = ("torchscript", "onnx")
@@ -120,7 +120,7 @@ def test_torchscript_int8_computes_the_same_without_vnni(tmp_path: Path) -> None
     _, model, made = made_of(small(tmp_path / "small"), "torchscript-int8", tmp_path)
     code = (
         "import sys, numpy; from pathlib import Path\n"
-        "from keymiss.worker.tensors import Tensor; from models import export, forms\n"
+        "from keymiss.reading.tensors import Tensor; from keymiss.models import export, forms\n"
         "model = export.read_back(sys.argv[1], 'TORCH')\n"
         "inputs = [Tensor(one.numpy()) for one in forms.dummy_inputs(3, 45, 30522)]\n"
         "numpy.save(sys.argv[2], numpy.stack([one.array for one in model.run(inputs)]))"
@@ -128,7 +128,7 @@ def test_torchscript_int8_computes_the_same_without_vnni(tmp_path: Path) -> None
     held_down = {"FBGEMM_ENABLE_INSTRUCTIONS": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
     order = [sys.executable, "-W", "ignore", "-c", code, made.path, str(tmp_path / "logits.npy")]
     env = {**os.environ, **held_down, "ONEDNN_MAX_CPU_ISA": "AVX2"}
-    subprocess.run(order, cwd=text.ROOT, env=env, check=True, timeout=patient(100))
+    subprocess.run(order, cwd=tokenizers.ROOT, env=env, check=True, timeout=patient(100))
     inputs = [Tensor(one.numpy()) for one in forms.dummy_inputs(3, 45, 30522)]
     here = np.stack([one.array for one in model.run(inputs)])
     assert np.abs(np.load(tmp_path / "logits.npy") - here).max() < 1e-3

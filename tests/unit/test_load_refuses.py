@@ -15,9 +15,9 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
-from keymiss.reader import About
-from models import load
-from models.forms import dummy_inputs, quiet
+from keymiss.models import load
+from keymiss.models.forms import dummy_inputs, quiet
+from keymiss.reading.reader import About
 
 WORDS = [
     "[PAD]",
@@ -90,10 +90,10 @@ def graph(path: Path, about: str | None, outputs: tuple[tuple[str, int], ...] = 
 
 
 def refusal(path: Path, capsys: pytest.CaptureFixture[str], *more: str) -> str:
-    """What models.load says; were the file not refused, the cluster that is not there would be."""
+    """What keymiss.models.load says; were the file not refused, the cluster that is not there would be."""
     assert load.main(["--model", str(path), "--nodes", "127.0.0.1:1", *more]) == 1
     said = capsys.readouterr().err
-    assert said.startswith("models.load: ")
+    assert said.startswith("keymiss.models.load: ")
     assert said.count("\n") == 1, "one line"
     assert "no cluster" not in said
     return said
@@ -197,7 +197,7 @@ def test_wrong_onnx_outputs(
 @pytest.mark.parametrize(
     ("about", "text"),
     [
-        (None, "python -m models.export --model <folder>"),
+        (None, "python -m keymiss.models.export --model <folder>"),
         ("{", "keymiss.json is broken"),
         ('{"format": 2}', "format unknown to this version"),
         (replace(ABOUT, vocab_size=11).to_json(), "the tokenizer has 12 tokens, the model 11"),

@@ -10,8 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from keymiss.credentials import NO_CREDENTIALS
-from keymiss.local_users import USERS, acl_file, credentials_for, environment_of, make_users, password_of
+from keymiss.cluster.credentials import NO_CREDENTIALS
+from keymiss.local.redis_users import (
+    USERS,
+    acl_file,
+    credentials_for,
+    environment_of,
+    make_users,
+    password_of,
+)
 from keymiss.settings import BadSetting, Settings
 
 LOCAL = ("127.0.0.1", 31001)
@@ -89,7 +96,7 @@ def test_another_set_of_rules_is_taken_at_the_next_start(
     password = password_of(settings, "api")
     (tmp_path / "users.acl.template").write_text("user default off\nuser api on #{api} +ping\n")
     (tmp_path / "default_user.acl").write_text("user default on\n")
-    monkeypatch.setattr("keymiss.local_users.ACL", tmp_path)
+    monkeypatch.setattr("keymiss.local.redis_users.ACL", tmp_path)
     make_users(replace(settings))
     digest = hashlib.sha256(password.encode()).hexdigest()
     assert acl_file(settings).read_text() == f"user default on\nuser api on #{digest} +ping\n"

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from prometheus_client.core import Metric
 
+from keymiss.api.figures.shard_families import families
+from keymiss.api.figures.shard_figures import ClusterFigures
 from keymiss.api.metrics import ApiMetrics, Ended, IndexFigures, SentenceEnded, Stage
-from keymiss.api.shard_families import families
-from keymiss.api.shard_figures import ClusterFigures
 from keymiss.api.unused import Reason, Signal
-from keymiss.credentials import Credentials
+from keymiss.cluster.credentials import Credentials
 from keymiss.retrieval import Retrieval
 from keymiss.worker.main import Worker, parse_arguments
 

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from models.near_misses import Pool, mentions, swapped
+from keymiss.models.near_misses import Pool, mentions, swapped
 
 QUESTION = "When was the bridge of Basel opened?"
 SENTENCE = "The bridge of Basel was opened in 1905."

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from keymiss.observe import find_grafana, observing_programs, targets, with_interval, write_observing
-from keymiss.preflight import observing_problems
-from keymiss.processes import programs
+from keymiss.local.observe import find_grafana, observing_programs, targets, with_interval, write_observing
+from keymiss.local.preflight import observing_problems
+from keymiss.local.processes import programs
 from keymiss.settings import PROJECT, BadSetting, Settings
 
 

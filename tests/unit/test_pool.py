@@ -6,9 +6,9 @@ import threading
 
 import pytest
 
-from keymiss.worker.jobs import Job, JobCounts, JobKind, JobStatus, parse_job
-from keymiss.worker.pool import JobPool
-from keymiss.worker.shards import Shard, parse_cluster_slots
+from keymiss.cluster.shards import Shard, parse_cluster_slots
+from keymiss.worker.job import Job, JobCounts, JobKind, JobStatus, parse_job
+from keymiss.worker.jobs.threads import JobPool
 from tests.patience import patient
 
 SHARD = Shard("127.0.0.1", 1, "id")

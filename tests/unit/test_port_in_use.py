@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from keymiss import preflight
+from keymiss.local import preflight
 from tests.patience import patient
 
 HOST = f"127.77.{os.getpid() >> 8 & 255}.{os.getpid() & 255}"

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from keymiss.process_user import ProcessUser, process_user, user_problems
-from keymiss.project_copy import copied_model, copy_project
+from keymiss.local.process_user import ProcessUser, process_user, user_problems
+from keymiss.local.project_copy import copied_model, copy_project
+from keymiss.local.var_folders import SHARED, THEIRS, make_folders
 from keymiss.settings import PROJECT, BadSetting, Settings
-from keymiss.var_folders import SHARED, THEIRS, make_folders
 from tests.servers import open_folder
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
@@ -55,7 +55,7 @@ def test_a_python_that_the_user_cannot_run_is_said(
     closed = settings.var.parent / "python"
     shutil.copy("/bin/true", closed)
     closed.chmod(0o700)
-    monkeypatch.setattr("keymiss.process_user.python", lambda: str(closed))
+    monkeypatch.setattr("keymiss.local.process_user.python", lambda: str(closed))
     (found,) = (text for text in user_problems(settings, USER) if str(closed) in text)
     assert "scripts/start.sh" in found
 
@@ -64,7 +64,7 @@ def test_a_port_that_only_root_may_have_is_said(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "first").write_text("1024\n")
-    monkeypatch.setattr("keymiss.process_user.FIRST_OPEN_PORT", tmp_path / "first")
+    monkeypatch.setattr("keymiss.local.process_user.FIRST_OPEN_PORT", tmp_path / "first")
     found = user_problems(replace(settings, https_port=443), USER)
     assert [text for text in found if "KEYMISS_HTTPS_PORT is 443" in text]
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keymiss import prose
-from keymiss.prose import (
+from keymiss.corpus import prose
+from keymiss.corpus.prose import (
     CONTROL,
     clean,
     cut,

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from starlette.requests import ClientDisconnect
 
-from keymiss.api import problems
-from keymiss.api.leaving import ClientLeft
+from keymiss.api.http import problems
+from keymiss.api.http.disconnect import ClientLeft
 from keymiss.api.metrics import ApiMetrics, Ended
-from keymiss.api.question_record import recorded
+from keymiss.api.questions.record import recorded
 
 
 def counted(metrics: ApiMetrics) -> dict[str, float]:

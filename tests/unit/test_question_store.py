@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from keymiss import text
-from models import question_store, squad
-from models.question_store import Ragged, Store, holds, with_quantifier
+from keymiss.models import question_store, squad
+from keymiss.models.question_store import Ragged, Store, holds, with_quantifier
+from keymiss.reading import tokenizers
 
-TOKENIZER = text.ROOT / "models" / "reader" / "tokenizer.json"
+TOKENIZER = tokenizers.ROOT / "models" / "reader" / "tokenizer.json"
 NAMES = [
     "Berlin",
     "Vienna",
@@ -67,7 +67,7 @@ def put_cities(path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
-    return text.load_tokenizer(TOKENIZER)
+    return tokenizers.load_tokenizer(TOKENIZER)
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keymiss import reader, text
-from keymiss.reader import About, Calibration, Reader
+from keymiss.reading import reader, tokenizers
+from keymiss.reading.reader import About, Calibration, Reader
 
 CLS, SEP = 101, 102
 QUESTION = "Who performs viral transmission among adults"
@@ -80,13 +80,13 @@ def test_a_long_question_keeps_64_tokens() -> None:
 
 def test_errors_say_why() -> None:
     sentence = READER.sentence("Children carry it.")
-    with pytest.raises(text.TextError, match="no words"):
+    with pytest.raises(tokenizers.TextError, match="no words"):
         READER.inputs("  ", sentence)
-    with pytest.raises(text.TextError, match="1000000 characters"):
+    with pytest.raises(tokenizers.TextError, match="1000000 characters"):
         READER.inputs("x" * 1_000_000, sentence)
-    with pytest.raises(text.TextError, match="sentence has no words"):
+    with pytest.raises(tokenizers.TextError, match="sentence has no words"):
         READER.inputs(QUESTION, READER.sentence(" "))
-    with pytest.raises(text.TextError, match="too many"):
+    with pytest.raises(tokenizers.TextError, match="too many"):
         READER.inputs(QUESTION, READER.sentence("virus " * 30_000))
 
 
@@ -127,7 +127,7 @@ def test_the_best_window_answers() -> None:
     token = inputs.offsets[last][:, 0].tolist().index(len(sentence.text) - len("Berlin"))
     high = logits_for(inputs, last, token, 9)
     for calibration in (None, Calibration(1.0, 0.0)):
-        found = Reader(text.tokenizer_from(tokenizer_json(), "x"), calibration).answer(
+        found = Reader(tokenizers.tokenizer_from(tokenizer_json(), "x"), calibration).answer(
             sentence, inputs, high, high
         )
         assert found.text == "Berlin"
@@ -141,7 +141,7 @@ def test_a_window_that_is_sure_of_no_answer_loses() -> None:
     logits = (
         logits_for(inputs, 0, token, 9) + logits_for(inputs, 0, 0, 20) + logits_for(inputs, 1, token + 1, 5)
     )
-    calibrated = Reader(text.tokenizer_from(tokenizer_json(), "x"), Calibration(0.5, 0.0))
+    calibrated = Reader(tokenizers.tokenizer_from(tokenizer_json(), "x"), Calibration(0.5, 0.0))
     found = calibrated.answer(sentence, inputs, logits, logits)
     assert found.margin == pytest.approx(10.0)
     assert found.score == pytest.approx(1 / (1 + np.exp(-5)))
@@ -153,7 +153,7 @@ def test_relevance_is_part_of_a_score_that_is_made_of_both() -> None:
     inputs = READER.inputs("Where?", sentence)
     first = int(np.flatnonzero(inputs.offsets[0][:, 0] >= 0)[3])
     logits = logits_for(inputs, 0, first, 5) + logits_for(inputs, 1, first, 5)
-    calibrated = Reader(text.tokenizer_from(tokenizer_json(), "x"), Calibration(0.5, -1.0, 0.25))
+    calibrated = Reader(tokenizers.tokenizer_from(tokenizer_json(), "x"), Calibration(0.5, -1.0, 0.25))
     told = np.full(len(inputs.input_ids), -8.0)
     told[1] = 4.0
     found = calibrated.answer(sentence, inputs, logits, logits, told)
@@ -186,7 +186,7 @@ def test_a_probability_whatever_the_margin(margin: float) -> None:
 
 
 def tokenizer_json() -> str:
-    return (text.ROOT / "models" / "reader" / "tokenizer.json").read_text()
+    return (tokenizers.ROOT / "models" / "reader" / "tokenizer.json").read_text()
 
 
 def test_what_a_model_says_of_itself_comes_back() -> None:
@@ -199,7 +199,7 @@ def test_what_a_model_says_of_itself_comes_back() -> None:
 def test_a_model_of_fewer_tokens_gets_shorter_windows() -> None:
     short = Reader.of(About("a/b", "float32", tokenizer_json(), 30522, 64))
     assert short.inputs(QUESTION, short.sentence(words(100))).input_ids.shape[1] == 64
-    with pytest.raises(text.TextError, match="leaves no room"):
+    with pytest.raises(tokenizers.TextError, match="leaves no room"):
         short.inputs("why " * 64, short.sentence(words(100)))
 
 
@@ -214,10 +214,10 @@ def test_a_model_of_fewer_tokens_gets_shorter_windows() -> None:
     ],
 )
 def test_what_a_broken_file_says_of_itself(given: str, why: str) -> None:
-    with pytest.raises(text.TextError, match=why):
+    with pytest.raises(tokenizers.TextError, match=why):
         About.from_json(given)
 
 
 def test_a_tokenizer_that_is_none() -> None:
-    with pytest.raises(text.TextError, match="x has no tokenizer"):
-        text.tokenizer_from("{}", "x")
+    with pytest.raises(tokenizers.TextError, match="x has no tokenizer"):
+        tokenizers.tokenizer_from("{}", "x")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keymiss.worker import resp
+from keymiss.worker.jobs import resp
 
 
 def parse(raw: bytes) -> Any:

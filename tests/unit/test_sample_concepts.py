@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from keymiss.concept_table import ConceptTable, read_table
-from keymiss.concept_text import other_numbers
-from keymiss.concepts import ConceptMatcher
+from keymiss.corpus.concept_folding import other_numbers
+from keymiss.corpus.concept_matcher import ConceptMatcher
+from keymiss.corpus.concept_table import ConceptTable, read_table
 
 SAMPLE = Path(__file__).resolve().parents[2] / "data" / "sample"
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from prometheus_client.core import Metric
 
-from keymiss.api.shard_families import COUNTERS, GAUGES, families
-from keymiss.api.shard_figures import ClusterFigures, MasterFigures, NodeFigures, RegistrationFigures
+from keymiss.api.figures.shard_families import COUNTERS, GAUGES, families
+from keymiss.api.figures.shard_figures import ClusterFigures, MasterFigures, NodeFigures, RegistrationFigures
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from keymiss.span import best_span
+from keymiss.reading.span import best_span
 
 CONTEXT = "alpha beta gamma delta"
 # [CLS] q [SEP] alpha beta gamma delta [SEP]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from keymiss.concept_table import ConceptTable
-from keymiss.concepts import ConceptMatcher
-from keymiss.spelling import Repair
+from keymiss.corpus.concept_matcher import ConceptMatcher
+from keymiss.corpus.concept_table import ConceptTable
+from keymiss.corpus.spelling import Repair
 
 TABLE = ConceptTable.from_csv_text(
     "id,name,synonyms\nC1,becouse syndrome,Peopel disease|goverment-itis\nC2,virchow vessell,\n"

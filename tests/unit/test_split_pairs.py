@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from keymiss import text
-from models import question_store
-from models.question_store import Store, holds
-from models.split_pairs import (
+from keymiss.models import question_store
+from keymiss.models.question_store import Store, holds
+from keymiss.models.split_pairs import (
     MAX_TEXT_TOKENS,
     PADDED_AT_MOST,
     PADDED_FREELY,
@@ -24,6 +23,7 @@ from models.split_pairs import (
     buckets,
     shared_out,
 )
+from keymiss.reading import tokenizers
 from tests.unit.test_question_store import TOKENIZER, put_cities
 
 CLS, SEP = 101, 102
@@ -31,7 +31,7 @@ CLS, SEP = 101, 102
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
-    return text.load_tokenizer(TOKENIZER)
+    return tokenizers.load_tokenizer(TOKENIZER)
 
 
 @pytest.fixture(scope="module")

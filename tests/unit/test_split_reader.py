@@ -10,12 +10,12 @@ import pytest
 import torch
 from transformers import BertConfig, BertForQuestionAnswering, BertForSequenceClassification
 
-from keymiss.worker.tensors import Tensor
-from models import split_reader
-from models.by_model import logits_of, open_model
-from models.by_split import SplitModel
-from models.export import SPLIT_KEY, is_split
-from models.split_reader import TEXT_POSITION, SplitReader, SplitReaderError
+from keymiss.models import split_reader
+from keymiss.models.by_model import logits_of, open_model
+from keymiss.models.by_split import SplitModel
+from keymiss.models.export import SPLIT_KEY, is_split
+from keymiss.models.split_reader import TEXT_POSITION, SplitReader, SplitReaderError
+from keymiss.reading.tensors import Tensor
 from tests.unit.test_export import small
 
 QUESTION = torch.tensor([[101, 2043, 2001, 1996, 2958, 2441, 102]])

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models import squad
+from keymiss.models import squad
 
 
 def qa(question: str, *answers: tuple[str, int], id: str = "q") -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from keymiss.stored_vector import (
+from keymiss.reading.stored_vector import (
     DIMENSIONS,
     FIELD_BYTES,
     from_field,

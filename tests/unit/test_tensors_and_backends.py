@@ -13,14 +13,17 @@ import onnx
 import pytest
 import torch
 
-from keymiss.reader import About, Calibration
-from keymiss.worker import redisai_api, tensors
-from keymiss.worker.backend_onnx import OnnxBackend
-from keymiss.worker.backend_torch import TorchBackend
-from keymiss.worker.model_backend import DummyBackend, ModelError, backend_table
+from keymiss.models.forms import quiet
+from keymiss.reading import tensors
+from keymiss.reading.backends.base import ModelError
+from keymiss.reading.backends.dummy import DummyBackend
+from keymiss.reading.backends.onnx import OnnxBackend
+from keymiss.reading.backends.table import backend_table
+from keymiss.reading.backends.torchscript import TorchBackend
+from keymiss.reading.reader import About, Calibration
+from keymiss.reading.tensors import Tensor, TensorError
+from keymiss.worker.functions import redisai_api
 from keymiss.worker.model_runner import ModelPool, ModelResult
-from keymiss.worker.tensors import Tensor, TensorError
-from models.forms import quiet
 from tests.patience import patient
 
 
@@ -187,14 +190,14 @@ def test_a_blob_that_is_no_onnx(blob: bytes) -> None:
 
 def test_backends_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sorted(backend_table("torch")) == ["ONNX", "TORCH"]
-    monkeypatch.setattr("keymiss.worker.model_backend.find_spec", lambda name: None)
+    monkeypatch.setattr("keymiss.reading.backends.table.find_spec", lambda name: None)
     assert list(backend_table("torch")) == ["TORCH"]
 
 
 @old_torch
 def test_a_worker_needs_no_transformers() -> None:
     code = (
-        "import sys; from keymiss.worker.model_backend import backend_table\n"
+        "import sys; from keymiss.reading.backends.table import backend_table\n"
         "print(len(backend_table('torch')), [m for m in ('torch', 'onnxruntime') if m in sys.modules])\n"
         "[backend_table('torch')[n].load(bytes.fromhex(sys.stdin.readline())) for n in ('TORCH', 'ONNX')]\n"
         "print([m for m in ('transformers', 'onnx', 'onnxscript') if m in sys.modules])"

@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import load_file
 from transformers import BertConfig, BertModel
 
-from keymiss import text
-from models import squad, train
+from keymiss.models import squad, train
+from keymiss.reading import tokenizers
 
 TOPICS = (
     "Berlin",
@@ -39,7 +39,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(1)
     config = BertConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64)
     BertModel(config).save_pretrained(folder)
-    shutil.copy(text.ROOT / "models" / "reader" / "tokenizer.json", folder)
+    shutil.copy(tokenizers.ROOT / "models" / "reader" / "tokenizer.json", folder)
     return folder
 
 

@@ -12,10 +12,10 @@ import torch
 from safetensors.torch import load_file
 from transformers import BertForSequenceClassification
 
-from keymiss import text
-from models import question_store, split_reader, train_split
-from models.split_pairs import PairMaker, Stream, batch_of
-from models.train_split import Settings, cooling_rate, losses, steady_rate
+from keymiss.models import question_store, split_reader, train_split
+from keymiss.models.split_pairs import PairMaker, Stream, batch_of
+from keymiss.models.train_split import Settings, cooling_rate, losses, steady_rate
+from keymiss.reading import tokenizers
 from tests.unit.test_export import small
 from tests.unit.test_question_store import TOKENIZER, put_cities
 
@@ -152,7 +152,7 @@ def test_word_embeddings_stay_and_all_else_is_trained(start: Path, data: Path, t
 
 def test_the_loss_of_a_batch_is_that_of_its_pairs_read_alone(start: Path, data: Path) -> None:
     """Sharing halves, buckets and padding change nothing."""
-    store = question_store.build([data], text.load_tokenizer(TOKENIZER), 3, lambda _: None)
+    store = question_store.build([data], tokenizers.load_tokenizer(TOKENIZER), 3, lambda _: None)
     stream = Stream(store, PairMaker(store, 101, 102), 5, 1)
     pairs = [pair for group in stream.next({"cities": 1.0}) for pair in group]
     model = split_reader.load(start, 2)

@@ -7,8 +7,8 @@ import threading
 import numpy as np
 import pytest
 
+from keymiss.reading.stored_vector import DIMENSIONS, Vector
 from keymiss.retrieval.vectors import VectorIndex
-from keymiss.stored_vector import DIMENSIONS, Vector
 
 WANTED = 10
 POOL = 100

@@ -1,0 +1,1 @@
+"""/articles: one added, looked at, deleted."""

@@ -1,0 +1,1 @@
+"""/metrics: this process's figures and the shards'."""

@@ -1,0 +1,1 @@
+"""/search and /edge: what the concept graph holds."""

@@ -1,0 +1,1 @@
+"""POST /qasearch: one question to the shards, their answers merged."""

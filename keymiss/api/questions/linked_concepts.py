@@ -1,0 +1,84 @@
+"""What the concept graph knows of a question: for the reply of /qasearch, and for finding sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from keymiss.api.graph.concept_names import Concepts
+from keymiss.api.unused import Reason, Signal, Unused
+from keymiss.graph.pages import GraphAway, GraphReader
+
+MAX_LINKS = 20
+SENTENCES_OF_A_LINK = 20
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """The concepts that a question names, and the links between them, best first; what could not be read."""
+
+    concepts: list[dict[str, Any]]
+    links: list[dict[str, Any]]
+    unused: tuple[Unused, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Linked:
+    """Sentence id -> score of the best sentences behind those links, best first; what could not be read."""
+
+    scores: Mapping[str, float]
+    unused: tuple[Unused, ...] = ()
+
+
+class GraphKnowledge:
+    """Both methods end within a time limit, `about` within the reader's, and name what does not answer."""
+
+    def __init__(self, concepts: Concepts, graph: GraphReader, linked_limit_s: float) -> None:
+        self._concepts = concepts
+        self._graph = graph
+        self._linked_limit_s = linked_limit_s
+
+    async def about(self, question: str) -> About:
+        """For the reply."""
+        mentioned = self._concepts.mentioned(question)
+        concepts = [{"id": each.id, "name": each.name} for each in mentioned]
+        try:
+            found = await self._graph.links_between([each.id for each in mentioned], MAX_LINKS)
+        except GraphAway as error:
+            return About(concepts, [], _all_of(error))
+        links = [
+            {
+                "source": link.source,
+                "target": link.target,
+                "source_name": self._concepts.name(link.source),
+                "target_name": self._concepts.name(link.target),
+                "rank": link.rank,
+                "first_year": link.first_year,
+            }
+            for link in found.links
+        ]
+        return About(concepts, links, self._unread_table() + _some(found.missing))
+
+    async def linked(self, question: str) -> Linked:
+        """For finding sentences."""
+        mentioned = [each.id for each in self._concepts.mentioned(question)]
+        try:
+            found = await self._graph.sentences_for(mentioned, SENTENCES_OF_A_LINK, self._linked_limit_s)
+        except GraphAway as error:
+            return Linked({}, _all_of(error))
+        return Linked(found.scores, self._unread_table() + _some(found.missing))
+
+    def _unread_table(self) -> tuple[Unused, ...]:
+        """Without the table no question names a concept."""
+        return () if self._concepts.usable else (Unused(Signal.LINKS, Reason.FAILED),)
+
+
+def _all_of(error: GraphAway) -> tuple[Unused, ...]:
+    return (Unused(Signal.LINKS, Reason.LATE if error.late else Reason.FAILED, error.missing),)
+
+
+def _some(missing: Mapping[str, bool]) -> tuple[Unused, ...]:
+    """``missing``: part of the graph -> whether it was late."""
+    reasons = ((part, Reason.LATE if late else Reason.FAILED) for part, late in missing.items())
+    return tuple(Unused(Signal.LINKS, reason, (part,)) for part, reason in reasons)

@@ -1,0 +1,173 @@
+"""The readiness check: it runs the model on every master, and asks whether memory was short there.
+
+Where a shard has sentences, one of them is asked a question nobody asked before: registration,
+function, tensor, worker and model all have to work. The two keys that leaves are deleted. A shard
+without sentences runs its model on a tensor that expires by itself (AI.MODELEXECUTE). A shard that may evict
+what cannot be made again, or has, is not ready either: its questions are answered from less than was loaded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from typing import Any
+
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    ClusterDownError,
+    NoPermissionError,
+    OutOfMemoryError,
+    RedisError,
+)
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from keymiss.api.http.problems import NotReady
+from keymiss.api.questions.fanout import Outcome
+from keymiss.api.questions.merge import parse_answer
+from keymiss.api.settings import ApiSettings
+from keymiss.api.shard_status import Status, status_of
+from keymiss.cluster.async_shards import Shard, ShardMap
+from keymiss.corpus.evictions import evicted_problem, policy_problem
+from keymiss.keys import answer_key, evicted_key, model_key, span_key
+from keymiss.retrieval import Candidate, Retrieval
+
+log = logging.getLogger(__name__)
+
+PROBE_KEYS_EXPIRE_S = 60
+PROBE_TOKENS = 4
+
+REFUSED = "it refuses the API's user or password"
+
+# What the client is told; the first that fits, so the wider types stand last.
+KNOWN_ERRORS: dict[type[Exception], str] = {
+    ClusterDownError: "the cluster is down",
+    BusyLoadingError: "the server is loading its data",
+    AuthenticationError: REFUSED,
+    NoPermissionError: "the API's user may not do what it must",
+    OutOfMemoryError: "its memory is full (maxmemory): it takes no writes",
+    RedisConnectionError: "it cannot be reached",
+    OSError: "it cannot be reached",
+}
+NO_MODEL = "there is no model"  # in the words of gears/qa.py
+KNOWN_WORDS = {
+    "NOWORKER": "no worker is attached",
+    "NOFUNCTION": "it lacks functions that other shards have: upload them again",
+    "BUSY": "its queue is full",
+    "FAILED": "the model or the answering function fails",
+}
+
+
+class Readiness:
+    """Checks that every shard answers; one check at a time, its result is given again for a second."""
+
+    def __init__(self, settings: ApiSettings, shards: ShardMap, retrieval: Retrieval) -> None:
+        self._settings = settings
+        self._shards = shards
+        self._retrieval = retrieval
+        self._lock = asyncio.Lock()
+        self._checked_at = float("-inf")
+        self._last: tuple[dict[str, float], list[str]] = ({}, [])
+
+    async def check(self) -> dict[str, Any]:
+        """``{"status": "ready", "shards": {tag: milliseconds}}``. Raises NotReady naming what is missing."""
+        async with self._lock:
+            if time.monotonic() - self._checked_at >= self._settings.ready_cache_s:
+                self._last = await self._check()
+                self._checked_at = time.monotonic()
+        took_ms, missing = self._last
+        if missing:
+            raise NotReady("; ".join(missing), missing=missing, shards=took_ms)
+        return {"status": "ready", "shards": took_ms}
+
+    async def _check(self) -> tuple[dict[str, float], list[str]]:
+        await self._shards.refresh()
+        shards = self._shards.shards
+        missing = []
+        if not shards:
+            if self._shards.refused:
+                return {}, ["the cluster: " + REFUSED]
+            return {}, ["no node of the cluster can be reached"]
+        uncovered = 16384 - sum(high - low + 1 for shard in shards for low, high in shard.slots)
+        if uncovered:
+            missing.append(f"{uncovered} slots have no master")
+        indexed = self._retrieval.sentences()
+        if all(indexed.get(shard.tag) == 0 for shard in shards):
+            missing.append("no sentences are loaded")
+        missing += [f"shard {{{s.tag}}}: not indexed yet" for s in shards if indexed.get(s.tag) is None]
+        reports = await asyncio.gather(*(self._probe(shard, indexed.get(shard.tag)) for shard in shards))
+        memory = await asyncio.gather(*(self._memory(shard) for shard in shards))
+        by_tag = zip((shard.tag for shard in shards), reports, strict=True)
+        took_ms = {tag: report for tag, report in by_tag if isinstance(report, float)}
+        missing += [report for report in reports if isinstance(report, str)]
+        missing += [words for of_shard in memory for words in of_shard]
+        return took_ms, list(dict.fromkeys(missing))
+
+    async def _probe(self, shard: Shard, sentences: int | None) -> float | str:
+        """Milliseconds, or what is wrong in words."""
+        start = time.perf_counter()
+        try:
+            async with asyncio.timeout(self._settings.ready_time_limit_s):
+                some = self._retrieval.some_sentence(shard.tag) if sentences else None
+                wrong = await (self._ask(some) if some else self._run_model(shard))
+        except (RedisError, OSError, TimeoutError) as error:
+            log.warning("readiness of shard {%s}: %r", shard.tag, error)
+            wrong = _in_words(error, self._settings.ready_time_limit_s)
+        if wrong:
+            return f"shard {{{shard.tag}}}: {wrong}"
+        return round((time.perf_counter() - start) * 1000, 2)
+
+    async def _memory(self, shard: Shard) -> list[str]:
+        """What is wrong in words: its policy, what it evicted."""
+        key = evicted_key(shard.tag)
+        try:
+            async with asyncio.timeout(self._settings.ready_time_limit_s):
+                info, evicted = await self._shards.execute_together(key, ("INFO", "memory"), ("HLEN", key))
+        except (RedisError, OSError, TimeoutError) as error:
+            log.warning("memory of shard {%s}: %r", shard.tag, error)
+            return [f"shard {{{shard.tag}}}: {_in_words(error, self._settings.ready_time_limit_s)}"]
+        wrong = (policy_problem(info["maxmemory_policy"]), evicted_problem(evicted))
+        return [f"shard {{{shard.tag}}}: {words}" for words in wrong if words]
+
+    async def _ask(self, at: Candidate) -> str | None:
+        question = f"ready {uuid.uuid4().hex}"
+        key = span_key(at.article, at.tag, at.idx, question)
+        raw = await self._shards.execute(key, "GET", key)
+        await self._shards.execute(key, "UNLINK", key, answer_key(at.article, at.tag, at.idx, question))
+        if raw is None:
+            return "no function is registered for bertspan"
+        if parse_answer(Outcome(at.tag, at, Status.ANSWERED, raw, 0.0)) is None:
+            return "the reply of the answering function cannot be read"
+        return None
+
+    async def _run_model(self, shard: Shard) -> str | None:
+        """One run of the shard's model over [CLS] [SEP] ..., shape INT64 [1, 4] for each of three inputs."""
+        names = [f"keymiss:ready:{what}{{{shard.tag}}}" for what in ("ids", "mask", "types", "start", "end")]
+        for name, value in zip(names[:3], ("102", "1", "0"), strict=True):
+            values = [value] * PROBE_TOKENS
+            await self._shards.execute(
+                name, "AI.TENSORSET", name, "INT64", 1, PROBE_TOKENS, "VALUES", *values
+            )
+            await self._shards.execute(name, "EXPIRE", name, PROBE_KEYS_EXPIRE_S)
+        model = model_key(shard.tag)
+        inputs, outputs = names[:3], names[3:]
+        await self._shards.execute(
+            model, "AI.MODELEXECUTE", model, "INPUTS", 3, *inputs, "OUTPUTS", 2, *outputs
+        )
+        await self._shards.execute(names[0], "UNLINK", *names)
+        return None
+
+
+def _in_words(error: Exception, limit_s: float) -> str:
+    """For the client: a known error word, never the text a function or a server wrote."""
+    if status_of(error) is Status.LATE:
+        return f"the model did not answer within {limit_s:g} s"
+    for kind, words in KNOWN_ERRORS.items():
+        if isinstance(error, kind):
+            return words
+    if NO_MODEL in str(error):
+        return f"{NO_MODEL}: python -m keymiss.models.load"
+    word = (str(error).split(maxsplit=1) or [""])[0]
+    return KNOWN_WORDS.get(word, "the model cannot be run")

@@ -1,0 +1,1 @@
+"""/watch: the committed dashboards, drawn from Prometheus."""

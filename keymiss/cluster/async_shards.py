@@ -1,0 +1,244 @@
+"""Who owns which slots, and a bounded pool of connections to each master.
+
+The map is read with CLUSTER SLOTS from any node that answers: every ``topology_poll_s``, and at once
+when a command says that something moved or a master does not answer. A server without cluster mode
+is one shard that owns every slot.
+
+A GET that misses blocks its connection until the answer is there, so one connection carries one GET;
+the pool's bound is the number of GETs in flight on that master, and what is over it waits its turn
+inside its own time limit. A connection whose GET was given up is closed, which is how the module
+learns that nobody waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import AskError, MovedError, RedisError, ResponseError
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from keymiss.cluster.connections import connected
+from keymiss.cluster.credentials import Credentials, refusal
+from keymiss.cluster.nodes import Node
+from keymiss.cluster.shard_replies import replies_of
+from keymiss.keys import SLOTS, slot_of, tag_for_slot
+
+log = logging.getLogger(__name__)
+
+CONNECT_TIMEOUT_S = 1.0
+TOPOLOGY_TIMEOUT_S = 1.0  # one node's answer to CLUSTER SLOTS
+MIN_REFRESH_S = 0.2  # a burst of errors reads the map once
+
+Command = Sequence[str | bytes | int | float]
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One master. ``tag`` (of its lowest slot) is its name; ``slots`` are inclusive ranges."""
+
+    tag: str
+    node: Node
+    slots: tuple[tuple[int, int], ...]
+
+    def owns(self, slot: int) -> bool:
+        """Whether the shard serves that slot."""
+        return any(low <= slot <= high for low, high in self.slots)
+
+
+class NoShard(RedisConnectionError):
+    """No master is known for a slot."""
+
+
+def parse_cluster_slots(reply: Sequence[Any], asked: Node) -> tuple[Shard, ...]:
+    """The reply of CLUSTER SLOTS as shards, by lowest slot. An empty host means the node asked."""
+    ranges: dict[Node, list[tuple[int, int]]] = {}
+    for low, high, master, *_replicas in reply:
+        host = master[0].decode() if isinstance(master[0], bytes) else master[0]
+        node = (asked[0] if host in (None, "", "?") else host, int(master[1]))
+        ranges.setdefault(node, []).append((int(low), int(high)))
+    shards = []
+    for node, slots in ranges.items():
+        slots.sort()
+        shards.append(Shard(tag_for_slot(slots[0][0]), node, tuple(slots)))
+    return tuple(sorted(shards, key=lambda shard: shard.slots[0]))
+
+
+class Access(Protocol):
+    """How a process reaches the cluster."""
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """Where to begin: not all of them need be there."""
+
+    @property
+    def credentials(self) -> Credentials:
+        """Who this process is."""
+
+    @property
+    def connections_per_shard(self) -> int:
+        """At most so many to each master."""
+
+    @property
+    def topology_poll_s(self) -> float:
+        """How often the slots are read again."""
+
+
+class ShardMap:
+    """The shards of the cluster and their connections. Start with `start`, end with `stop`."""
+
+    def __init__(self, settings: Access) -> None:
+        self._settings = settings
+        self._clients: dict[Node, Redis] = {}
+        self._poll: asyncio.Task[None] | None = None
+        self._lock = asyncio.Lock()
+        self._read_at = float("-inf")
+        self.shards: tuple[Shard, ...] = ()
+        self.refused = False  # no node gave the map because of the user or the password
+        self.on_change: Callable[[tuple[Shard, ...]], Awaitable[None]] | None = None
+
+    async def start(self) -> None:
+        """Reads the map (a cluster that is away is no error here) and follows it from then on."""
+        await self.refresh()
+        self._poll = asyncio.create_task(self._follow(), name="topology")
+
+    async def stop(self) -> None:
+        """Closes every connection."""
+        if self._poll:
+            self._poll.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._poll
+        for node in list(self._clients):
+            await self._close(node)
+
+    def client(self, node: Node) -> Redis:
+        """The pooled client of one node. Never retries by itself, never times out by itself."""
+        if node not in self._clients:
+            pool = BlockingConnectionPool(
+                host=node[0],
+                port=node[1],
+                max_connections=self._settings.connections_per_shard,
+                timeout=None,
+                socket_timeout=None,
+                socket_connect_timeout=CONNECT_TIMEOUT_S,
+                protocol=2,
+                client_name="keymiss-api",
+                retry=Retry(NoBackoff(), 0),
+                **self._settings.credentials.login,
+            )
+            self._clients[node] = Redis.from_pool(pool)
+        return self._clients[node]
+
+    def shard_of(self, key: str) -> Shard:
+        """The shard that owns a key. Raises NoShard."""
+        slot = slot_of(key)
+        for shard in self.shards:
+            if shard.owns(slot):
+                return shard
+        raise NoShard(f"no master is known for slot {slot}")
+
+    async def execute(self, key: str, *command: str | bytes | int | float) -> Any:
+        """Runs a command on the master that owns ``key``; follows MOVED and ASK, and a failover, once.
+
+        Raises what redis-py raises; the time limit is the caller's.
+        """
+        return (await self.execute_together(key, command))[0]
+
+    async def execute_together(self, key: str, *commands: Command) -> list[Any]:
+        """Runs commands that all use ``key`` only, in one round trip on one connection, as `execute` does.
+
+        They are not a transaction: others' commands may run in between. Where one of them is sent elsewhere
+        (MOVED, ASK) or the connection is lost, all are run again on the other node, so a command must do no
+        harm when it runs twice. Returns the replies; raises the first reply that is an error.
+        """
+        try:
+            return await self._run(self.shard_of(key).node, commands)
+        except MovedError as error:  # before AskError, of which redis-py derives it
+            self._read_at = float("-inf")
+            await self.refresh()
+            return await self._run((error.host, error.port), commands)
+        except AskError as error:
+            return await self._run((error.host, error.port), commands, asking=True)
+        except (RedisConnectionError, OSError):
+            await self.refresh()
+            return await self._run(self.shard_of(key).node, commands)
+
+    async def _run(self, node: Node, commands: Sequence[Command], asking: bool = False) -> list[Any]:
+        async with self.client(node).pipeline(transaction=False) as pipe:
+            for command in commands:
+                if asking:  # holds for the next command only
+                    pipe.execute_command("ASKING")
+                pipe.execute_command(*command)
+            # Not raised by the pipeline: it would put words of its own before the module's.
+            replies = (await pipe.execute(raise_on_error=False))[1 if asking else 0 :: 2 if asking else 1]
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+        return replies
+
+    async def refresh(self) -> None:
+        """Reads the map again, unless that was just done. Keeps the old one when no node answers."""
+        loop = asyncio.get_running_loop()
+        async with self._lock:
+            if loop.time() - self._read_at < MIN_REFRESH_S:
+                return
+            shards = await self._read_from_any()
+            self._read_at = loop.time()
+            if shards is None or shards == self.shards:
+                return
+            log.info("shards: %s", ", ".join(f"{{{s.tag}}} {s.node[0]}:{s.node[1]}" for s in shards))
+            self.shards = shards
+            if self.on_change:
+                await self.on_change(shards)
+        for node in set(self._clients) - {shard.node for shard in self.shards}:
+            await self._close(node)
+
+    async def _read_from_any(self) -> tuple[Shard, ...] | None:
+        nodes = dict.fromkeys([shard.node for shard in self.shards] + list(self._settings.nodes))
+        refused = ""
+        for node in nodes:
+            try:
+                async with asyncio.timeout(TOPOLOGY_TIMEOUT_S):
+                    shards = await _read_from(node, self._settings.credentials)
+            except (RedisError, OSError, TimeoutError, ValueError) as error:
+                log.debug("no topology from %s:%s: %s", *node, error)
+                refused = refused or refusal(error, self._settings.credentials)
+                continue
+            if shards:
+                self.refused = False
+                return shards
+        self.refused = bool(refused)
+        log.warning("no node gives the cluster's slots%s", f": {refused}" if refused else "")
+        return None
+
+    async def _follow(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.topology_poll_s)
+            try:
+                await self.refresh()
+            except Exception:  # the loop must outlive whatever one round runs into
+                log.exception("reading the topology failed")
+
+    async def _close(self, node: Node) -> None:
+        client = self._clients.pop(node, None)
+        if client:
+            with contextlib.suppress(RedisError, OSError):
+                await client.connection_pool.disconnect(inuse_connections=True)
+
+
+async def _read_from(node: Node, credentials: Credentials) -> tuple[Shard, ...]:
+    """One node's map, over a connection of its own: a pool full of waiting GETs must not hide it."""
+    async with connected(node, credentials, CONNECT_TIMEOUT_S, "keymiss-topology") as connection:
+        (reply,) = await replies_of(connection, ("CLUSTER", "SLOTS"))
+    if not isinstance(reply, ResponseError):
+        return parse_cluster_slots(reply, node)
+    if "cluster support disabled" not in str(reply):
+        raise reply
+    return (Shard(tag_for_slot(0), node, ((0, SLOTS - 1),)),)

@@ -1,0 +1,269 @@
+"""Store the QA model on every master of the cluster, as bert-qa{tag}, in the place of the one there.
+
+    python -m keymiss.models.load --model models/reader --nodes 127.0.0.1:30001
+    python -m keymiss.models.load --model models/reader --form onnx-int8
+    python -m keymiss.models.load --model var/models/reader.onnx
+
+A folder or a hub name is exported first if that was not done. Before anything is stored the file is loaded
+and run here as the worker will, and every master is asked; on any fault nothing is stored. Shards that
+already hold just this model are skipped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import redis
+from redis.backoff import NoBackoff
+from redis.cluster import ClusterNode, RedisCluster
+from redis.exceptions import RedisClusterException
+from redis.retry import Retry
+
+from keymiss import keys
+from keymiss.cluster.credentials import refusal
+from keymiss.local.redis_users import credentials_for
+from keymiss.models.export import export, tokens_of
+from keymiss.models.forms import DEFAULT_FORM, FORMS, ExportError, quiet
+from keymiss.reading import tokenizers
+from keymiss.reading.backends.base import Model, ModelError
+from keymiss.reading.backends.table import backend_table
+from keymiss.reading.reader import MAX_SEQUENCE_TOKENS, About, Reader
+from keymiss.reading.tensors import Tensor, TensorError
+from keymiss.settings import BadSetting, Settings, parse_nodes
+
+CHUNK_BYTES = 256 * 1024 * 1024  # below the server's proto-max-bulk-len of 512 MB
+STORE_TIMEOUT_S = 300.0  # a full-size model is 1.3 GB
+REPLICAS_TIMEOUT_MS = 60_000  # without the replicas it is stored all the same
+ASK_TIMEOUT_S = 5.0  # for a master that is asked whether it is there
+BACKENDS = {".pt": "TORCH", ".onnx": "ONNX"}  # by the end of the file's name
+
+
+class LoadError(RuntimeError):
+    """A model that cannot be loaded into the cluster; the text says why."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A file that was loaded and run: `blob` is just what was checked."""
+
+    path: Path
+    backend: str
+    blob: bytes
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What was done on one master: `key` on `node` (host:port), `new` if it was stored now."""
+
+    node: str
+    key: str
+    new: bool
+
+
+def check_file(path: Path, check: Callable[[Path, Model], None] | None = None) -> Checked:
+    """Load a model's file as the worker will, and run it; LoadError if anything does not fit.
+
+    `check` raises LoadError, ModelError, TensorError or TextError; without it the model must be a reader.
+    """
+    name = BACKENDS.get(path.suffix)
+    if name is None:
+        raise LoadError(f"{path} is neither TorchScript (.pt) nor ONNX (.onnx) by its name")
+    backend = backend_table("torch").get(name)
+    if backend is None:
+        raise LoadError(
+            f"{path} cannot be checked: there is no backend {name} here (is onnxruntime installed?)"
+        )
+    try:
+        blob = path.read_bytes()
+        with quiet():
+            (check or _check)(path, backend.load(blob))
+    except OSError as error:
+        raise LoadError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (ModelError, TensorError, tokenizers.TextError) as error:
+        raise LoadError(f"{path}: {error}") from error
+    return Checked(path, name, blob, hashlib.sha256(blob).hexdigest())
+
+
+def _check(path: Path, model: Model) -> None:
+    about = model.about
+    if about is None:
+        raise LoadError(
+            f"{path} says nothing of its tokenizer: make it with "
+            "python -m keymiss.models.export --model <folder>"
+        )
+    tokenizer = tokenizers.tokenizer_from(about.tokenizer, about.model)
+    tokens = tokens_of(tokenizer)
+    if tokens > about.vocab_size:
+        raise LoadError(f"{path}: the tokenizer has {tokens} tokens, the model {about.vocab_size}")
+    longest = min(about.max_tokens, MAX_SEQUENCE_TOKENS)
+    for batch, seq in ((1, 8), (3, 33), (2, longest)):
+        _run(model, about, batch, seq)
+    reader = Reader.of(about)
+    sentence = reader.sentence("The river Main flows through Frankfurt before it reaches the Rhine at Mainz.")
+    inputs = reader.inputs("Which river flows through Frankfurt?", sentence)
+    arrays = (inputs.input_ids, inputs.attention_mask, inputs.token_type_ids)
+    starts, ends = model.run([Tensor(array) for array in arrays])
+    try:
+        reader.answer(sentence, inputs, starts.array, ends.array)
+    except ValueError as error:
+        raise LoadError(f"{path}: no answer can be read from its logits: {error}") from error
+
+
+def _run(model: Model, about: About, batch: int, seq: int) -> None:
+    """The highest token the model says it knows, in rows of which all but the first end in padding."""
+    ids = np.full((batch, seq), about.vocab_size - 1, np.int64)
+    mask, types = np.ones_like(ids), np.zeros_like(ids)
+    mask[1:, seq // 2 :] = 0
+    types[:, seq // 3 :] = 1
+    outputs = model.run([Tensor(ids * mask), Tensor(mask), Tensor(types * mask)])
+    if len(outputs) != 2:
+        raise ModelError(f"the model does not give two outputs, start and end logits, but {len(outputs)}")
+    for name, logits in zip(("start", "end"), outputs, strict=True):
+        if logits.type_name != "FLOAT":
+            raise ModelError(f"the model's {name} logits are {logits.type_name}, not FLOAT")
+        if logits.dims != (batch, seq):
+            raise ModelError(f"the model's {name} logits are {logits.dims} for inputs {(batch, seq)}")
+        if not np.isfinite(logits.array).all():
+            raise ModelError(f"the model's {name} logits are not finite numbers")
+
+
+def connect(nodes: str) -> RedisCluster:
+    """A client of the cluster that any of `nodes` ("host:port,...") belongs to; LoadError if none answers."""
+    try:
+        named = parse_nodes(nodes)
+        mine = credentials_for(named)
+    except BadSetting as error:
+        raise LoadError(f"no cluster at {nodes}: {error}") from error
+    try:
+        return RedisCluster(
+            startup_nodes=[ClusterNode(host, port) for host, port in named],
+            decode_responses=True,
+            socket_timeout=STORE_TIMEOUT_S,
+            **mine.login,
+        )
+    except (redis.RedisError, RedisClusterException) as error:
+        raise LoadError(refusal(error, mine) or f"no cluster at {nodes}: {error}") from error
+
+
+def masters(client: RedisCluster) -> list[tuple[ClusterNode, str]]:
+    """Each master that serves slots, with its tag: that of its lowest slot."""
+    lowest: dict[str, int] = {}
+    for slot, owners in client.nodes_manager.slots_cache.items():
+        name = owners[0].name
+        lowest[name] = min(slot, lowest.get(name, slot))
+    found = [(client.get_node(node_name=name), slot) for name, slot in sorted(lowest.items())]
+    return [(node, keys.tag_for_slot(slot)) for node, slot in found if node]
+
+
+def check_masters(client: RedisCluster) -> None:
+    """LoadError, naming the master, if one does not answer or has no module."""
+    for node, tag in masters(client):
+        try:
+            with redis.Redis(
+                node.host,
+                node.port,
+                socket_timeout=ASK_TIMEOUT_S,
+                socket_connect_timeout=ASK_TIMEOUT_S,
+                retry=Retry(NoBackoff(), 0),
+                **credentials_for([(node.host, node.port)]).login,
+            ) as one:
+                one.execute_command("KM.MODELINFO", keys.model_key(tag))
+        except redis.RedisError as error:
+            raise LoadError(f"master {node.name} cannot take a model, none was stored: {error}") from error
+
+
+def model_info(client: RedisCluster, key: str) -> dict[str, Any] | None:
+    """KM.MODELINFO as a dictionary, None where there is no such model."""
+    flat = client.execute_command("KM.MODELINFO", key)
+    return dict(zip(flat[::2], flat[1::2], strict=True)) if flat else None
+
+
+def store(
+    client: RedisCluster, model: Checked, key_of: Callable[[str], str] = keys.model_key
+) -> Iterator[Stored]:
+    """Store the model on every master, at key_of(tag); yields as each is done."""
+    check_masters(client)
+    tag = model.sha256[:12]
+    for node, hash_tag in masters(client):
+        key = key_of(hash_tag)
+        info = model_info(client, key)
+        wanted = {"sha256": model.sha256, "tag": tag, "backend": model.backend}
+        new = info is None or any(info[name] != value for name, value in wanted.items())
+        if new:
+            chunks = [model.blob[at : at + CHUNK_BYTES] for at in range(0, len(model.blob), CHUNK_BYTES)]
+            client.execute_command("AI.MODELSTORE", key, model.backend, "CPU", "TAG", tag, "BLOB", *chunks)
+            stored = model_info(client, key)
+            if stored is None:
+                raise LoadError(f"{key} on {node.name} is gone right after it was stored")
+            client.execute_command("KM.MODELDIGEST", key, stored["version"], model.sha256)
+            _wait_for_replicas(client, node)
+        yield Stored(node.name, key, new)
+
+
+def _wait_for_replicas(client: RedisCluster, node: ClusterNode) -> None:
+    """Until the master's replicas have what was written: a failover before that would lose it, and a master
+    that is busy with a large model on a slow disk can be taken for dead. RedisError after a failover."""
+    replicas = client.info("replication", target_nodes=node)["connected_slaves"]
+    client.execute_command("WAIT", replicas, REPLICAS_TIMEOUT_MS, target_nodes=node)
+
+
+def file_of(model: str, form: str | None) -> Path:
+    """The exported file that `model` is, or that is made of it. ExportError if it cannot be made."""
+    path = Path(model)
+    if path.is_file() or (path.suffix in BACKENDS and tokenizers.model_folder(model) is None):
+        return path
+    made, _ = export(model, form=form or DEFAULT_FORM)
+    return Path(made.path)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; 0 done, 1 the model or the cluster is at fault."""
+    try:
+        settings = Settings.from_env()
+    except BadSetting as error:
+        print(f"keymiss.models.load: {error}", file=sys.stderr)
+        return 1
+    about = __doc__.splitlines()[0]
+    parser = argparse.ArgumentParser(prog="python -m keymiss.models.load", description=about)
+    parser.add_argument(
+        "--model",
+        default=settings.model,
+        help="local folder, hub name or exported file (default: KEYMISS_MODEL or models/reader)",
+    )
+    parser.add_argument(
+        "--form", choices=list(FORMS), help=f"of what is exported for it (default: {DEFAULT_FORM})"
+    )
+    parser.add_argument("--nodes", default=settings.nodes, help="host:port,... of any nodes of the cluster")
+    options = parser.parse_args(arguments)
+    if options.form and Path(options.model).is_file():
+        parser.error("--form is for a folder or a hub name")
+    began, done = time.monotonic(), 0
+    try:
+        path = file_of(options.model, options.form)
+        model = check_file(path)
+        with connect(options.nodes) as client:
+            for one in store(client, model):
+                print(f"{one.node} {one.key}: {'stored' if one.new else 'already there'}", flush=True)
+                done += 1
+    except (ExportError, LoadError, redis.RedisError, RedisClusterException) as error:
+        before = f" ({done} masters hold the new model; run this again)" if done else ""
+        print(f"keymiss.models.load: {error}{before}", file=sys.stderr)
+        return 1
+    print(
+        f"{done} masters hold {model.sha256[:12]} ({model.backend}, {len(model.blob) / 1e6:.1f} MB), "
+        f"{time.monotonic() - began:.1f} s"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

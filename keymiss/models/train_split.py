@@ -1,0 +1,433 @@
+"""Train the split reader (keymiss.models.split_reader), in two phases that can be told apart at any time.
+
+    python -m keymiss.models.train_split steady    --data FILE... --start FOLDER --out var/train-split
+    python -m keymiss.models.train_split cool-down --data FILE... --start FOLDER --out FOLDER --steps 800
+    python -m keymiss.models.train_split write     --start FOLDER --checkpoint FILE --out FOLDER
+
+`steady` trains with a constant learning rate, as long as wanted; `cool-down` takes its last checkpoint and
+lets the rate fall to 0, which makes a reader of it: <out>/cool-down/reader. So hours can be spent as they
+come, and there is a reader after each (Hu et al. 2024, MiniCPM: warm-up, stable, decay). Both keep a
+checkpoint every few minutes and go on from it when the same command is given again. Same seed, same machine,
+same number of threads: same result.
+
+`--start` is a cross-encoder of BERT's layout (one relevance logit). Its relevance output is kept and trained
+on; its word embeddings stay as they are. On a CPU the matrices are multiplied in bfloat16, with weights kept
+in float32.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import math
+import pickle
+import random
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from keymiss.models import question_store, split_reader, squad
+from keymiss.models.by_model import find
+from keymiss.models.by_split import SplitModel
+from keymiss.models.split_pairs import Batch, Pair, PairMaker, Stream, batch_of, shared_out
+from keymiss.models.split_reader import NEVER, Group, SplitReader
+from keymiss.models.squad import Paragraph, Question
+from keymiss.models.stopping import Stopping
+from keymiss.reading import tokenizers
+from keymiss.reading.reader import Reader
+
+FACTORS = {  # how often a question is taken; 1 if not named
+    "qasrl_qanom_sentences": 0.1,
+    "qamr_sentences": 0.25,
+    "drop_dev_span": 0.5,
+    "fairytaleqa_explicit": 0.6,
+    "squadshifts_reddit": 0.7,
+    "squadshifts_amazon_reviews": 0.7,
+    "nq_swap": 0.7,
+    "timeqa_human_train": 0.7,
+    "bioasq_9b_factoid_train": 1.5,
+    "covid_qa": 2.0,
+}
+LATE_FACTORS = FACTORS | {  # in the cool-down: what is nearest to articles
+    "qasrl_qanom_sentences": 0.03,
+    "qamr_sentences": 0.1,
+    "fairytaleqa_explicit": 0.3,
+    "squadshifts_reddit": 0.3,
+    "squadshifts_amazon_reviews": 0.3,
+    "bioasq_9b_factoid_train": 2.5,
+    "covid_qa": 4.0,
+}
+CHECK_QUESTIONS = 120  # of the calibration parts, for the figures printed on the way
+CHECK_CHARS = 1000
+SAID_EVERY = 20  # steps
+
+
+class TrainError(RuntimeError):
+    """A training that cannot begin or go on; the text says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides the result, besides the data. `passages`: of a step, each with its questions; `parts`:
+    runs they are put into."""
+
+    seed: int = 20
+    split: int = 9
+    learning_rate: float = 1.5e-4
+    weight_decay: float = 0.01
+    warmup_steps: int = 200
+    clip_norm: float = 1.0
+    passages: int = 16
+    parts: int = 4
+    relevance_weight: float = 0.5
+
+    def digest(self, data: str) -> str:
+        """What a checkpoint was made with."""
+        return hashlib.sha256(json.dumps([asdict(self), data]).encode()).hexdigest()[:16]
+
+
+def losses(model: SplitReader, batch: Batch, device: str) -> tuple[Tensor, Tensor]:
+    """Of spans (cross entropy of start and end) and of relevance (binary), each summed over the pairs."""
+
+    def on(array: Any) -> Tensor:
+        return torch.from_numpy(array).to(device)
+
+    halves = [(on(half.ids), False, on(half.mask)) for half in batch.questions]
+    halves += [(on(half.ids), True, on(half.mask)) for half in batch.texts]
+    table = model.lower_packed(halves)
+    table = torch.cat((table.new_zeros(1, model.shape.width), table))
+    groups = [
+        Group(read.rows.shape[0], read.rows.shape[1], split_reader.bias_of(on(read.mask)))
+        for read in batch.reads
+    ]
+    rows = torch.cat([on(read.rows).reshape(-1) for read in batch.reads])
+    outputs = model.upper_packed(table.index_select(0, rows), groups)
+    spans, relevances = torch.zeros((), device=device), torch.zeros((), device=device)
+    for read, (start, end, relevance) in zip(batch.reads, outputs, strict=True):
+        for logits, wanted in ((start, on(read.starts)), (end, on(read.ends))):
+            logits = logits.float().masked_fill(~on(read.allowed), NEVER)
+            spans = spans - (wanted * torch.log_softmax(logits, -1)).sum() / 2
+        relevances = relevances + torch.nn.functional.binary_cross_entropy_with_logits(
+            relevance.float(), on(read.answers), reduction="sum"
+        )
+    return spans, relevances
+
+
+class Trainer:
+    """A model, its optimizer and its place in the training. Runs on `threads` threads at once."""
+
+    def __init__(self, start: Path, settings: Settings, device: str, threads: int) -> None:
+        self.model = split_reader.load(start, settings.split, settings.seed).to(device)
+        self.model.words.weight.requires_grad_(False)
+        self.device, self.settings, self.step = device, settings, 0
+        self._twins = [self.model, *(_twin(self.model) for _ in range(threads - 1))]
+        torch.set_num_threads(1)  # of one run; two that wait for each other lose to others' load
+        self._pool = ThreadPoolExecutor(threads, initializer=_begin_thread, initargs=(device,))
+        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        groups = [
+            {"params": [one for one in trained if one.ndim >= 2], "weight_decay": settings.weight_decay},
+            {"params": [one for one in trained if one.ndim < 2], "weight_decay": 0.0},
+        ]
+        self.optimizer = torch.optim.AdamW(groups, settings.learning_rate, betas=(0.9, 0.98), fused=True)
+
+    def train(self, groups: Sequence[Sequence[Pair]], rate: float) -> tuple[float, float]:
+        """One step; the mean losses of a pair."""
+        count = sum(len(pairs) for pairs in groups)
+        parts = shared_out(groups, self.settings.parts)
+        lines = [parts[at :: len(self._twins)] for at in range(len(self._twins))]
+        done = list(self._pool.map(self._run, self._twins, lines, [count] * len(lines)))
+        torch.clear_autocast_cache()  # the weights change now
+        spans, relevances = sum(one[0] for one in done), sum(one[1] for one in done)
+        if not math.isfinite(spans + relevances):
+            raise TrainError(f"the loss is {spans + relevances} at step {self.step}: lower --learning-rate")
+        for twin in self._twins[1:]:
+            for ours, theirs in zip(self.model.parameters(), twin.parameters(), strict=True):
+                if theirs.grad is not None:
+                    ours.grad = theirs.grad if ours.grad is None else ours.grad.add_(theirs.grad)
+                    theirs.grad = None
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.settings.learning_rate * rate
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        return spans, relevances
+
+    def _run(self, model: SplitReader, parts: Sequence[Sequence[Pair]], count: int) -> tuple[float, float]:
+        total = [0.0, 0.0]
+        for pairs in parts:
+            spans, relevances = losses(model, batch_of(pairs), self.device)
+            ((spans + self.settings.relevance_weight * relevances) / count).backward()
+            total = [total[0] + float(spans.detach()) / count, total[1] + float(relevances.detach()) / count]
+        return total[0], total[1]
+
+    def save(self, path: Path, digest: str, **more: Any) -> None:
+        """Write the checkpoint; the one before stays until this one is whole."""
+        part = path.with_suffix(".part")
+        state = {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+        }
+        torch.save({**state, "digest": digest, "settings": asdict(self.settings), **more}, part)
+        part.replace(path)
+
+    def resume(self, path: Path, digest: str) -> dict[str, Any]:
+        """Go on from a checkpoint. TrainError if it was made with other settings or files."""
+        state: dict[str, Any] = torch.load(path, map_location=self.device, weights_only=True)
+        if state["digest"] != digest:
+            raise TrainError(
+                f"{path} was made with other settings or data ({state['settings']}): "
+                "give those, or another --out, or remove it"
+            )
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step = int(state["step"])
+        return state
+
+    def close(self) -> None:
+        """End the threads."""
+        self._pool.shutdown()
+
+
+def _begin_thread(device: str) -> None:
+    """One thread for a product, and bfloat16 in it for good: to leave it would empty the other threads' cache
+    of weights too, at any time, and no two trainings would round the same."""
+    torch.set_num_threads(1)
+    torch.autocast(device, torch.bfloat16).__enter__()
+
+
+def _twin(model: SplitReader) -> SplitReader:
+    """The same weights, with gradients of its own."""
+    twin = SplitReader(model.shape)
+    for theirs, ours in zip(twin.parameters(), model.parameters(), strict=True):
+        theirs.data = ours.data
+        theirs.requires_grad_(ours.requires_grad)
+    return twin
+
+
+def steady_rate(step: int, settings: Settings) -> float:
+    """The learning rate of a step, as a share of the highest."""
+    return min(1.0, (step + 1) / max(1, settings.warmup_steps))
+
+
+def cooling_rate(done: int, steps: int) -> float:
+    """The same, in a cool-down of so many steps."""
+    return max(0.0, (steps - done) / steps)
+
+
+def check(
+    model: SplitReader, reader: Reader, pairs: Sequence[tuple[Paragraph, Question]]
+) -> tuple[float, float]:
+    """Exact match and F1, in percent, of the answers to questions about passages not trained on."""
+    run, exact, shared = SplitModel(model), 0.0, 0.0
+    for paragraph, question in pairs:
+        given = find(run, reader, question.question, reader.sentence(paragraph.context)).text
+        references = [answer.text for answer in question.answers]
+        exact += squad.exact_match(given, references)
+        shared += squad.f1(given, references)
+    return 100 * exact / max(1, len(pairs)), 100 * shared / max(1, len(pairs))
+
+
+def questions_to_check(paths: Sequence[Path]) -> list[tuple[Paragraph, Question]]:
+    """Some of the calibration parts. TrainError: a context trained on is also held out."""
+    held: set[str] = set()
+    trained: set[str] = set()
+    checks = []
+    for path in paths:
+        parts = squad.split(squad.read(path))
+        held |= {p.context for article in parts.held_out + parts.calibration for p in article}
+        trained |= {p.context for article in parts.train for p in article}
+        short = [p for article in parts.calibration for p in article if len(p.context) < CHECK_CHARS]
+        checks += [(p, q) for p in short for q in p.questions if q.answers]
+    if held & trained:
+        raise TrainError(f"{len(held & trained)} held-out contexts are also in what is trained on")
+    return random.Random(0).sample(checks, min(CHECK_QUESTIONS, len(checks)))
+
+
+class Run:
+    """One command: what it trains on, where it keeps its checkpoints."""
+
+    def __init__(self, options: argparse.Namespace, console: Console) -> None:
+        self.options, self.console = options, console
+        self.settings = Settings(
+            options.seed, options.split, options.learning_rate, passages=options.passages
+        )
+        options.out.mkdir(parents=True, exist_ok=True)
+        path = options.start / "tokenizer.json"
+        tokenizer = tokenizers.load_tokenizer(path)
+        data = question_store.digest(options.data, path, options.seed)
+        self.digest = self.settings.digest(data)
+        self.checks = questions_to_check(options.data)
+        store = self._store(options.out / f"questions-{data}.npz", tokenizer)
+        maker = PairMaker(store, *tokenizers.marks_of(tokenizer))
+        self.stream = Stream(store, maker, self.settings.passages, self.settings.seed)
+        self.shares = self.stream.group_shares(FACTORS)
+        self.late_shares = self.stream.group_shares(LATE_FACTORS)
+        self.reader = Reader(tokenizer, max_tokens=split_reader.MAX_TOKENS)
+        device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        threads = 1 if device == "cuda" else options.threads
+        self.trainer = Trainer(options.start, self.settings, device, threads)
+
+    def _store(self, path: Path, tokenizer: Any) -> question_store.Store:
+        if not path.is_file():
+            say = lambda line: self.console.print(line, markup=False)  # noqa: E731
+            question_store.build(self.options.data, tokenizer, self.settings.seed, say).save(path)
+        return question_store.Store.load(path)
+
+    def steady(self) -> None:
+        """With a constant rate up to step --steps."""
+        checkpoint = self.options.out / "checkpoint.pt"
+        if checkpoint.is_file():
+            self.trainer.resume(checkpoint, self.digest)
+            self.console.print(f"going on from step {self.trainer.step} of {checkpoint}", markup=False)
+        self.stream.skip(self.trainer.step, self.shares)
+        rates = (steady_rate(step, self.settings) for step in range(self.trainer.step, self.options.steps))
+        self._train(checkpoint, rates, self.shares, self.options.steps)
+
+    def cool_down(self) -> None:
+        """From the steady checkpoint, with the rate falling to 0 over --steps steps; writes the reader."""
+        folder = self.options.out / "cool-down"
+        folder.mkdir(exist_ok=True)
+        checkpoint = folder / "checkpoint.pt"
+        steady = self.options.out / "checkpoint.pt"
+        if checkpoint.is_file():
+            began = int(self.trainer.resume(checkpoint, self.digest)["began"])
+        elif steady.is_file():
+            self.trainer.resume(steady, self.digest)
+            began = self.trainer.step
+        else:
+            raise TrainError(f"there is no {steady}: train with `steady` first")
+        self.console.print(f"cooling down from step {began}, now {self.trainer.step}", markup=False)
+        self.stream.skip(began, self.shares)
+        self.stream.skip(self.trainer.step - began, self.late_shares)
+        steps = self.options.steps
+        rates = (cooling_rate(done, steps) for done in range(self.trainer.step - began, steps))
+        self._train(checkpoint, rates, self.late_shares, began + steps, began=began)
+        self._write(folder / "reader")
+
+    def _write(self, folder: Path) -> None:
+        split_reader.save(self.trainer.model, folder, self.options.start)
+        self.console.print(f"written: {folder}", markup=False)
+
+    def _train(
+        self, checkpoint: Path, rates: Iterator[float], shares: dict[str, float], last: int, **more: Any
+    ) -> None:
+        trainer, began_s, saved_s = self.trainer, time.monotonic(), time.monotonic()
+        said_s, pairs, mean = began_s, 0, (0.0, 0.0)
+        with Stopping() as stopped:
+            for done, rate in enumerate(rates, 1):
+                groups = self.stream.next(shares)
+                spans, relevances = trainer.train(groups, rate)
+                pairs += sum(len(one) for one in groups)
+                mean = (mean[0] + spans, mean[1] + relevances)
+                if done % SAID_EVERY == 0 or trainer.step == last:
+                    many, now_s = (done % SAID_EVERY) or SAID_EVERY, time.monotonic()
+                    self.console.print(
+                        f"step {trainer.step} of {last}: loss of spans {mean[0] / many:.3f}, of relevance "
+                        f"{mean[1] / many:.3f}; {(now_s - said_s) / many:.2f} s a step, "
+                        f"{pairs / (now_s - said_s):.0f} pairs/s"
+                    )
+                    said_s, pairs, mean = now_s, 0, (0.0, 0.0)
+                due = time.monotonic() - saved_s >= self.options.every_s
+                if due or stopped or trainer.step == last:
+                    self._save(checkpoint, **more)
+                    saved_s = time.monotonic()
+                    if not stopped:
+                        exact, shared = check(trainer.model, self.reader, self.checks)
+                        self.console.print(
+                            f"step {trainer.step}: {len(self.checks)} questions not trained on: "
+                            f"EM {exact:.1f}, F1 {shared:.1f}; {saved_s - began_s:.0f} s"
+                        )
+                if stopped:
+                    raise TrainError(f"stopped at step {trainer.step}; the same command goes on from there")
+
+    def _save(self, checkpoint: Path, **more: Any) -> None:
+        self.trainer.save(checkpoint, self.digest, **more)
+        if self.options.copy:
+            copy = self.options.copy / checkpoint.relative_to(self.options.out)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            part = copy.with_suffix(".part")
+            part.write_bytes(checkpoint.read_bytes())
+            part.replace(copy)
+
+
+def write(options: argparse.Namespace, console: Console) -> None:
+    """A reader of a checkpoint as it is."""
+    try:
+        state = torch.load(options.checkpoint, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise TrainError(f"{options.checkpoint} is no checkpoint: {error}") from None
+    model = split_reader.load(options.start, state["settings"]["split"])
+    model.load_state_dict(state["model"])
+    split_reader.save(model, options.out, options.start)
+    console.print(f"written: {options.out}, of step {state['step']}", markup=False)
+
+
+def arguments() -> argparse.ArgumentParser:
+    """The command line."""
+    defaults = Settings()
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--data", type=Path, nargs="+", required=True, help="files in SQuAD format")
+    common.add_argument("--start", type=Path, required=True, help="folder of the cross-encoder to start from")
+    common.add_argument(
+        "--out", type=Path, default=Path("var/train-split"), help="for checkpoints and result"
+    )
+    common.add_argument("--copy", type=Path, help="a second folder that checkpoints are copied to")
+    common.add_argument("--split", type=int, default=defaults.split, help="layers that read the halves apart")
+    common.add_argument("--learning-rate", type=float, default=defaults.learning_rate)
+    common.add_argument("--passages", type=int, default=defaults.passages, help="in a step")
+    common.add_argument("--seed", type=int, default=defaults.seed)
+    common.add_argument("--device", choices=("cpu", "cuda"), help="default: a GPU if there is one")
+    common.add_argument("--threads", type=int, default=2, help="default: %(default)s")
+    common.add_argument("--every-s", type=float, default=600, help="seconds between checkpoints")
+    parser = argparse.ArgumentParser(
+        prog="python -m keymiss.models.train_split", description=(__doc__ or "").splitlines()[0]
+    )
+    phases = parser.add_subparsers(dest="phase", required=True)
+    steady = phases.add_parser("steady", parents=[common], help="train with a constant learning rate")
+    steady.add_argument("--steps", type=int, default=20000, help="the last step")
+    cooling = phases.add_parser(
+        "cool-down", parents=[common], help="let the rate fall to 0, write the reader"
+    )
+    cooling.add_argument("--steps", type=int, default=800, help="over how many steps")
+    writing = phases.add_parser("write", help="make a reader of a checkpoint as it is")
+    writing.add_argument("--start", type=Path, required=True, help="as in the training")
+    writing.add_argument("--checkpoint", type=Path, required=True)
+    writing.add_argument("--out", type=Path, required=True, help="folder of the reader")
+    return parser
+
+
+def main(given: list[str] | None = None) -> int:
+    """0 done, 1 it cannot begin or was stopped."""
+    options = arguments().parse_args(given)
+    console = Console(highlight=False, soft_wrap=True)
+    run = None
+    try:
+        if options.phase == "write":
+            write(options, console)
+            return 0
+        if min(options.steps, options.threads, options.passages) < 1:
+            raise TrainError("--steps, --threads and --passages must be at least 1")
+        run = Run(options, console)
+        run.steady() if options.phase == "steady" else run.cool_down()
+    except (TrainError, split_reader.SplitReaderError, squad.BadFile, tokenizers.TextError, OSError) as error:
+        print(f"keymiss.models.train_split: {error}", file=sys.stderr)
+        return 1
+    finally:
+        if run is not None:
+            run.trainer.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

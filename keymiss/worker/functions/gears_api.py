@@ -1,0 +1,210 @@
+"""What a script sees: its globals, and the importable modules `redisgears` and `redisAI`.
+
+The functions find their shard and job in the context variable of `context`, so one module serves
+every script and shard of the process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import types
+from collections.abc import Coroutine
+from typing import Any, NoReturn
+
+from keymiss.logs import log_event
+from keymiss.worker.functions import redisai_api
+from keymiss.worker.functions.builder import GearsBuilder
+from keymiss.worker.functions.job_context import CURRENT, GearsError, current
+from keymiss.worker.functions.records import decode
+
+_LEVELS = {"debug": "debug", "verbose": "debug", "notice": "info", "warning": "warning"}
+
+_MAY_WAIT_FOR_A_JOB = frozenset({"GET", "AI.MODELEXECUTE", "RG.PYEXECUTE", "RG.UNREGISTER", "MGET"})
+"""Commands that may wait for another job: the pool lets another thread work meanwhile."""
+
+
+GEARS_SETTING = "KEYMISS_GEARS_"
+
+
+class FlatError(Exception):
+    """What `flat_error` raises."""
+
+
+def execute(*args: Any) -> Any:
+    """Runs a command on the shard of the job and returns its reply: str (bytes where it is not
+    UTF-8), int, list or None. An error reply is raised. While a stored script is loaded it does
+    nothing and returns None."""
+    context = current()
+    if context.loading:
+        return None
+    if not args:
+        raise GearsError("execute() needs a command")
+    name = args[0].decode("latin-1") if isinstance(args[0], bytes) else str(args[0])
+    if name.upper() in _MAY_WAIT_FOR_A_JOB:
+        with context.services.waiting():
+            return decode(context.connection.command(*args))
+    return decode(context.connection.command(*args))
+
+
+def hashtag() -> str:
+    """The tag of the lowest slot that the job's shard serves."""
+    return current().shard.hashtag
+
+
+def log(message: Any, level: str = "notice") -> None:
+    """Writes to the worker's log; levels debug, verbose, notice, warning. The line of a job that clients wait
+    for has their requests' ids."""
+    context = CURRENT.get()
+    ids = context.job.request_fields if context is not None and context.job is not None else {}
+    log_event("script", _LEVELS.get(level, "info"), message=str(message), **ids)
+
+
+def override_reply(value: Any) -> None:
+    """Sets what the clients that wait for the missed key get. A str that looks like ``-ERR text`` or
+    ``+OK`` becomes an error or a status; bytes go out as they are."""
+    context = current()
+    if context.reply is None:
+        raise GearsError("override_reply: no client waits for this function")
+    context.reply.set(value)
+
+
+def config_get(key: str) -> str | None:
+    """The shard's settings when the job was taken: ``cache``: "yes" or "no"; ``answer-ttl-s``: a number, "0"
+    for no limit. Others: the worker's environment variable KEYMISS_GEARS_<KEY>, None when it is not set."""
+    if key == "cache":
+        return "yes" if current().cache else "no"
+    if key == "answer-ttl-s":
+        job = current().job
+        return None if job is None else str(job.answer_ttl_s)
+    return os.environ.get(f"{GEARS_SETTING}{key.upper()}")
+
+
+def gears_config_get(key: str, default: Any = None) -> Any:
+    """`config_get` with a default."""
+    value = config_get(key)
+    return default if value is None else value
+
+
+def flat_error(message: Any) -> NoReturn:
+    """Raises an error whose text is the message."""
+    raise FlatError(str(message))
+
+
+class Atomic:
+    """RedisGears' atomic block stops the server; a client cannot."""
+
+    def __init__(self) -> None:
+        raise GearsError("atomic() is not supported: use a Lua script, execute('EVAL', ...)")
+
+
+def _unsupported(name: str) -> Any:
+    def function(*_args: Any, **_kwargs: Any) -> NoReturn:
+        raise GearsError(f"{name}() is not supported")
+
+    function.__name__ = name
+    return function
+
+
+def create_future() -> asyncio.Future[Any]:
+    """A future of the running coroutine's loop."""
+    return asyncio.get_running_loop().create_future()
+
+
+def set_future_results(future: asyncio.Future[Any], result: Any) -> None:
+    """Ends a future, from any thread."""
+
+    def end() -> None:
+        if not future.done():
+            future.set_result(result)
+
+    future.get_loop().call_soon_threadsafe(end)
+
+
+def set_future_exception(future: asyncio.Future[Any], error: Any) -> None:
+    """Ends a future with an error, from any thread."""
+    raised = error if isinstance(error, BaseException) else GearsError(str(error))
+
+    def end() -> None:
+        if not future.done():
+            future.set_exception(raised)
+
+    future.get_loop().call_soon_threadsafe(end)
+
+
+def run_coroutine(
+    coroutine: Coroutine[Any, Any, Any], f: asyncio.Future[Any] | None = None, delay: float = 0
+) -> None:
+    """Starts a coroutine beside the running one, after `delay` seconds; `f` gets its result. It is
+    cancelled if it still runs when the function has ended."""
+
+    async def body() -> None:
+        try:
+            await asyncio.sleep(delay)
+            result = await coroutine
+        except Exception as error:
+            log(f"coroutine failed: {error}", "warning")
+            if f is not None:
+                set_future_exception(f, error)
+            return
+        if f is not None:
+            set_future_results(f, result)
+
+    asyncio.get_running_loop().create_task(body())
+
+
+def script_globals() -> dict[str, Any]:
+    """A fresh namespace for one script."""
+    return {
+        "__name__": "__gears__",
+        "GB": GearsBuilder,
+        "GearsBuilder": GearsBuilder,
+        "execute": execute,
+        "hashtag": hashtag,
+        "log": log,
+        "override_reply": override_reply,
+        "configGet": config_get,
+        "gearsConfigGet": gears_config_get,
+        "GearsConfigGet": gears_config_get,
+        "flat_error": flat_error,
+        "atomic": Atomic,
+        "createFuture": create_future,
+        "setFutureResults": set_future_results,
+        "setFutureException": set_future_exception,
+        "runCoroutine": run_coroutine,
+        "isAsyncAllow": lambda: True,
+        "isInAtomicBlock": lambda: False,
+        "call_next": _unsupported("call_next"),
+        "registerTE": _unsupported("registerTE"),
+    }
+
+
+def _module(name: str, doc: str, members: dict[str, Any]) -> types.ModuleType:
+    module = types.ModuleType(name, doc)
+    module.__dict__.update(members)
+    return module
+
+
+def install_modules() -> None:
+    """Makes ``import redisgears`` (as gearsclient does) and ``import redisAI`` work in this process."""
+    sys.modules["redisgears"] = _module(
+        "redisgears",
+        "The module that RedisGears puts beside its functions.",
+        {
+            "executeCommand": execute,
+            "getMyHashTag": hashtag,
+            "log": log,
+            "config_get": config_get,
+            "overrideReply": override_reply,
+            "atomicCtx": Atomic,
+            "flatError": flat_error,
+            "isAsyncAllow": lambda: True,
+            "isInAtomicBlock": lambda: False,
+            "callNext": _unsupported("callNext"),
+            "registerTimeEvent": _unsupported("registerTimeEvent"),
+        },
+    )
+    sys.modules["redisAI"] = _module(
+        "redisAI", "Tensors and models, as RedisGears 1.2 has them.", redisai_api.MEMBERS
+    )

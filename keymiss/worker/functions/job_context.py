@@ -1,0 +1,74 @@
+"""What a gears function runs in: which shard, which job, whether answers are cached.
+
+A context variable carries it through threads that the worker starts and through coroutines, so the
+same script can run for several shards at once.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from keymiss.cluster.shards import Shard, ShardConnection
+    from keymiss.worker.functions.builder import Recorder
+    from keymiss.worker.job import Job
+    from keymiss.worker.services import Services
+
+
+class GearsError(Exception):
+    """A gears function used the API in a way that cannot work; the text says how."""
+
+
+class ReplySlot:
+    """Holds the reply that a function chose with override_reply; it can be set once."""
+
+    def __init__(self) -> None:
+        self.is_set = False
+        self.value: object = None
+
+    def set(self, value: object) -> None:
+        """GearsError the second time."""
+        if self.is_set:
+            raise GearsError("override_reply can be called once only")
+        self.is_set, self.value = True, value
+
+
+@dataclass(frozen=True)
+class JobContext:
+    """`recorder` is set while a script's top level runs, `reply` when a client waits for a key."""
+
+    services: Services
+    shard: Shard
+    job: Job | None = None
+    cache: bool = True
+    recorder: Recorder | None = None
+    reply: ReplySlot | None = None
+    loading: bool = False
+    """True while a stored script is loaded: top-level execute() and run() do nothing then."""
+
+    @property
+    def connection(self) -> ShardConnection:
+        """The calling thread's connection to the shard."""
+        return self.services.connections.get(self.shard)
+
+    def count_model_run(self, took_us: int) -> None:
+        """A model ran for the job."""
+        if self.job is not None:
+            self.job.model_runs_us.append(took_us)
+
+    def on(self, shard: Shard) -> JobContext:
+        """The same job, on another shard."""
+        return replace(self, shard=shard, recorder=None)
+
+
+CURRENT: ContextVar[JobContext | None] = ContextVar("keymiss_job", default=None)
+
+
+def current() -> JobContext:
+    """The calling code's context. GearsError outside a function (a thread the script started)."""
+    context = CURRENT.get()
+    if context is None:
+        raise GearsError("no shard here: this thread was not started by the worker")
+    return context

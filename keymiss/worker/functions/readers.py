@@ -1,0 +1,64 @@
+"""For gears functions: the reader (tokenizer and calibration) that belongs to a model on the job's shard, and
+the encoder that belongs to one that makes vectors.
+
+from keymiss.worker.functions.readers import encoder_of, reader_of
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from keymiss.reading.backends.base import ModelError
+from keymiss.reading.encoder import Encoder
+from keymiss.reading.reader import About, Reader, default_reader
+from keymiss.reading.tokenizers import TextError
+from keymiss.worker.functions.job_context import current
+
+
+@lru_cache(maxsize=8)
+def _reader(about: About) -> Reader:
+    return Reader.of(about)
+
+
+def reader_of(model_key: str) -> Reader:
+    """The reader of the model at `model_key`, or that of KEYMISS_MODEL if the model's file names none.
+    ModelError if there is no model or it is bad, FileNotFoundError if KEYMISS_MODEL has no tokenizer."""
+    context = current()
+    model, _ = context.services.models.store.get(context.shard, context.connection, model_key)
+    if model.about is None:
+        return default_reader()
+    try:
+        return _reader(model.about)
+    except TextError as error:
+        raise ModelError(f"model {model_key}: {error}") from error
+
+
+def reader_for_tokens(model_key: str) -> Reader:
+    """`reader_of`, but that of KEYMISS_MODEL while there is no model that can be used: whoever asks about a
+    sentence tokenizes it again if its tensor is of another tokenizer."""
+    try:
+        return reader_of(model_key)
+    except ModelError:
+        return default_reader()
+
+
+@lru_cache(maxsize=4)
+def _encoder(about: About) -> Encoder:
+    return Encoder.of(about)
+
+
+def encoder_of(model_key: str) -> Encoder | None:
+    """The encoder of the model at `model_key`; None if there is no model. ModelError if it is none that makes
+    vectors."""
+    context = current()
+    if not context.connection.command("EXISTS", model_key):
+        return None
+    model, _ = context.services.models.store.get(context.shard, context.connection, model_key)
+    if model.about is None:
+        raise ModelError(
+            f"model {model_key}: its file has no tokenizer; store it by python -m keymiss.models.load_encoder"
+        )
+    try:
+        return _encoder(model.about)
+    except TextError as error:
+        raise ModelError(f"model {model_key}: {error}") from error

@@ -1,0 +1,117 @@
+"""Keys as gears records: ``{'key', 'value', 'type', 'event'}``.
+
+======== ======================================== =========================
+type     value
+======== ======================================== =========================
+string   str, or bytes if it is not UTF-8
+hash     dict
+list     list
+set      list                                     sorted
+zset     list of (member, score)                  by score
+stream   None                                     read it with execute()
+module   None                                     read it with execute()
+empty    None                                     there is no such key
+======== ======================================== =========================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from redis.exceptions import ResponseError
+
+from keymiss.cluster.shards import ShardConnection
+
+SCAN_COUNT = 500
+"""Keys asked for at a time: one batch of values is read while the shard serves others."""
+
+_READ_COMMANDS: dict[str, tuple[str, tuple[object, ...]]] = {
+    "string": ("GET", ()),
+    "hash": ("HGETALL", ()),
+    "list": ("LRANGE", (0, -1)),
+    "set": ("SMEMBERS", ()),
+    "zset": ("ZRANGE", (0, -1, "WITHSCORES")),
+}
+
+
+def decode(value: Any) -> Any:
+    """Replies as functions see them: str where the bytes are UTF-8, bytes where not, lists of those."""
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return value
+    if isinstance(value, list):
+        return [decode(entry) for entry in value]
+    return value
+
+
+def _type_name(reply: Any) -> str:
+    name = decode(reply)
+    if name == "none":
+        return "empty"
+    return name if name in _READ_COMMANDS or name == "stream" else "module"
+
+
+def _value(kind: str, reply: Any) -> Any:
+    value = decode(reply)
+    if kind == "hash":
+        return dict(zip(value[::2], value[1::2], strict=True))
+    if kind == "set":
+        return sorted(value, key=str)
+    if kind == "zset":
+        return [(member, float(score)) for member, score in zip(value[::2], value[1::2], strict=True)]
+    return value
+
+
+def read_records(
+    connection: ShardConnection, names: Sequence[bytes], event: str | None, read_value: bool
+) -> list[dict[str, Any]]:
+    """A record for each key, in two round trips. A key that changes its type between the two has
+    value None."""
+    if not read_value:
+        return [{"key": decode(key), "value": None, "type": None, "event": event} for key in names]
+    kinds = [_type_name(reply) for reply in connection.pipeline([("TYPE", key) for key in names])]
+    wanted = [
+        (key, _READ_COMMANDS[kind]) for key, kind in zip(names, kinds, strict=True) if kind in _READ_COMMANDS
+    ]
+    replies = iter(connection.pipeline([(name, key, *args) for key, (name, args) in wanted]))
+    records = []
+    for key, kind in zip(names, kinds, strict=True):
+        reply = next(replies) if kind in _READ_COMMANDS else None
+        gone = reply is None or isinstance(reply, ResponseError)
+        value = None if gone else _value(kind, reply)
+        records.append({"key": decode(key), "value": value, "type": kind, "event": event})
+    return records
+
+
+def _scan(connection: ShardConnection, pattern: Any, no_scan: bool) -> Iterator[list[bytes]]:
+    if no_scan:
+        name = pattern if isinstance(pattern, bytes) else str(pattern).encode("utf-8", "surrogateescape")
+        if connection.command("EXISTS", name) == 1:
+            yield [name]
+        return
+    cursor = b"0"
+    while True:
+        cursor, names = connection.command("SCAN", cursor, "MATCH", pattern, "COUNT", SCAN_COUNT)
+        yield list(dict.fromkeys(names))
+        if cursor == b"0":
+            return
+
+
+def scan_keys(connection: ShardConnection, pattern: Any, no_scan: bool = False) -> Iterator[Any]:
+    """Names of the keys that match. As with SCAN itself, a key may come twice if the keyspace grows
+    or shrinks meanwhile."""
+    for names in _scan(connection, pattern, no_scan):
+        yield from decode(names)
+
+
+def scan_records(
+    connection: ShardConnection, pattern: Any, no_scan: bool = False, read_value: bool = True
+) -> Iterator[dict[str, Any]]:
+    """Records of the keys that match and still exist when they are read."""
+    for names in _scan(connection, pattern, no_scan):
+        for record in read_records(connection, names, None, read_value):
+            if record["type"] != "empty":
+                yield record

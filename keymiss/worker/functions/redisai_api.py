@@ -1,0 +1,138 @@
+"""The `redisAI` module of gears functions: tensors and model runs on the shard of the job."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from keymiss.reading import tensors
+from keymiss.reading.tensors import Tensor
+from keymiss.worker.functions.job_context import GearsError, current
+
+
+@dataclass
+class ModelRun:
+    """A run that is being put together: `createModelRunner` makes it."""
+
+    model_key: str
+    inputs: list[Tensor] = field(default_factory=list)
+    outputs: list[str] = field(default_factory=list)
+
+
+def _tensor(value: Any) -> Tensor:
+    if not isinstance(value, Tensor):
+        raise GearsError(f"expected a tensor, got {type(value).__name__}")
+    return value
+
+
+def _run(value: Any) -> ModelRun:
+    if not isinstance(value, ModelRun):
+        raise GearsError(f"expected a model runner, got {type(value).__name__}")
+    return value
+
+
+def create_tensor_from_blob(type_name: str, dims: Iterable[int], blob: bytes | bytearray) -> Tensor:
+    """`blob` has the values in C order, little-endian."""
+    return tensors.from_blob(type_name, dims, blob)
+
+
+def create_tensor_from_values(type_name: str, dims: Iterable[int], values: Iterable[Any]) -> Tensor:
+    """`values` are flat, in C order."""
+    return tensors.from_values(type_name, dims, values)
+
+
+def set_tensor_in_key(key: str | bytes, tensor: Tensor) -> None:
+    """Stores a tensor on the job's shard."""
+    tensors.set_tensors(current().connection, [(key, _tensor(tensor))])
+
+
+def mset_tensors_in_keyspace(by_key: Mapping[str, Tensor]) -> None:
+    """Stores several."""
+    tensors.set_tensors(current().connection, [(key, _tensor(tensor)) for key, tensor in by_key.items()])
+
+
+def get_tensor_from_key(key: str | bytes) -> Tensor:
+    """TensorError if there is none."""
+    return tensors.get_tensors(current().connection, [key])[0]
+
+
+def mget_tensors_from_keyspace(keys: Sequence[str | bytes]) -> list[Tensor]:
+    """Reads several. TensorError if one is missing."""
+    return tensors.get_tensors(current().connection, list(keys))
+
+
+def tensor_to_flat_list(tensor: Tensor) -> list[Any]:
+    """Its values in C order: floats, ints or bools."""
+    values: list[Any] = _tensor(tensor).array.ravel().tolist()
+    return values
+
+
+def tensor_get_data_as_blob(tensor: Tensor) -> bytearray:
+    """Its bytes in C order, little-endian."""
+    return bytearray(_tensor(tensor).array.tobytes())
+
+
+def tensor_get_dims(tensor: Tensor) -> tuple[int, ...]:
+    """Its shape."""
+    return _tensor(tensor).dims
+
+
+def create_model_runner(model_key: str | bytes) -> ModelRun:
+    """A run of the model at `model_key` on the job's shard."""
+    return ModelRun(model_key.decode() if isinstance(model_key, bytes) else str(model_key))
+
+
+def model_runner_add_input(runner: ModelRun, first: Any, second: Any) -> int:
+    """Adds an input; order counts, names do not. RedisGears' manual has (runner, tensor, name), its
+    code (runner, name, tensor): both work."""
+    tensor = first if isinstance(first, Tensor) else second
+    _run(runner).inputs.append(_tensor(tensor))
+    return 1
+
+
+def model_runner_add_output(runner: ModelRun, name: str) -> int:
+    """Adds a place for an output."""
+    _run(runner).outputs.append(str(name))
+    return 1
+
+
+def model_runner_run(runner: ModelRun) -> list[Tensor]:
+    """Runs and waits. ModelError with the reason if it fails."""
+    context, run = current(), _run(runner)
+    result = context.services.models.run(
+        context.shard, context.connection, run.model_key, run.inputs, len(run.outputs)
+    )
+    context.count_model_run(result.duration_us)
+    return result.outputs
+
+
+async def model_runner_run_async(runner: ModelRun) -> list[Tensor]:
+    """Runs; other coroutines of the function go on meanwhile. ModelError if it fails."""
+    context, run = current(), _run(runner)
+    models = context.services.models
+    future = models.start(context.shard, context.connection, run.model_key, run.inputs)
+    await asyncio.wait([asyncio.wrap_future(future)])
+    result = models.finish(context.connection, run.model_key, run.inputs, future, len(run.outputs))
+    context.count_model_run(result.duration_us)
+    return result.outputs
+
+
+MEMBERS: dict[str, Any] = {
+    "PyTensor": Tensor,
+    "createTensorFromBlob": create_tensor_from_blob,
+    "createTensorFromValues": create_tensor_from_values,
+    "setTensorInKey": set_tensor_in_key,
+    "msetTensorsInKeyspace": mset_tensors_in_keyspace,
+    "getTensorFromKey": get_tensor_from_key,
+    "mgetTensorsFromKeyspace": mget_tensors_from_keyspace,
+    "tensorToFlatList": tensor_to_flat_list,
+    "tensorGetDataAsBlob": tensor_get_data_as_blob,
+    "tensorGetDims": tensor_get_dims,
+    "createModelRunner": create_model_runner,
+    "modelRunnerAddInput": model_runner_add_input,
+    "modelRunnerAddOutput": model_runner_add_output,
+    "modelRunnerRun": model_runner_run,
+    "modelRunnerRunAsync": model_runner_run_async,
+}

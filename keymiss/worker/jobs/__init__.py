@@ -1,0 +1,1 @@
+"""Jobs: pulled from the shards, run by threads, answered."""

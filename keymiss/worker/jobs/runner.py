@@ -1,0 +1,227 @@
+"""Runs one job, whatever its kind, and answers the shard."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from redis import exceptions
+from redis.exceptions import RedisError, ResponseError
+
+from keymiss import keys
+from keymiss.logs import log_event, one_line
+from keymiss.reading import tensors
+from keymiss.worker.functions import event_loops
+from keymiss.worker.functions.builder import Registration, Run
+from keymiss.worker.functions.execution import run_flow, run_reader
+from keymiss.worker.functions.job_context import CURRENT, GearsError, JobContext, ReplySlot
+from keymiss.worker.functions.other_shards import NoOwnerError
+from keymiss.worker.functions.records import decode, read_records
+from keymiss.worker.functions.scripts import all_shards, check_requirements
+from keymiss.worker.functions.streams import COMES_AGAIN, RunBatch, read_stream
+from keymiss.worker.job import Job, JobKind, JobStatus
+from keymiss.worker.jobs import resp
+from keymiss.worker.metrics import JobMetrics
+from keymiss.worker.services import Services
+
+ASK_ALIVE_AFTER_S = 0.5
+"""A job that waited longer in this process is not started before the shard says somebody waits."""
+
+PASSING = (
+    exceptions.ConnectionError,
+    exceptions.TimeoutError,
+    exceptions.ClusterDownError,
+    exceptions.MovedError,
+    exceptions.AskError,
+    exceptions.TryAgainError,
+    exceptions.MasterDownError,
+    exceptions.ReadOnlyError,
+    exceptions.OutOfMemoryError,
+    NoOwnerError,
+)
+"""What a function may meet while shards restart or change: an event that fails so is worth another try."""
+
+OK = resp.Status("OK")
+
+
+@dataclass(frozen=True)
+class End:
+    """How a job ended; `error` is the text that was its answer, if it failed."""
+
+    status: JobStatus
+    error: str | None = None
+
+
+class JobRunner:
+    """`run` never raises for what a job did; only for a fault of the worker itself."""
+
+    def __init__(self, services: Services, metrics: JobMetrics) -> None:
+        self._services = services
+        self._metrics = metrics
+
+    def run(self, job: Job) -> None:
+        """Runs and answers, counts how it ended and logs what is to be logged."""
+        began_s, queued_s = time.monotonic(), job.queued_ms / 1000 + job.waited_s
+        end = self._run(JobContext(self._services, job.shard, job, job.cache), job, queued_s)
+        took_s = time.monotonic() - began_s
+        self._metrics.ended(job, end.status, None if end.status is JobStatus.ABANDONED else took_s)
+        _log_end(job, end, queued_s, took_s)
+
+    def _run(self, context: JobContext, job: Job, queued_s: float) -> End:
+        try:
+            if job.overdue or (job.waited_s > ASK_ALIVE_AFTER_S and not _alive(context, job)):
+                return End(JobStatus.ABANDONED)
+            self._metrics.started(job, queued_s)
+            reply = self._perform(context, job)
+        except Exception as error:
+            return _fail(context, job, error)
+        except SystemExit as error:
+            return _fail(context, job, GearsError(f"the function called exit({error.code})"))
+        finally:
+            event_loops.cancel_leftovers()
+        return _answer(context, job, ("KM.DONE", job.id, reply), End(JobStatus.DONE))
+
+    def _perform(self, context: JobContext, job: Job) -> bytes:
+        token = CURRENT.set(context)
+        try:
+            if job.kind in (JobKind.MISS, JobKind.EVENT):
+                return resp.encode(_registered(context, job))
+            if job.kind is JobKind.SCRIPT:
+                return resp.encode(_script(context, job))
+            if job.kind is JobKind.UNREGISTER:
+                return resp.encode(_unregister(context, job))
+            return resp.encode(_model(context, job))
+        finally:
+            CURRENT.reset(token)
+
+
+def _alive(context: JobContext, job: Job) -> bool:
+    return bool(context.connection.command("KM.ALIVE", job.id))
+
+
+def _log_end(job: Job, end: End, queued_s: float, took_s: float) -> None:
+    """A failed job, and one whose clients gave ids, has one line. A question is not logged."""
+    if end.error is None and not (job.kind is JobKind.MISS and job.request_ids):
+        return
+    key = decode(job.key)
+    if job.kind is JobKind.MISS:
+        key = keys.without_question(job.key.decode("utf-8", "backslashreplace"))
+    fields: dict[str, Any] = {
+        **job.request_fields,
+        "kind": job.kind,
+        "shard": job.shard.address,
+        "key": key,
+        "status": end.status,
+        "queued_ms": round(queued_s * 1000, 1),
+        "took_ms": round(took_s * 1000, 1),
+    }
+    if job.model_runs_us:
+        fields["model_ms"] = round(sum(job.model_runs_us) / 1000, 1)
+    if end.error is None:
+        log_event("job_done", **fields)
+    else:
+        log_event("job_failed", "warning", **fields, error=end.error)
+
+
+def _fail(context: JobContext, job: Job, error: Exception) -> End:
+    text = one_line(error)
+    comes_again = COMES_AGAIN in getattr(error, "__notes__", ())
+    if job.kind is JobKind.EVENT and isinstance(error, PASSING) and not comes_again:
+        context.services.missed(context.shard)
+    return _answer(context, job, ("KM.FAIL", job.id, text), End(JobStatus.FAILED, text))
+
+
+def _answer(context: JobContext, job: Job, command: tuple[object, ...], end: End) -> End:
+    try:
+        taken = context.connection.command(*command) == 1
+        return end if taken else End(JobStatus.LATE, end.error)
+    except ResponseError as error:
+        if end.status is not JobStatus.FAILED:
+            return _fail(context, job, error)
+        event, problem = "answer_refused", one_line(error)
+    except (RedisError, OSError) as error:
+        event, problem = "answer_lost", one_line(error)
+    log_event(event, "warning", **job.request_fields, job=job.id, shard=job.shard.address, error=problem)
+    return End(JobStatus.LOST, end.error)
+
+
+def _raise(error: Exception) -> None:
+    raise error
+
+
+def _registered(context: JobContext, job: Job) -> Any:
+    """A miss or an event: the first error ends it, and its text is the answer."""
+    registration = context.services.scripts.registration(context, job.registration_id)
+    slot = ReplySlot()
+    here = JobContext(context.services, context.shard, job, job.cache, reply=slot)
+
+    if registration.reader == "StreamReader":
+        read_stream(here, job, registration, _over_batches(here, registration))
+        return None
+
+    def reader(at: JobContext) -> Iterator[Any]:
+        if job.kind is JobKind.MISS:
+            return iter([{"key": decode(job.key), "value": None, "type": "empty", "event": job.event}])
+        return iter(read_records(at.connection, [job.key], job.event, registration.read_value))
+
+    run_flow(here, [context.shard], reader, registration.steps, _raise)
+    return resp.from_override(slot.value)
+
+
+def _over_batches(here: JobContext, registration: Registration) -> RunBatch:
+    def run(records: list[dict[str, Any]]) -> None:
+        run_flow(here, [here.shard], lambda _at: iter(records), registration.steps, _raise)
+
+    return run
+
+
+def _script(context: JobContext, job: Job) -> Any:
+    """RG.PYEXECUTE: OK, or ``[[results], [errors]]`` if the script runs something. With UNBLOCKING the
+    module has answered the client already."""
+    source, _unblocking, *requirements = job.payload
+    check_requirements([requirement.decode("utf-8", "replace") for requirement in requirements])
+    run = context.services.scripts.deploy(context, source)
+    if run is None:
+        return OK
+    results, errors = _run(context, run)
+    return [results, errors]
+
+
+def _run(context: JobContext, run: Run) -> tuple[list[Any], list[str]]:
+    errors: list[str] = []
+    here = JobContext(context.services, context.shard, context.job, context.cache)
+    shards = all_shards(context, run.local)
+    results = run_flow(here, shards, run_reader(run), run.steps, lambda error: errors.append(one_line(error)))
+    return [r if isinstance(r, (str, bytes, bytearray, int)) else str(r) for r in results], errors
+
+
+def _unregister(context: JobContext, job: Job) -> Any:
+    """On every master; an error only if none of them knew the registration or one is out of reach."""
+    (registration_id,) = job.payload
+    refused: list[str] = []
+    masters = context.services.masters()
+    for shard in masters:
+        try:
+            context.on(shard).connection.command("KM.UNREGISTER", registration_id)
+        except ResponseError as error:
+            refused.append(str(error))
+    if masters and len(refused) == len(masters):
+        raise GearsError(refused[0])
+    return OK
+
+
+def _model(context: JobContext, job: Job) -> Any:
+    """AI.MODELEXECUTE: reads the inputs, runs, stores the outputs."""
+    fields = iter(job.payload)
+    key = next(fields)
+    inputs = [next(fields) for _ in range(int(next(fields)))]
+    outputs = [next(fields) for _ in range(int(next(fields)))]
+    connection = context.connection
+    given = tensors.get_tensors(connection, inputs)
+    name = key.decode("utf-8", "surrogateescape")
+    result = context.services.models.run(context.shard, connection, name, given, len(outputs))
+    context.count_model_run(result.duration_us)
+    tensors.set_tensors(connection, list(zip(outputs, result.outputs, strict=True)))
+    return OK

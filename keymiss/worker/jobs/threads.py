@@ -1,0 +1,122 @@
+"""The threads that run jobs.
+
+`size` jobs run at once. While a job waits for another job (see `waiting`), it does not count, and
+one more thread may work: else functions that ask for misses could take every thread and wait for
+each other for ever.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from keymiss.logs import one_line
+from keymiss.worker.job import Job
+
+MAX_WAITING = 64
+"""Threads beyond `size`; a script that nests deeper gets its own time limit instead."""
+
+
+class JobPool:
+    """`handle` runs one job and must not raise; if it does, `on_dead` is told."""
+
+    def __init__(self, size: int, handle: Callable[[Job], None], on_dead: Callable[[str], None]) -> None:
+        self._size = size
+        self._handle = handle
+        self._on_dead = on_dead
+        self._changed = threading.Condition()
+        self._queue: deque[Job] = deque()
+        self._running: set[Job] = set()
+        self._waiting = 0
+        self._idle = 0
+        self._threads = 0
+
+    def submit(self, jobs: list[Job]) -> None:
+        """Queues jobs; never blocks."""
+        with self._changed:
+            self._queue.extend(jobs)
+            self._start_threads()
+            self._changed.notify_all()
+
+    def _start_threads(self) -> None:
+        limit = self._size + min(self._waiting, MAX_WAITING)
+        wanted = min(len(self._queue) - self._idle, limit - self._threads)
+        for _ in range(max(0, wanted)):
+            self._threads += 1
+            threading.Thread(target=self._body, name=f"jobs-{self._threads}", daemon=True).start()
+
+    def free(self) -> int:
+        """How many jobs could start now."""
+        with self._changed:
+            return self._free()
+
+    def _free(self) -> int:
+        busy = len(self._running) - min(self._waiting, MAX_WAITING) + len(self._queue)
+        return max(0, self._size - busy)
+
+    def wait_free(self, timeout_s: float) -> int:
+        """Waits until a job could start; 0 when none could within `timeout_s`."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._free() > 0, timeout_s)
+            return self._free()
+
+    def take_queued(self, wanted: Callable[[Job], bool]) -> list[Job]:
+        """Takes jobs that have not started out of the queue."""
+        with self._changed:
+            taken = [job for job in self._queue if wanted(job)]
+            gone = set(taken)
+            self._queue = deque(job for job in self._queue if job not in gone)
+            self._changed.notify_all()
+            return taken
+
+    def running(self) -> list[Job]:
+        """Jobs that have started and not ended."""
+        with self._changed:
+            return list(self._running)
+
+    def wait_idle(self, timeout_s: float) -> bool:
+        """True when nothing is queued or running within `timeout_s`."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._running and not self._queue, timeout_s)
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Around a wait for another job."""
+        with self._changed:
+            self._waiting += 1
+            self._start_threads()
+            self._changed.notify_all()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._waiting -= 1
+
+    def _next(self) -> Job:
+        with self._changed:
+            while not self._may_start():
+                self._idle += 1
+                self._changed.wait()
+                self._idle -= 1
+            job = self._queue.popleft()
+            self._running.add(job)
+            return job
+
+    def _may_start(self) -> bool:
+        limit = self._size + min(self._waiting, MAX_WAITING)
+        return bool(self._queue) and len(self._running) < limit
+
+    def _body(self) -> None:
+        try:
+            while True:
+                job = self._next()
+                try:
+                    self._handle(job)
+                finally:
+                    with self._changed:
+                        self._running.discard(job)
+                        self._changed.notify_all()
+        except BaseException as error:
+            self._on_dead(f"job thread: {one_line(error)}")
