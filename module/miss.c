@@ -11,7 +11,9 @@
 #include "core.h"
 #include "seen.h"
 
-#define SEEN_TTL_AT_LEAST_MS 1000 /* a key that goes sooner by itself is not remembered: no event is due before it is opened */
+/* What is left of a key's time to live, for it to be remembered. An expired key stays, without any event, until somebody
+ * opens it: it must not be remembered then. */
+#define SEEN_TTL_AT_LEAST_MS 1000
 
 static RedisModuleCtx *module_ctx; /* detached: to subscribe to key events later than at load */
 static RedisModuleString *miss_name;

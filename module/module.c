@@ -42,9 +42,10 @@
  * key); a replica promoted in between knows no jobs (the clients' connections are to the old master); a GET queued
  * in MULTI is looked at when it is queued, so EXEC may give it a key that went or became stale after that.
  *
- * Rejected: opening the key in the filter (miss.c says why); an interpreter or a model inside the server (its crash would take the data down); threads here
- * (nothing to run on them); blocking on the key (BlockClientOnKeys) instead of a job (an answer that is not
- * cached would wake nobody); answering from the keymiss notification (the client has its nil by then). */
+ * Rejected: opening the key in the filter (miss.c says why); an interpreter or a model inside the server (its crash
+ * would take the data down); threads here (nothing to run on them); blocking on the key (BlockClientOnKeys) instead of a
+ * job (an answer that is not cached would wake nobody); answering from the keymiss notification (the client has its nil
+ * by then). */
 #include <strings.h>
 
 #include "ai.h"

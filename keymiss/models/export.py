@@ -348,7 +348,8 @@ def _known(out: Path, form: str, digest: str) -> Exported | None:
 def load_eager(folder: Path) -> Any:
     """The model in float32 with eager attention; ExportError if it has no trained question-answering head."""
     if is_split(folder):
-        raise ExportError(f"{folder.name} is a split reader (models.train_split): no worker can run one yet")
+        made_by = "keymiss.models.train_split"
+        raise ExportError(f"{folder.name} is a split reader (of {made_by}): no worker can run one yet")
     import torch
     import transformers
     from transformers import AutoModelForQuestionAnswering
