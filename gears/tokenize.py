@@ -1,64 +1,50 @@
-# ruff: noqa: F821 - the names are the gears runtime's
-"""Tokenize the sentences of sentence:<article>:{tag} when the hash is written; take the tensors out with
-them.
+"""Tokenize the sentences of sentence:<article>:{tag} when the hash is written; delete the tensors of those
+that are gone.
 
 For each field idx: an INT64 tensor [1, n] at tokenized:bert:qa:<article>:{tag}:<idx>. What it was made from
-is noted in tokens:<article>:{tag} afterwards (idx -> SHA-1), so that only what changed is made again; before,
+is noted in tokens:<article>:{tag} afterwards (idx -> mark), so that only what changed is made again; before,
 that there will be one (idx -> nothing), so that no tensor is forgotten when the worker dies between the two.
 Sentences that the server evicted are noted in evicted:{tag} until they are there again.
 """
 
+from typing import TYPE_CHECKING
 
-def tokenize_article(record):
-    import hashlib
+import redisAI
 
-    import redisAI
+from keymiss.keys import model_key, parse_article_key, tokenized_key, tokens_key
+from keymiss.pipeline.changes import changes
+from keymiss.pipeline.records import Record, as_dict, as_list, has_text_key, parts
+from keymiss.pipeline.tokens import token_mark, token_tensor
+from keymiss.worker.functions.evictions import note_evicted, there_again
+from keymiss.worker.functions.left_behind import left_behind
+from keymiss.worker.functions.readers import reader_for_tokens
 
-    from keymiss.worker.functions.evictions import note_evicted, there_again
-    from keymiss.worker.functions.readers import reader_for_tokens
+if TYPE_CHECKING:
+    from keymiss.worker.functions.gears_api import GB, execute, hashtag
 
-    if not isinstance(record["key"], str):
-        return  # not UTF-8
-    name = record["key"][len("sentence:") :]
-    noted, tensor = f"tokens:{name}", f"tokenized:bert:qa:{name}:"
-    flat = execute("HGETALL", noted)
-    known = dict(zip(flat[::2], flat[1::2]))  # noqa: B905 - RedisGears 1.2 has Python 3.7
+DELETED_AT_ONCE = 1000
+
+
+def tokenize_article(record: Record) -> None:
+    article, tag = parse_article_key(record["key"])
+    noted = tokens_key(article, tag)
+    known = as_dict(execute("HGETALL", noted))
     if record["event"] == "evicted" and record["value"] is None:
         note_evicted(record["key"], len(known))
-    sentences, notes = {}, []
-    for idx, sentence in (record["value"] or {}).items():
-        if not isinstance(sentence, str) or not isinstance(idx, str):
-            continue  # not UTF-8: asking about it says so
-        digest = hashlib.sha1(sentence.encode()).hexdigest()[:16]
-        if known.pop(idx, None) != digest:
-            sentences[idx] = sentence
-            notes += [idx, digest]
-    if sentences:
-        reader = reader_for_tokens(f"bert-qa{{{hashtag()}}}")
-        tensors = {}
-        for idx, ids in zip(sentences, reader.token_ids(list(sentences.values()))):  # noqa: B905
-            tensors[tensor + idx] = redisAI.createTensorFromBlob("INT64", [1, len(ids)], ids.tobytes())
-        execute("HSET", noted, *(part for idx in sentences for part in (idx, "")))
-        redisAI.msetTensorsInKeyspace(tensors)
-        execute("HSET", noted, *notes)
+    found = changes(record["value"], known, token_mark)
+    if found.new:
+        ids = reader_for_tokens(model_key(hashtag())).token_ids(list(found.new.values()))
+        names = [tokenized_key(article, tag, idx) for idx in found.new]
+        execute("HSET", noted, *as_list(dict.fromkeys(found.new, "")))
+        redisAI.msetTensorsInKeyspace(dict(zip(names, map(token_tensor, ids), strict=True)))
+        execute("HSET", noted, *as_list({idx: token_mark(text) for idx, text in found.new.items()}))
         there_again(record["key"])
-    gone = list(known)
-    for at in range(0, len(gone), 1000):
-        part = gone[at : at + 1000]
-        execute("UNLINK", *(tensor + idx for idx in part))
-        execute("HDEL", noted, *part)
+    for some in parts(found.gone, DELETED_AT_ONCE):
+        execute("UNLINK", *(tokenized_key(article, tag, idx) for idx in some))
+        execute("HDEL", noted, *some)
 
 
-def left_behind(record):
-    """What was made of sentences that were deleted, and the event was lost (see keymiss.corpus.catchup)."""
-    if not isinstance(record["key"], str):
-        return
-    sentence = "sentence:" + record["key"][len("tokens:") :]
-    if not execute("EXISTS", sentence):
-        execute("KM.NOTIFY", "del", sentence)
-
-
-GB("KeysReader", desc="tokenize sentences").foreach(tokenize_article).register(
+GB("KeysReader", desc="tokenize sentences").filter(has_text_key).foreach(tokenize_article).register(
     prefix="sentence:",
     eventTypes=[
         *("hset", "hdel", "del", "expired", "evicted"),
@@ -67,6 +53,6 @@ GB("KeysReader", desc="tokenize sentences").foreach(tokenize_article).register(
     keyTypes=["hash"],
     mode="async_local",
 )
-GB("KeysReader", desc="tokens of deleted sentences").foreach(left_behind).register(
+GB("KeysReader", desc="tokens of deleted sentences").filter(has_text_key).foreach(left_behind).register(
     prefix="tokens:", eventTypes=["catchup"], keyTypes=["hash"], mode="async_local", readValue=False
 )

@@ -71,6 +71,12 @@ def slot_of(key: str | bytes) -> int:
     return crc_hqx(raw, 0) % SLOTS
 
 
+def tag_in(key: str) -> str:
+    """What stands in the key's first ``{...}``; empty when there is none."""
+    inside, end, _tail = key.partition("{")[2].partition("}")
+    return inside if end else ""
+
+
 def without_tag(key: str) -> str:
     """The key without its first ``{...}``: what it is called on every shard."""
     head, brace, rest = key.partition("{")
@@ -226,6 +232,29 @@ def graph_nodes_key(tag: str) -> str:
     return f"{GRAPH_PREFIX}nodes:{{{tag}}}"
 
 
+def article_of(key: str) -> str:
+    """The article of a key ``paragraphs:<article>`` or ``article:<article>``."""
+    return check_article(key.partition(":")[2])
+
+
+def parse_article_key(key: str) -> tuple[str, str]:
+    """Article and tag of a key ``<kind>:<article>:{tag}``: sentences and what is made of them. ValueError if
+    it is not one."""
+    article, middle, tag = key.partition(":")[2].rpartition(":{")
+    if not middle or not tag.endswith("}"):
+        raise ValueError(f"not a key of the form <kind>:<article>:{{tag}}: {key!r}")
+    return check_article(article), tag[:-1]
+
+
+def made_from(key: str) -> str:
+    """What the key ``<kind>:<article>:{tag}`` is made from: of a state or sentences the article's text, of
+    anything else the sentences. ValueError if it is no such key."""
+    article, tag = parse_article_key(key)
+    if key.startswith((STATE_PREFIX, SENTENCE_PREFIX)):
+        return paragraphs_key(article)
+    return sentence_key(article, tag)
+
+
 @dataclass(frozen=True)
 class AnswerKey:
     """The parts of a ``bertqa`` or ``bertspan`` key; `kind` is one of the two."""
@@ -252,27 +281,35 @@ class AnswerKey:
         return sentence_key(self.article, self.tag)
 
     @property
+    def sentence_id(self) -> str:
+        """Names the sentence."""
+        return sentence_id(self.article, self.tag, self.idx)
+
+    @property
     def tokenized_key(self) -> str:
         """The sentence's tensor."""
         return tokenized_key(self.article, self.tag, self.idx)
 
 
 def parse_answer_key(key: str) -> AnswerKey:
-    """Takes a ``bertqa``/``bertspan`` key apart. ValueError if it is not one. Only the first two
-    underscores separate, so the question may contain any."""
-    head, first, rest = key.partition("_")
-    sentence, second, question = rest.partition("_")
-    kind, brace, tag = head.partition("{")
-    if (
-        not first
-        or not second
-        or not brace
-        or not tag.endswith("}")
-        or kind not in (ANSWER_PREFIX, SPAN_PREFIX)
-    ):
-        raise ValueError(f"not a key of the form bertqa{{tag}}_<article>:{{tag}}:<idx>_<question>: {key!r}")
-    tag = tag[:-1]
-    article, middle, idx = sentence.partition(f":{{{tag}}}:")
-    if not article or not middle or not idx or ":" in idx:
-        raise ValueError(f"the sentence key {sentence!r} is not of the form <article>:{{{tag}}}:<idx>")
-    return AnswerKey(kind, tag, check_article(article), idx, question)
+    """Takes a ``bertqa``/``bertspan`` key apart. ValueError if it is not one, or has no question; its text
+    has nothing of the key, as questions are not logged. Only the first two underscores separate, so the
+    question may contain any."""
+    head, _, rest = key.partition("_")
+    sentence, _, question = rest.partition("_")
+    kind, _, tag = head.partition("{")
+    article, middle, idx = sentence.partition(f":{{{tag}:")
+    known = kind in (ANSWER_PREFIX, SPAN_PREFIX) and tag.endswith("}")
+    if not known or not article or not middle or not idx or ":" in idx:
+        raise ValueError("the key is not bertqa{tag}_<article>:{tag}:<idx>_<question>")
+    if not question:
+        raise ValueError("the key has no question")
+    return AnswerKey(kind, tag[:-1], check_article(article), idx, question)
+
+
+def parse_vector_key(key: str) -> tuple[str, str]:
+    """Tag and question of a ``bertvec`` key. ValueError if it has no question."""
+    head, _, question = key.partition("_")
+    if not question.strip():
+        raise ValueError("the key has no question: it is bertvec{tag}_<question>")
+    return tag_in(head), question

@@ -8,12 +8,12 @@ anything to do. (A StreamReader always is.)
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any
 
+from keymiss.corpus.key_events import notify
+
 CATCHUP = "catchup"
-SCAN_COUNT = 1000
 
 
 def catch_up(command: Callable[..., Any], only: Callable[[str], bool] = lambda registration_id: True) -> int:
@@ -25,19 +25,7 @@ def catch_up(command: Callable[..., Any], only: Callable[[str], bool] = lambda r
         registration_id, _, _, _, _, _, prefix, events, key_types, _ = (_text(field) for field in row)
         if CATCHUP in events.lower().split(",") and only(registration_id):
             wanted |= {(prefix, key_type) for key_type in key_types.split(",")}
-    return sum(_notify(command, prefix, key_type) for prefix, key_type in sorted(wanted))
-
-
-def _notify(command: Callable[..., Any], prefix: str, key_type: str) -> int:
-    cursor, queued = b"0", 0
-    pattern = re.sub(r"([*?\[\]\\^])", r"\\\1", prefix) + "*"
-    of_type = ("TYPE", key_type) if key_type and key_type != "module" else ()
-    while True:
-        cursor, names = command("SCAN", cursor, "MATCH", pattern, "COUNT", SCAN_COUNT, *of_type)
-        if names:
-            queued += command("KM.NOTIFY", CATCHUP, *names)
-        if int(cursor) == 0:
-            return queued
+    return sum(notify(command, CATCHUP, prefix, key_type) for prefix, key_type in sorted(wanted))
 
 
 def _text(field: Any) -> str:

@@ -41,7 +41,7 @@ def loaded(shard: RedisServer, worker: WorkerProcess) -> Iterator[redis.Redis]:
     assert load.main(["--model", "models/reader", "--nodes", shard.address]) == 0
     assert load_encoder.main(["--nodes", shard.address]) == 0
     with shard.client() as made:
-        for name in ("qa.py", "vectors.py"):
+        for name in ("qa.py", "vectors.py", "question_vector.py"):
             assert made.execute_command("RG.PYEXECUTE", (REPO / "gears" / name).read_text()) == b"OK"
         made.hset(keys.sentence_key("PMC1", TAG), "0", SENTENCE)
         wait_until(lambda: made.exists(keys.vectors_key("PMC1", TAG)), 20)

@@ -87,6 +87,11 @@ def gears_config_get(key: str, default: Any = None) -> Any:
     return default if value is None else value
 
 
+GB = GearsBuilder
+GearsConfigGet = gears_config_get
+# The names as scripts use them, for scripts that import them when types are checked only (gears/*.py).
+
+
 def flat_error(message: Any) -> NoReturn:
     """Raises an error whose text is the message."""
     raise FlatError(str(message))
@@ -158,7 +163,7 @@ def script_globals() -> dict[str, Any]:
     """A fresh namespace for one script."""
     return {
         "__name__": "__gears__",
-        "GB": GearsBuilder,
+        "GB": GB,
         "GearsBuilder": GearsBuilder,
         "execute": execute,
         "hashtag": hashtag,
@@ -166,7 +171,7 @@ def script_globals() -> dict[str, Any]:
         "override_reply": override_reply,
         "configGet": config_get,
         "gearsConfigGet": gears_config_get,
-        "GearsConfigGet": gears_config_get,
+        "GearsConfigGet": GearsConfigGet,
         "flat_error": flat_error,
         "atomic": Atomic,
         "createFuture": create_future,

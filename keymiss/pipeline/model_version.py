@@ -1,0 +1,90 @@
+"""One version of a model: what was computed is of one model only, and is kept only while it is that one's.
+
+A model may be replaced at any time. Its version on a shard is a number of more than 53 bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from keymiss.pipeline.records import as_dict
+
+TRIES = 3
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """`sha256` is empty until a worker has loaded the model."""
+
+    key: str
+    version: int
+    sha256: str
+
+
+def model_version(key: str, reply: Sequence[Any] | None) -> ModelVersion | None:
+    """From the reply to ``KM.MODELINFO key``; None when there is no such model."""
+    if not reply:
+        return None
+    info = as_dict(reply)
+    return ModelVersion(key, info["version"], info["sha256"])
+
+
+async def by_one_version(
+    now: Callable[[], ModelVersion], compute: Callable[[ModelVersion], Awaitable[Result]]
+) -> tuple[Result, ModelVersion]:
+    """What `compute` gives, and the model that it is of: again if the model was replaced meanwhile, as it was
+    run with another's tokens then, or failed on them. ValueError if that happens each time."""
+    for _ in range(TRIES):
+        before = now()
+        try:
+            result = await compute(before)
+        except Exception:
+            if now().version == before.version:
+                raise
+            continue
+        after = now()
+        if after.version == before.version:
+            return result, after
+    raise ValueError(f"the model {before.key} was replaced three times while it read the sentence")
+
+
+# KEYS: the model, a hash of sentences if what is kept is of one of them, what is kept. ARGV: how many of KEYS
+# it is made from, the model's version, its time to live in s ("0": for good), index and text of the sentence
+# if there is one, the values. Lua's whole numbers end at 2^53, so it is the module that compares versions:
+# KM.MODELCHUNK gives an error for another one. KM.DERIVE has what is kept go when a source changes.
+KEEP = """
+local sources, value = tonumber(ARGV[1]), 4
+if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+local same = redis.pcall('KM.MODELCHUNK', KEYS[1], ARGV[2], 0, 0)
+if type(same) == 'table' then return string.find(same.err, 'was replaced', 1, true) and 0 or same end
+if sources == 2 then
+    if redis.call('HGET', KEYS[2], ARGV[4]) ~= ARGV[5] then return 0 end
+    value = 6
+end
+local life = ARGV[3] == '0' and {} or {'EX', ARGV[3]}
+for i = sources + 1, #KEYS do
+    redis.call('SET', KEYS[i], ARGV[value], unpack(life))
+    value = value + 1
+end
+redis.call('KM.DERIVE', sources, unpack(KEYS))
+return 1
+"""
+
+
+def keep_command(
+    model: ModelVersion,
+    values: Mapping[str, str | bytes],
+    ttl_s: str,
+    sentence: tuple[str, str, str] | None = None,
+) -> list[str | bytes]:
+    """Keeps `values` (key -> value) for `ttl_s` seconds ("0": for good), if the model is still that version
+    and `sentence` (key of the hash, index, text) still that text. They go when either changes, and before
+    anything else when memory is short."""
+    sources = [model.key, *(sentence[:1] if sentence else ())]
+    arguments = [str(len(sources)), str(model.version), ttl_s, *(sentence[1:] if sentence else ())]
+    n_keys = str(len(sources) + len(values))
+    return ["EVAL", KEEP, n_keys, *sources, *values, *arguments, *values.values()]
