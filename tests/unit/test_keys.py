@@ -95,3 +95,34 @@ def test_what_is_no_answer_key(key: str) -> None:
 def test_article_names_that_would_break_keys(article: str) -> None:
     with pytest.raises(ValueError, match="name must not"):
         keys.sentence_key(article, "x")
+
+
+def test_keys_of_an_article_come_apart_again() -> None:
+    for make in (keys.sentence_key, keys.state_key, keys.tokens_key, keys.concepts_key, keys.vectors_key):
+        assert keys.parse_article_key(make("A:1", "x")) == ("A:1", "x")
+    for make_text in (keys.paragraphs_key, keys.article_key):
+        assert keys.article_of(make_text("A:1")) == "A:1"
+    assert keys.tag_in(keys.edges_key("x")) == "x"
+    assert [keys.tag_in(key) for key in ("", "edges:", "a{x", "a}x{")] == [""] * 4
+
+
+def test_what_a_key_is_made_from() -> None:
+    for make in (keys.tokens_key, keys.concepts_key, keys.vectors_key):
+        assert keys.made_from(make("A:1", "x")) == keys.sentence_key("A:1", "x")
+    for make in (keys.sentence_key, keys.state_key):
+        assert keys.made_from(make("A:1", "x")) == keys.paragraphs_key("A:1")
+
+
+@pytest.mark.parametrize(
+    "key", ["", "sentence:", "sentence:a", "sentence:{x}", "sentence:a:{x", "sentence:a_b:{x}"]
+)
+def test_what_is_no_key_of_an_article(key: str) -> None:
+    with pytest.raises(ValueError, match=r"key of the form|name must not"):
+        keys.parse_article_key(key)
+
+
+def test_a_question_s_vector_key_comes_apart_again() -> None:
+    assert keys.parse_vector_key(keys.question_vector_key("x", "who_is {it}?")) == ("x", "who_is {it}?")
+    for key in ("bertvec{x}", "bertvec{x}_", "bertvec{x}_ \t"):
+        with pytest.raises(ValueError, match="no question"):
+            keys.parse_vector_key(key)

@@ -1,0 +1,120 @@
+"""An answer is found by runs of one model; a stored one is taken only if it is of that model and sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from keymiss.pipeline.answers import NO_TOKENIZER, answer_of, as_json, find_answer, stored_answer
+from keymiss.pipeline.model_version import TRIES, ModelVersion, by_one_version, model_version
+from keymiss.reading.reader import WINDOWS_A_RUN, Inputs, Reader
+from keymiss.reading.tokenizers import load_tokenizer, tokenizer_path
+
+TEXT = "Among adults, viral transmission is performed mainly by young parents."
+QUESTION = "Who performs viral transmission"
+OWN = Reader(load_tokenizer(tokenizer_path()))
+FOREIGN = Reader(load_tokenizer(tokenizer_path()), own_tokenizer=False)
+
+
+class Model:
+    """Prefers the word "parents"; `runs`: windows of each run."""
+
+    def __init__(self) -> None:
+        self.runs: list[int] = []
+        (self._parents,) = OWN.sentence("parents").ids[:-1]
+
+    async def __call__(self, inputs: Inputs) -> Sequence[NDArray[np.float32]]:
+        self.runs.append(len(inputs.input_ids))
+        logits = (inputs.input_ids == self._parents).astype(np.float32) * 9
+        return logits, logits
+
+
+async def fails(_inputs: Inputs) -> Sequence[NDArray[np.float32]]:
+    raise RuntimeError("index out of range")
+
+
+async def test_the_span_of_the_best_logits() -> None:
+    span = await find_answer(OWN, OWN.sentence(TEXT), QUESTION, Model())
+    assert (span.text, TEXT[span.start : span.end]) == ("parents", "parents")
+
+
+async def test_a_long_text_is_several_runs() -> None:
+    text, model = "Nothing was seen on that day. " * 900 + TEXT, Model()
+    span = await find_answer(OWN, OWN.sentence(text), QUESTION, model)
+    assert text[span.start : span.end] == span.text == "parents"
+    assert len(model.runs) > 1
+    assert max(model.runs) == WINDOWS_A_RUN
+
+
+async def test_a_tokenizer_that_is_not_the_models_is_named_when_it_fails() -> None:
+    with pytest.raises(RuntimeError, match="index out of range"):
+        await find_answer(OWN, OWN.sentence(TEXT), QUESTION, fails)
+    with pytest.raises(ValueError, match="index out of range") as caught:
+        await find_answer(FOREIGN, FOREIGN.sentence(TEXT), QUESTION, fails)
+    assert NO_TOKENIZER in str(caught.value)
+
+
+async def test_what_is_stored_is_of_this_sentence_and_this_model() -> None:
+    span = await find_answer(OWN, OWN.sentence(TEXT), QUESTION, Model())
+    made = answer_of(span, TEXT, "ab" * 32, "A1:{x}:0", QUESTION)
+    assert (made["answer"], made["sentencekey"], made["question"]) == ("parents", "A1:{x}:0", QUESTION)
+    value = as_json(made)
+    assert stored_answer(value, TEXT, "ab" * 32) == made
+    assert stored_answer(value, TEXT + " ", "ab" * 32) is None
+    assert stored_answer(value, TEXT, "cd" * 32) is None
+    assert stored_answer(as_json({**made, "model": ""}), TEXT, "") is None  # the digest is not known yet
+
+
+@pytest.mark.parametrize("value", [None, "", "null", "7", "[]", "{", b"\xff", "[" * 100_000])
+def test_what_is_no_answer(value: str | bytes | None) -> None:
+    assert stored_answer(value, TEXT, "ab" * 32) is None
+
+
+class Replaced:
+    """A model whose version is the next of `versions` whenever it is asked for."""
+
+    def __init__(self, *versions: int) -> None:
+        self._versions = list(versions)
+
+    def __call__(self) -> ModelVersion:
+        version = self._versions.pop(0)
+        return ModelVersion("bert-qa{x}", version, f"digest {version}")
+
+
+async def version_and_text(model: ModelVersion) -> str:
+    return f"by {model.version}"
+
+
+async def test_a_model_that_stays_is_run_once() -> None:
+    result, model = await by_one_version(Replaced(1, 1), version_and_text)
+    assert (result, model.version) == ("by 1", 1)
+
+
+async def test_a_model_that_is_replaced_meanwhile_is_run_again() -> None:
+    result, model = await by_one_version(Replaced(1, 2, 2, 2), version_and_text)
+    assert (result, model.sha256) == ("by 2", "digest 2")
+
+
+async def test_another_models_tokens_may_fail_an_error_of_its_own_is_raised() -> None:
+    async def fails_on_the_first(model: ModelVersion) -> str:
+        if model.version == 1:
+            raise RuntimeError("index out of range")
+        return "fine"
+
+    assert (await by_one_version(Replaced(1, 2, 2, 2), fails_on_the_first))[0] == "fine"
+    with pytest.raises(RuntimeError, match="index out of range"):
+        await by_one_version(Replaced(1, 1), fails_on_the_first)
+
+
+async def test_a_model_that_is_always_replaced_is_given_up() -> None:
+    with pytest.raises(ValueError, match=r"bert-qa\{x\} was replaced three times"):
+        await by_one_version(Replaced(*range(2 * TRIES)), version_and_text)
+
+
+def test_a_version_is_what_the_shard_says() -> None:
+    reply = ["version", 2**60 + 1, "backend", "TORCH", "sha256", ""]
+    assert model_version("m", reply) == ModelVersion("m", 2**60 + 1, "")
+    assert model_version("m", None) is None
