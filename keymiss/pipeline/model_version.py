@@ -6,7 +6,7 @@ A model may be replaced at any time. Its version on a shard is a number of more 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from keymiss.pipeline.records import as_dict
@@ -18,11 +18,11 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class ModelVersion:
-    """`sha256` is empty until a worker has loaded the model."""
+    """`sha256` is empty until a worker has loaded the model: the same version all the same."""
 
     key: str
     version: int
-    sha256: str
+    sha256: str = field(compare=False)
 
 
 def model_version(key: str, reply: Sequence[Any] | None) -> ModelVersion | None:
@@ -43,11 +43,11 @@ async def by_one_version(
         try:
             result = await compute(before)
         except Exception:
-            if now().version == before.version:
+            if now() == before:
                 raise
             continue
         after = now()
-        if after.version == before.version:
+        if after == before:
             return result, after
     raise ValueError(f"the model {before.key} was replaced three times while it read the sentence")
 

@@ -116,5 +116,9 @@ async def test_a_model_that_is_always_replaced_is_given_up() -> None:
 
 def test_a_version_is_what_the_shard_says() -> None:
     reply = ["version", 2**60 + 1, "backend", "TORCH", "sha256", ""]
-    assert model_version("m", reply) == ModelVersion("m", 2**60 + 1, "")
+    found = model_version("m", reply)
+    assert found is not None
+    assert (found.key, found.version, found.sha256) == ("m", 2**60 + 1, "")
+    assert found == ModelVersion("m", 2**60 + 1, "known later")
+    assert found != ModelVersion("m", 2**60, "")
     assert model_version("m", None) is None
