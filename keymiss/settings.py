@@ -38,6 +38,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from keymiss.addresses import parse_addresses
+
 PROJECT = Path(__file__).resolve().parent.parent
 BUS_PORT_OFFSET = 10000
 """A node's cluster bus listens on its port plus this (Redis Cluster specification)."""
@@ -108,7 +110,10 @@ class Settings:
             grafana_port=number("KEYMISS_GRAFANA_PORT", 3000, 1, 65535),
             scrape_interval_s=number("KEYMISS_SCRAPE_INTERVAL_S", 5, 1, 5),
         )
-        parse_nodes(settings.nodes)
+        try:
+            parse_addresses(settings.nodes)
+        except ValueError as error:
+            raise BadSetting(f"KEYMISS_NODES must be host:port,host:port,...; {error}") from None
         return settings
 
     @property
@@ -154,16 +159,3 @@ def _is_user(name: str) -> bool:
     except KeyError:
         return False
     return True
-
-
-def parse_nodes(text: str) -> list[tuple[str, int]]:
-    """``"host:port,host:port"`` to pairs. Raises BadSetting."""
-    nodes = []
-    for part in filter(None, (p.strip() for p in text.split(","))):
-        host, colon, port = part.rpartition(":")
-        if not (colon and host and port.isascii() and port.isdigit() and 0 < int(port) < 65536):
-            raise BadSetting(f"KEYMISS_NODES must be host:port,host:port,...; {part!r} is not host:port")
-        nodes.append((host.strip("[]"), int(port)))
-    if not nodes:
-        raise BadSetting("KEYMISS_NODES names no node")
-    return nodes

@@ -13,9 +13,10 @@ from dataclasses import replace
 
 import uvicorn
 
+from keymiss.addresses import parse_addresses
 from keymiss.api.app import create_app
-from keymiss.api.settings import ApiSettings, BadSetting, parse_nodes
-from keymiss.graph.graph_url import BadGraphUrl, graph_url
+from keymiss.api.settings import ApiSettings
+from keymiss.graph.graph_url import graph_url
 from keymiss.logs import log_as_json
 
 KEEP_ALIVE_S = 75  # over nginx's 60, so that nginx is the one that closes an idle connection
@@ -35,8 +36,8 @@ def main(arguments: list[str] | None = None) -> int:
         settings = ApiSettings.from_env()
         graph_url()  # so that a bad one is said before anything starts
         if given.nodes:
-            settings = replace(settings, nodes=parse_nodes(given.nodes))
-    except (BadSetting, BadGraphUrl) as error:
+            settings = replace(settings, nodes=parse_addresses(given.nodes))
+    except ValueError as error:
         print(f"keymiss.api: {error}", file=sys.stderr)
         return 2
     signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it again after a clean stop

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from urllib.parse import urlsplit
 
+from keymiss.addresses import Address, parse_addresses
 from keymiss.cluster.credentials import NO_CREDENTIALS, Credentials, secret
-from keymiss.cluster.nodes import Node
 from keymiss.settings import BadSetting as BadSetting
 
 MAY_BE_ZERO = ("ready_cache_s", "title_cache_s", "min_score", "bm25_weight", "vector_weight", "graph_weight")
@@ -25,7 +25,7 @@ MIN_ADMIN_KEY_CHARACTERS = 16
 class ApiSettings:
     """All settings of the API. Times in seconds."""
 
-    nodes: tuple[Node, ...] = (("127.0.0.1", 30001),)
+    nodes: tuple[Address, ...] = (Address("127.0.0.1", 30001),)
     credentials: Credentials = NO_CREDENTIALS
     time_limit_s: float = 5.0  # how long one question may take on the shards
     candidates: int = 20  # sentences asked for one question at most, the best of all shards
@@ -76,7 +76,11 @@ class ApiSettings:
         nodes = env.get("KEYMISS_NODES") or (
             f"{env.get('KEYMISS_HOST') or '127.0.0.1'}:{env.get('KEYMISS_BASE_PORT') or '30001'}"
         )
-        start = cls(nodes=parse_nodes(nodes), credentials=Credentials.from_env(env))
+        try:
+            addresses = parse_addresses(nodes)
+        except ValueError as error:
+            raise BadSetting(f"KEYMISS_NODES must be host:port,host:port,...; {error}") from None
+        start = cls(nodes=addresses, credentials=Credentials.from_env(env))
         return replace(start, **values)  # type: ignore[arg-type]
 
 
@@ -105,16 +109,3 @@ def checked_prometheus_url(url: str) -> str:
             "KEYMISS_API_PROMETHEUS_URL must be an address like http://127.0.0.1:9090, without ? and #"
         )
     return url
-
-
-def parse_nodes(text: str) -> tuple[Node, ...]:
-    """``"host:port,host:port"`` to pairs. Raises BadSetting."""
-    nodes = []
-    for part in filter(None, (p.strip() for p in text.split(","))):
-        host, colon, port = part.rpartition(":")
-        if not (colon and host and port.isascii() and port.isdigit() and 0 < int(port) < 65536):
-            raise BadSetting(f"KEYMISS_NODES must be host:port,host:port,...; {part!r} is not host:port")
-        nodes.append((host.strip("[]"), int(port)))
-    if not nodes:
-        raise BadSetting("KEYMISS_NODES names no node")
-    return tuple(nodes)

@@ -11,7 +11,7 @@ import redis
 import typer
 
 from keymiss.cli import corpus
-from keymiss.cli.common import Nodes, cluster, fail, node_list, out, runs, settings
+from keymiss.cli.common import Nodes, addresses, cluster, fail, out, runs, settings
 from keymiss.cli.status import status
 
 app = typer.Typer(help="Keymiss from the command line.", no_args_is_help=True, pretty_exceptions_enable=False)
@@ -91,7 +91,7 @@ def cluster_create(
     from keymiss.local.cluster_creation import cluster_info, cluster_is_ok, create_cluster, wait
     from keymiss.local.processes import StartError
 
-    named = node_list(nodes)
+    named = addresses(nodes)
     masters, rest = divmod(len(named), 1 + replicas)
     if rest or not masters:
         fail(f"{len(named)} nodes cannot be masters with {replicas} replica(s) each", 2)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from keymiss.worker.main import parse_arguments
+from keymiss.worker.lifecycle import parse_arguments
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted((ROOT / "docs").glob("*.md"))

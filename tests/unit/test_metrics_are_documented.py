@@ -15,7 +15,7 @@ from keymiss.api.metrics import ApiMetrics, Ended, IndexFigures, SentenceEnded, 
 from keymiss.api.unused import Reason, Signal
 from keymiss.cluster.credentials import Credentials
 from keymiss.retrieval import Retrieval
-from keymiss.worker.main import Worker, parse_arguments
+from keymiss.worker.lifecycle import Worker, parse_arguments
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs/metrics.md").read_text()
 OF_SAMPLES = {"le"}  # labels that Prometheus's own format adds

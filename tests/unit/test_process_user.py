@@ -120,7 +120,7 @@ def test_the_copy_is_readable_by_the_user_and_only_roots_to_change(settings: Set
     assert (copy / copied_model(settings) / "tokenizer.json").is_file()
     assert not list(copy.rglob("__pycache__"))
     imported = subprocess.run(
-        ["/usr/bin/test", "-r", str(copy / "keymiss/worker/main.py")], user=USER.uid, group=USER.gid
+        ["/usr/bin/test", "-r", str(copy / "keymiss/worker/lifecycle.py")], user=USER.uid, group=USER.gid
     )
     assert imported.returncode == 0
 

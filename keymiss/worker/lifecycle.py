@@ -24,8 +24,11 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 
+from keymiss.addresses import Address, parse_addresses
 from keymiss.cluster.credentials import Credentials
-from keymiss.cluster.shards import NoNodeError, RefusedError, Shard, ThreadConnections, Topology
+from keymiss.cluster.discovery import Discovery, NoNodeError, RefusedError
+from keymiss.cluster.shard_connection import ThreadConnections
+from keymiss.cluster.topology import Shard
 from keymiss.logs import log_event, one_line
 from keymiss.reading.backends.table import backend_table
 from keymiss.settings import BadSetting
@@ -52,22 +55,9 @@ REPORT_S = 60.0
 DEFAULT_NODES = "127.0.0.1:30001"
 
 
-def parse_nodes(text: str) -> list[tuple[str, int]]:
-    """``host:port,host:port``. ValueError naming what is wrong."""
-    nodes = []
-    for part in filter(None, (piece.strip() for piece in text.split(","))):
-        host, colon, port = part.rpartition(":")
-        if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:
-            raise ValueError(f"{part!r} is not host:port")
-        nodes.append((host.strip("[]"), int(port)))
-    if not nodes:
-        raise ValueError("no nodes given")
-    return nodes
-
-
-def _nodes(text: str) -> list[tuple[str, int]]:
+def _nodes(text: str) -> tuple[Address, ...]:
     try:
-        return parse_nodes(text)
+        return parse_addresses(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
 
@@ -119,7 +109,7 @@ class Worker:
         self._stopping = False
         self._fault: str | None = None
         self._metrics = WorkerMetrics(args.name, args.backend)
-        self._topology = Topology(args.nodes, self._credentials)
+        self._discovery = Discovery(args.nodes, self._credentials)
         self._pool = JobPool(args.job_threads, self._handle, self._dead)
         backends = backend_table(args.backend)
         self._model_store = ModelStore(backends, self._metrics.not_kept)
@@ -127,7 +117,7 @@ class Worker:
         self._attendance = Attendance(self._credentials)
         self._services = Services(
             connections=ThreadConnections(args.execute_timeout_s, self._credentials),
-            masters=self._topology.masters,
+            masters=self._discovery.masters,
             models=ModelRunner(
                 self._model_store, self._model_pool, self._metrics.models, self._metrics.not_kept
             ),
@@ -218,7 +208,7 @@ class Worker:
         said = ""
         while not self._stopping:
             try:
-                if self._topology.refresh():
+                if self._discovery.refresh():
                     return True
                 problem = "no master serves slots yet"
             except RefusedError:
@@ -237,7 +227,7 @@ class Worker:
     def _refresh(self) -> None:
         """Attaches to new masters, leaves those that are none any more."""
         try:
-            shards = {shard.identity: shard for shard in self._topology.refresh()}
+            shards = {shard.identity: shard for shard in self._discovery.refresh()}
         except NoNodeError as error:
             log_event("cluster_out_of_reach", "warning", error=str(error))
             return
@@ -274,7 +264,7 @@ class Worker:
         )
         self._pullers[identity] = puller
         puller.start()
-        log_event("shard_attached", shard=shard.address, node_id=shard.node_id, hashtag=shard.hashtag)
+        log_event("shard_attached", shard=shard.address, node_id=shard.node_id, hashtag=shard.tag)
 
     def _shut_down(self) -> int:
         """Stops taking, gives back what has not started, finishes the rest or gives that back too."""
