@@ -9,14 +9,13 @@ import argparse
 import os
 import signal
 import sys
-from dataclasses import replace
 
 import uvicorn
 
-from keymiss.addresses import parse_addresses
 from keymiss.api.app import create_app
 from keymiss.api.settings import ApiSettings
-from keymiss.graph.graph_url import graph_url
+from keymiss.environment import BadSetting
+from keymiss.graph.graph_url import BadGraphUrl, graph_url
 from keymiss.logs import log_as_json
 
 KEEP_ALIVE_S = 75  # over nginx's 60, so that nginx is the one that closes an idle connection
@@ -33,11 +32,10 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     log_as_json(given.log_level)
     try:
-        settings = ApiSettings.from_env()
+        named = {"KEYMISS_NODES": given.nodes} if given.nodes else {}
+        settings = ApiSettings.from_env({**os.environ, **named})
         graph_url()  # so that a bad one is said before anything starts
-        if given.nodes:
-            settings = replace(settings, nodes=parse_addresses(given.nodes))
-    except ValueError as error:
+    except (BadSetting, BadGraphUrl) as error:
         print(f"keymiss.api: {error}", file=sys.stderr)
         return 2
     signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it again after a clean stop

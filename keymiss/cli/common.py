@@ -15,8 +15,9 @@ from rich.console import Console
 from keymiss.addresses import Address, parse_addresses
 from keymiss.cluster.credentials import Credentials, refusal
 from keymiss.cluster.redis_cluster import open_cluster
+from keymiss.environment import BadSetting
 from keymiss.local.redis_users import credentials_for
-from keymiss.settings import BadSetting, Settings
+from keymiss.settings import Settings
 
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 out = Console(highlight=False, soft_wrap=True)
@@ -65,7 +66,7 @@ def addresses(nodes: str) -> tuple[Address, ...]:
     try:
         return parse_addresses(nodes or settings().nodes)
     except ValueError as error:
-        fail(f"--nodes must be host:port,host:port,...; {error}", 2)
+        fail(f"--nodes {error}", 2)
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -65,7 +64,7 @@ def start(
 
     current = settings()
     if observe:
-        current = replace(current, observe=True)
+        current = current.model_copy(update={"observe": True})
     try:
         if user := process_user(current):
             raise typer.Exit(start_as(user, current))

@@ -28,7 +28,7 @@ def status(
 ) -> None:
     """Say how the processes and the nodes are. Exit code 1 when something does not run."""
     current = settings()
-    supervisor = None if nodes or current.nodes_text else Supervisor(current)
+    supervisor = None if nodes or current.nodes_given else Supervisor(current)
     if supervisor and not runs(current):
         fail("Keymiss is not running: scripts/start.sh starts it.")
     looks = _Looks(current, nodes or current.nodes, supervisor)

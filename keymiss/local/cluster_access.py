@@ -10,6 +10,7 @@ from redis.exceptions import RedisClusterException, RedisError
 from keymiss.addresses import parse_addresses
 from keymiss.cluster.credentials import refusal
 from keymiss.cluster.redis_cluster import open_cluster
+from keymiss.environment import BadSetting
 from keymiss.local.redis_users import credentials_for
 
 
@@ -21,8 +22,11 @@ def connect(nodes: str, **options: Any) -> RedisCluster:
     """A client of the cluster that any of `nodes` ("host:port,...") belongs to. Raises NoClusterError."""
     try:
         addresses = parse_addresses(nodes)
-        mine = credentials_for(addresses)
     except ValueError as error:
+        raise NoClusterError(f"no cluster at {nodes!r}: the nodes {error}") from None
+    try:
+        mine = credentials_for(addresses)
+    except BadSetting as error:
         raise NoClusterError(f"no cluster at {nodes}: {error}") from error
     try:
         return open_cluster(addresses, mine, **options)

@@ -29,6 +29,7 @@ from redis.retry import Retry
 
 from keymiss import keys
 from keymiss.cluster.redis_cluster import node_of, shards_of
+from keymiss.environment import BadSetting
 from keymiss.local.cluster_access import NoClusterError
 from keymiss.local.cluster_access import connect as connect_cluster
 from keymiss.local.redis_users import credentials_for
@@ -39,7 +40,7 @@ from keymiss.reading.backends.base import Model, ModelError
 from keymiss.reading.backends.table import backend_table
 from keymiss.reading.reader import MAX_SEQUENCE_TOKENS, About, Reader
 from keymiss.reading.tensors import Tensor, TensorError
-from keymiss.settings import BadSetting, Settings
+from keymiss.settings import Settings
 
 CHUNK_BYTES = 256 * 1024 * 1024  # below the server's proto-max-bulk-len of 512 MB
 STORE_TIMEOUT_S = 300.0  # a full-size model is 1.3 GB

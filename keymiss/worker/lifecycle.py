@@ -8,8 +8,8 @@ Exit codes
     3  no node of the cluster answered within --startup-s
     4  stopped by a signal, but jobs were still running after --grace-s: they were handed back
 
-Environment: KEYMISS_NODES, and who the worker is: `keymiss.cluster.credentials` (never on the command line,
-where others could read it).
+Environment: `keymiss.cluster.access` says where the cluster is and who the worker is there. A password is
+never on the command line, where others could read it.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 
 from keymiss.addresses import Address, parse_addresses
-from keymiss.cluster.credentials import Credentials
+from keymiss.cluster.access import ClusterAccess
 from keymiss.cluster.discovery import Discovery, NoNodeError, RefusedError
 from keymiss.cluster.shard_connection import ThreadConnections
 from keymiss.cluster.topology import Shard
+from keymiss.environment import BadSetting
 from keymiss.logs import log_event, one_line
 from keymiss.reading.backends.table import backend_table
-from keymiss.settings import BadSetting
 from keymiss.worker.functions import gears_api
 from keymiss.worker.functions.scripts import ScriptStore
 from keymiss.worker.job import Job, JobStatus
@@ -51,8 +51,6 @@ REFRESH_S = 1.0
 
 REPORT_S = 60.0
 """How often the counts are logged, if they changed."""
-
-DEFAULT_NODES = "127.0.0.1:30001"
 
 
 def _nodes(text: str) -> tuple[Address, ...]:
@@ -83,8 +81,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add(
         "--nodes",
         type=_nodes,
-        default=os.environ.get("KEYMISS_NODES", DEFAULT_NODES),
-        help="host:port,... to start from",
+        help="host:port,... to start from (default: KEYMISS_NODES)",
     )
     add("--job-threads", type=_number(int, 1, 512), default=max(4, 4 * cores), help="jobs that run at once")
     add("--model-threads", type=_number(int, 1, 512), default=cores, help="model runs at once, one core each")
@@ -102,14 +99,14 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 class Worker:
     """Everything that lives as long as the process."""
 
-    def __init__(self, args: argparse.Namespace, credentials: Credentials) -> None:
+    def __init__(self, args: argparse.Namespace, access: ClusterAccess) -> None:
         self._args = args
-        self._credentials = credentials
+        self._credentials = access.credentials
         self._wake = threading.Event()
         self._stopping = False
         self._fault: str | None = None
         self._metrics = WorkerMetrics(args.name, args.backend)
-        self._discovery = Discovery(args.nodes, self._credentials)
+        self._discovery = Discovery(args.nodes or access.nodes, self._credentials)
         self._pool = JobPool(args.job_threads, self._handle, self._dead)
         backends = backend_table(args.backend)
         self._model_store = ModelStore(backends, self._metrics.not_kept)
@@ -301,7 +298,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a worker. Returns the exit code, or ends the process when threads are still busy."""
     args = parse_arguments(argv)
     try:
-        credentials = Credentials.from_env()
+        access = ClusterAccess.from_env()
     except BadSetting as error:
         log_event("bad_setting", "error", error=str(error))
         return EXIT_USAGE
@@ -315,7 +312,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         model_threads=args.model_threads,
     )
     try:
-        code = Worker(args, credentials).run()
+        code = Worker(args, access).run()
     except Exception as error:
         log_event("fault", "error", error=one_line(error))
         code = EXIT_FAULT
