@@ -9,12 +9,12 @@ import argparse
 import os
 import signal
 import sys
-from dataclasses import replace
 
 import uvicorn
 
 from keymiss.api.app import create_app
-from keymiss.api.settings import ApiSettings, BadSetting, parse_nodes
+from keymiss.api.settings import ApiSettings
+from keymiss.environment import BadSetting
 from keymiss.graph.graph_url import BadGraphUrl, graph_url
 from keymiss.logs import log_as_json
 
@@ -32,10 +32,9 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     log_as_json(given.log_level)
     try:
-        settings = ApiSettings.from_env()
+        named = {"KEYMISS_NODES": given.nodes} if given.nodes else {}
+        settings = ApiSettings.from_env({**os.environ, **named})
         graph_url()  # so that a bad one is said before anything starts
-        if given.nodes:
-            settings = replace(settings, nodes=parse_nodes(given.nodes))
     except (BadSetting, BadGraphUrl) as error:
         print(f"keymiss.api: {error}", file=sys.stderr)
         return 2

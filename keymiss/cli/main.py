@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +10,7 @@ import redis
 import typer
 
 from keymiss.cli import corpus
-from keymiss.cli.common import Nodes, cluster, fail, node_list, out, runs, settings
+from keymiss.cli.common import Nodes, addresses, cluster, fail, out, runs, settings
 from keymiss.cli.status import status
 
 app = typer.Typer(help="Keymiss from the command line.", no_args_is_help=True, pretty_exceptions_enable=False)
@@ -65,7 +64,7 @@ def start(
 
     current = settings()
     if observe:
-        current = replace(current, observe=True)
+        current = current.model_copy(update={"observe": True})
     try:
         if user := process_user(current):
             raise typer.Exit(start_as(user, current))
@@ -91,7 +90,7 @@ def cluster_create(
     from keymiss.local.cluster_creation import cluster_info, cluster_is_ok, create_cluster, wait
     from keymiss.local.processes import StartError
 
-    named = node_list(nodes)
+    named = addresses(nodes)
     masters, rest = divmod(len(named), 1 + replicas)
     if rest or not masters:
         fail(f"{len(named)} nodes cannot be masters with {replicas} replica(s) each", 2)

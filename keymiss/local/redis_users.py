@@ -14,7 +14,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from keymiss.cluster.credentials import NO_CREDENTIALS, PASSWORD, USERNAME, Credentials
-from keymiss.settings import PROJECT, BadSetting, Settings
+from keymiss.environment import BadSetting
+from keymiss.settings import PROJECT, Settings
 
 USERS = ("admin", "worker", "api", "replica", "monitor")
 ACL = PROJECT / "acl"

@@ -19,6 +19,7 @@ import redis
 from redis.exceptions import RedisClusterException
 
 from keymiss import keys
+from keymiss.environment import BadSetting
 from keymiss.models.export_encoder import (
     DEFAULT_ENCODER,
     DEFAULT_ENCODER_FORM,
@@ -31,7 +32,7 @@ from keymiss.reading.backends.base import Model
 from keymiss.reading.encoder import Encoder
 from keymiss.reading.stored_vector import LONGEST_ERROR, Vector
 from keymiss.reading.tensors import Tensor
-from keymiss.settings import BadSetting, Settings
+from keymiss.settings import Settings
 
 CHECKED_TEXTS = (
     "Main",

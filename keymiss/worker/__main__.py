@@ -1,6 +1,6 @@
 import sys
 
-from keymiss.worker.main import main
+from keymiss.worker.lifecycle import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -8,8 +8,8 @@ Exit codes
     3  no node of the cluster answered within --startup-s
     4  stopped by a signal, but jobs were still running after --grace-s: they were handed back
 
-Environment: KEYMISS_NODES, and who the worker is: `keymiss.cluster.credentials` (never on the command line,
-where others could read it).
+Environment: `keymiss.cluster.access` says where the cluster is and who the worker is there. A password is
+never on the command line, where others could read it.
 """
 
 from __future__ import annotations
@@ -24,11 +24,14 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 
-from keymiss.cluster.credentials import Credentials
-from keymiss.cluster.shards import NoNodeError, RefusedError, Shard, ThreadConnections, Topology
+from keymiss.addresses import Address, parse_addresses
+from keymiss.cluster.access import ClusterAccess
+from keymiss.cluster.discovery import Discovery, NoNodeError, RefusedError
+from keymiss.cluster.shard_connection import ThreadConnections
+from keymiss.cluster.topology import Shard
+from keymiss.environment import BadSetting
 from keymiss.logs import log_event, one_line
 from keymiss.reading.backends.table import backend_table
-from keymiss.settings import BadSetting
 from keymiss.worker.functions import gears_api
 from keymiss.worker.functions.scripts import ScriptStore
 from keymiss.worker.job import Job, JobStatus
@@ -49,25 +52,10 @@ REFRESH_S = 1.0
 REPORT_S = 60.0
 """How often the counts are logged, if they changed."""
 
-DEFAULT_NODES = "127.0.0.1:30001"
 
-
-def parse_nodes(text: str) -> list[tuple[str, int]]:
-    """``host:port,host:port``. ValueError naming what is wrong."""
-    nodes = []
-    for part in filter(None, (piece.strip() for piece in text.split(","))):
-        host, colon, port = part.rpartition(":")
-        if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:
-            raise ValueError(f"{part!r} is not host:port")
-        nodes.append((host.strip("[]"), int(port)))
-    if not nodes:
-        raise ValueError("no nodes given")
-    return nodes
-
-
-def _nodes(text: str) -> list[tuple[str, int]]:
+def _nodes(text: str) -> tuple[Address, ...]:
     try:
-        return parse_nodes(text)
+        return parse_addresses(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
 
@@ -93,8 +81,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add(
         "--nodes",
         type=_nodes,
-        default=os.environ.get("KEYMISS_NODES", DEFAULT_NODES),
-        help="host:port,... to start from",
+        help="host:port,... to start from (default: KEYMISS_NODES)",
     )
     add("--job-threads", type=_number(int, 1, 512), default=max(4, 4 * cores), help="jobs that run at once")
     add("--model-threads", type=_number(int, 1, 512), default=cores, help="model runs at once, one core each")
@@ -112,14 +99,14 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 class Worker:
     """Everything that lives as long as the process."""
 
-    def __init__(self, args: argparse.Namespace, credentials: Credentials) -> None:
+    def __init__(self, args: argparse.Namespace, access: ClusterAccess) -> None:
         self._args = args
-        self._credentials = credentials
+        self._credentials = access.credentials
         self._wake = threading.Event()
         self._stopping = False
         self._fault: str | None = None
         self._metrics = WorkerMetrics(args.name, args.backend)
-        self._topology = Topology(args.nodes, self._credentials)
+        self._discovery = Discovery(args.nodes or access.nodes, self._credentials)
         self._pool = JobPool(args.job_threads, self._handle, self._dead)
         backends = backend_table(args.backend)
         self._model_store = ModelStore(backends, self._metrics.not_kept)
@@ -127,7 +114,7 @@ class Worker:
         self._attendance = Attendance(self._credentials)
         self._services = Services(
             connections=ThreadConnections(args.execute_timeout_s, self._credentials),
-            masters=self._topology.masters,
+            masters=self._discovery.masters,
             models=ModelRunner(
                 self._model_store, self._model_pool, self._metrics.models, self._metrics.not_kept
             ),
@@ -218,7 +205,7 @@ class Worker:
         said = ""
         while not self._stopping:
             try:
-                if self._topology.refresh():
+                if self._discovery.refresh():
                     return True
                 problem = "no master serves slots yet"
             except RefusedError:
@@ -237,7 +224,7 @@ class Worker:
     def _refresh(self) -> None:
         """Attaches to new masters, leaves those that are none any more."""
         try:
-            shards = {shard.identity: shard for shard in self._topology.refresh()}
+            shards = {shard.identity: shard for shard in self._discovery.refresh()}
         except NoNodeError as error:
             log_event("cluster_out_of_reach", "warning", error=str(error))
             return
@@ -274,7 +261,7 @@ class Worker:
         )
         self._pullers[identity] = puller
         puller.start()
-        log_event("shard_attached", shard=shard.address, node_id=shard.node_id, hashtag=shard.hashtag)
+        log_event("shard_attached", shard=shard.address, node_id=shard.node_id, hashtag=shard.tag)
 
     def _shut_down(self) -> int:
         """Stops taking, gives back what has not started, finishes the rest or gives that back too."""
@@ -311,7 +298,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a worker. Returns the exit code, or ends the process when threads are still busy."""
     args = parse_arguments(argv)
     try:
-        credentials = Credentials.from_env()
+        access = ClusterAccess.from_env()
     except BadSetting as error:
         log_event("bad_setting", "error", error=str(error))
         return EXIT_USAGE
@@ -325,7 +312,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         model_threads=args.model_threads,
     )
     try:
-        code = Worker(args, credentials).run()
+        code = Worker(args, access).run()
     except Exception as error:
         log_event("fault", "error", error=one_line(error))
         code = EXIT_FAULT
