@@ -100,9 +100,10 @@ class ApiProcess(Running):
         try:
             self.ready()
         except Unavailable as error:
-            found: list[str] = error.members["missing"]  # type: ignore[assignment]
+            found = error.members["missing"]
+            assert isinstance(found, list)
             assert found
-            return found
+            return [str(one) for one in found]
         return []
 
 
