@@ -34,6 +34,7 @@ from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
 from redis.retry import Retry
 
+from keymiss import KeymissError
 from keymiss.cluster.redis_cluster import shards_of
 from tests.keeper import keeper
 from tests.patience import Limit, patient
@@ -62,7 +63,8 @@ def wait_until(
 ) -> T:
     """Calls condition until it returns something true, and returns that.
 
-    Connection errors count as "not yet". Raises AssertionError after timeout_s, more on a slow machine.
+    Connection errors, and what the API refuses, count as "not yet". Raises AssertionError after timeout_s,
+    more on a slow machine.
     """
     limit = Limit(timeout_s)
     last: Any = None
@@ -71,7 +73,7 @@ def wait_until(
             last = condition()
             if last:
                 return last
-        except (redis.exceptions.RedisError, OSError) as error:
+        except (redis.exceptions.RedisError, OSError, KeymissError) as error:
             last = error
         if limit.reached():
             raise AssertionError(f"not within {limit.whole_s:.0f} s: {what or condition}; last: {last!r}")

@@ -9,10 +9,12 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import httpx
 
+from keymiss import Client
+from keymiss.client import Answers, Ready, Retries, Unavailable
 from keymiss.keys import article_key, sentence_key, slot_of, span_key, tag_for_slot
 from tests.patience import patient
 from tests.servers import REPO, Process, RedisClusterServers, free_port, wait_until
@@ -78,8 +80,31 @@ class ApiProcess(Running):
             return False
         return live and self.log_text().count("sentences indexed") >= self.wait_indexed
 
-    def ask(self, question: Any = QUESTION) -> httpx.Response:
-        return httpx.post(f"{self.url}/qasearch", json={"search": question}, timeout=patient(30))
+    def client(self, admin_key: str | None = None) -> Client:
+        """The Python client, which repeats nothing here: a test sees what comes first."""
+        once = Retries(attempts=1)
+        return Client(self.url, admin_key=admin_key, verify=False, timeout_s=patient(30), retries=once)
+
+    def ask(self, question: str = QUESTION, limit: int | None = None, offset: int = 0) -> Answers:
+        """By the Python client: raises its errors."""
+        with self.client() as client:
+            return client.ask(question, limit=limit, offset=offset)
+
+    def ready(self) -> Ready:
+        """By the Python client: raises its errors."""
+        with self.client() as client:
+            return client.ready()
+
+    def missing(self) -> list[str]:
+        """What /readyz says is missing; nothing when it is ready."""
+        try:
+            self.ready()
+        except Unavailable as error:
+            found = error.members["missing"]
+            assert isinstance(found, list)
+            assert found
+            return [str(one) for one in found]
+        return []
 
 
 class NginxProcess(Running):

@@ -15,6 +15,8 @@ import httpx
 import pytest
 from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
 
+from keymiss import Client
+from keymiss.client import ArticleState, NotFound
 from keymiss.keys import paragraphs_key
 from keymiss.local.observe import find_exporter
 from tests.api.acl import (
@@ -117,8 +119,12 @@ def api(loaded: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiPr
         yield running
 
 
-def ready(api: ApiProcess) -> bool:
-    return httpx.get(f"{api.url}/readyz", timeout=patient(30)).status_code == 200
+def is_gone(http: Client, article: str) -> bool:
+    try:
+        http.get_article(article)
+    except NotFound:
+        return True
+    return False
 
 
 def refusals(servers: RedisClusterServers) -> list[str]:
@@ -147,22 +153,19 @@ def test_who_says_nothing_is_nobody(servers: RedisClusterServers) -> None:
 
 
 def test_the_whole_system_works(servers: RedisClusterServers, api: ApiProcess) -> None:
-    wait_until(lambda: ready(api), 60, "the API is ready")
-    first = wait_until(lambda: api.ask(QUESTION).json().get("results"), 30, "an answer")
-    assert first[0]["sentence"] == SENTENCE
-    assert "children" in first[0]["answer"]
-    query = {"search": "influenza transmission"}
-    concepts = httpx.get(f"{api.url}/search", params=query, timeout=patient(30))
-    assert concepts.status_code == 200, concepts.text
-    head = {"X-Admin-Key": ADMIN_KEY}
-    url = f"{api.url}/articles/KM2"
+    wait_until(api.ready, 60, "the API is ready")
+    first = wait_until(lambda: api.ask(QUESTION).best, 30, "an answer")
+    assert first is not None
+    assert first.sentence == SENTENCE
+    assert "children" in first.answer
     text = "A cat drinks milk in the morning when it is cold outside. Adults with the virus cough at night."
     body = {"paper_id": "KM2", "metadata": {"title": "Cats"}, "body_text": [{"text": text}]}
-    made = httpx.post(f"{api.url}/articles", json=body, headers=head, timeout=patient(30))
-    assert made.status_code == 202, made.text
-    wait_until(lambda: httpx.get(url).json().get("state") == "processed", 30, "it is processed")
-    assert httpx.delete(url, headers=head, timeout=patient(30)).status_code == 202
-    wait_until(lambda: httpx.get(url).status_code == 404, 30, "it is gone")
+    with api.client(ADMIN_KEY) as http:
+        assert http.search("influenza transmission").search == "influenza transmission"
+        assert http.add_article(body).article == "KM2"
+        wait_until(lambda: http.get_article("KM2").state is ArticleState.PROCESSED, 30, "it is processed")
+        http.delete_article("KM2")
+        wait_until(lambda: is_gone(http, "KM2"), 30, "it is gone")
     metrics = httpx.get(f"{api.url}/metrics", timeout=patient(30)).text
     for sample in ("keymiss_shard_workers", "keymiss_model_calls_total", "keymiss_shard_edges_waiting"):
         assert metrics.count(f"\n{sample}{{") >= 3, sample
@@ -328,9 +331,7 @@ def test_a_wrong_password_ends_a_command_with_one_sentence(
 def test_the_api_is_not_ready_with_a_wrong_password(servers: RedisClusterServers) -> None:
     env = {"KEYMISS_REDIS_USERNAME": "api", "KEYMISS_REDIS_PASSWORD": "wrong password"}
     with ApiProcess(servers.addresses, env=env) as api:
-        answer = httpx.get(f"{api.url}/readyz", timeout=patient(30))
-        assert answer.status_code == 503
-        assert answer.json()["missing"] == ["the cluster: it refuses the API's user or password"]
+        assert api.missing() == ["the cluster: it refuses the API's user or password"]
         assert "refuses the user" in api.log_text()
         assert "Traceback" not in api.log_text()
         assert "wrong password" not in api.log_text()
@@ -350,13 +351,14 @@ def test_a_secret_that_cannot_be_read_stops_every_process(tmp_path: Path) -> Non
 
 def test_a_failover_survives(servers: RedisClusterServers, api: ApiProcess) -> None:
     """The last one: it takes a master away."""
-    wait_until(lambda: ready(api), 60, "the API is ready")
+    wait_until(api.ready, 60, "the API is ready")
     with servers.client() as client:
         lost = servers.server_of(paragraphs_key("KM1"))
         lost.kill()
-        wait_until(lambda: ready(api), 60, "the API is ready again")
-        found = wait_until(lambda: api.ask(f"{QUESTION} Again?").json().get("results"), 60, "an answer")
-    assert found[0]["sentence"] == SENTENCE
+        wait_until(api.ready, 60, "the API is ready again")
+        found = wait_until(lambda: api.ask(f"{QUESTION} Again?").best, 60, "an answer")
+    assert found is not None
+    assert found.sentence == SENTENCE
     lost.start()
     servers.wait_ok()  # as the replica of the new master: with the password of `replica`
     with lost.client() as client:

@@ -11,6 +11,8 @@ import httpx
 import pytest
 from redis.cluster import RedisCluster
 
+from keymiss import Client
+from keymiss.client import ArticleState, NotFound
 from keymiss.keys import (
     article_key,
     concepts_key,
@@ -53,6 +55,12 @@ def article(name: str = "KM1", *paragraphs: str, **metadata: object) -> dict[str
     texts = paragraphs or ("One sentence. Two sentences.", "A second paragraph.")
     metadata = {"title": f"Title of {name}", "year": 2020, "month": 3, "day": "14"} | metadata
     return {"paper_id": name, "metadata": metadata, "body_text": [{"text": text} for text in texts]}
+
+
+@pytest.fixture(scope="module")
+def http(api: ApiProcess) -> Iterator[Client]:
+    with api.client(KEY) as made:
+        yield made
 
 
 def post(api: ApiProcess, body: object, headers: dict[str, str] | None = None) -> httpx.Response:
@@ -115,89 +123,94 @@ def test_an_article_is_stored(api: ApiProcess, client: RedisCluster) -> None:
     assert seen["shard"] == tag_of("KM1")
 
 
-def test_another_of_the_same_name_replaces_it_wholly(api: ApiProcess, client: RedisCluster) -> None:
-    assert post(api, article("KM2")).json()["replaced"] is False
-    again = post(api, {"paper_id": "KM2", "metadata": {}, "body_text": [{"text": "New text."}]})
-    assert again.json()["replaced"] is True
+def test_another_of_the_same_name_replaces_it_wholly(http: Client, client: RedisCluster) -> None:
+    assert http.add_article(article("KM2")).replaced is False
+    again = http.add_article({"paper_id": "KM2", "metadata": {}, "body_text": [{"text": "New text."}]})
+    assert again.replaced is True
     assert client.get(paragraphs_key("KM2")) == b"New text."
     assert b"year" not in client.hgetall(article_key("KM2")), "fields of the old one are gone"
 
 
-def test_a_processed_article_has_its_sentences_in_order(api: ApiProcess, client: RedisCluster) -> None:
-    post(api, article("KM3"))
+def test_a_processed_article_has_its_sentences_in_order(http: Client, client: RedisCluster) -> None:
+    http.add_article(article("KM3"))
     sentences = [f"Sentence {i}." for i in range(12)]
     process(client, "KM3", sentences)
-    whole = get(api, "KM3").json()
-    assert (whole["state"], whole["language"], whole["skipped"], whole["total"]) == (
-        "processed",
-        "en",
-        None,
-        12,
-    )
-    assert [one["sentence"] for one in whole["sentences"]] == sentences
-    assert [one["idx"] for one in whole["sentences"]] == list(range(12))
-    assert whole["sentences"][10]["sentencekey"] == f"KM3:{{{tag_of('KM3')}}}:10"
-    assert [c["id"] for c in whole["sentences"][2]["concepts"]] == ["KC2", "KC000"]
-    assert whole["sentences"][1]["concepts"] == whole["sentences"][3]["concepts"] == []
-    page = get(api, "KM3", limit=3, offset=9).json()
-    assert [one["idx"] for one in page["sentences"]] == [9, 10, 11]
-    assert (page["total"], page["limit"], page["offset"]) == (12, 3, 9)
-    assert get(api, "KM3", offset=12).json()["sentences"] == []
+    whole = http.get_article("KM3")
+    assert whole.state is ArticleState.PROCESSED
+    assert (whole.language, whole.skipped, whole.total) == ("en", None, 12)
+    assert [one.sentence for one in whole.sentences] == sentences
+    assert [one.idx for one in whole.sentences] == list(range(12))
+    assert whole.sentences[10].sentencekey == f"KM3:{{{tag_of('KM3')}}}:10"
+    assert [concept.id for concept in whole.sentences[2].concepts] == ["KC2", "KC000"]
+    assert whole.sentences[1].concepts == whole.sentences[3].concepts == ()
+    page = http.get_article("KM3", limit=3, offset=9)
+    assert [one.idx for one in page.sentences] == [9, 10, 11]
+    assert (page.total, page.limit, page.offset) == (12, 3, 9)
+    assert http.get_article("KM3", offset=12).sentences == ()
 
 
-def test_a_new_text_is_accepted_until_it_is_processed(api: ApiProcess, client: RedisCluster) -> None:
-    post(api, article("KM4"))
+def test_a_new_text_is_accepted_until_it_is_processed(http: Client, client: RedisCluster) -> None:
+    http.add_article(article("KM4"))
     process(client, "KM4", ["Old."])
-    post(api, article("KM4", "Another text."))
-    assert get(api, "KM4").json()["state"] == "accepted"
+    http.add_article(article("KM4", "Another text."))
+    assert http.get_article("KM4").state is ArticleState.ACCEPTED
     process(client, "KM4", ["Another text."])
-    assert get(api, "KM4").json()["state"] == "processed"
+    assert http.get_article("KM4").state is ArticleState.PROCESSED
 
 
-def test_a_skipped_article_says_why(api: ApiProcess, client: RedisCluster) -> None:
-    post(api, article("KM5", "Ein deutscher Satz."))
+def test_a_skipped_article_says_why(http: Client, client: RedisCluster) -> None:
+    http.add_article(article("KM5", "Ein deutscher Satz."))
     process(client, "KM5", [], language="de", skipped="the language is de, not en")
-    seen = get(api, "KM5").json()
-    assert (seen["state"], seen["language"], seen["skipped"]) == (
-        "skipped",
-        "de",
-        "the language is de, not en",
-    )
+    seen = http.get_article("KM5")
+    assert seen.state is ArticleState.SKIPPED
+    assert (seen.language, seen.skipped) == ("de", "the language is de, not en")
 
 
-def test_deleting_takes_text_and_hash_and_shows_what_is_left(api: ApiProcess, client: RedisCluster) -> None:
-    post(api, article("KM6"))
+def test_deleting_takes_text_and_hash_and_shows_what_is_left(
+    api: ApiProcess, http: Client, client: RedisCluster
+) -> None:
+    http.add_article(article("KM6"))
     process(client, "KM6", ["One sentence."])
     gone = delete(api, "KM6")
     assert (gone.status_code, gone.json()) == (202, {"article": "KM6", "state": "deleted"})
     assert client.exists(paragraphs_key("KM6")) == client.exists(article_key("KM6")) == 0
-    assert get(api, "KM6").json()["state"] == "removing"
+    assert http.get_article("KM6").state is ArticleState.REMOVING
     assert_problem(delete(api, "KM6"), 404, "KM6")
+    with pytest.raises(NotFound, match="KM6"):
+        http.delete_article("KM6")
     for key in (state_key, sentence_key, concepts_key):
         client.delete(key("KM6", tag_of("KM6")))
     assert_problem(get(api, "KM6"), 404, "KM6")
 
 
-def test_sentences_without_a_text_are_shown_too(api: ApiProcess, client: RedisCluster) -> None:
+def test_sentences_without_a_text_are_shown_too(http: Client, client: RedisCluster) -> None:
     client.hset(sentence_key("KM7", tag_of("KM7")), mapping={"0": "By hand.", "x": "no index"})
-    seen = get(api, "KM7").json()
-    assert (seen["state"], seen["title"], seen["total"]) == ("processed", None, 1)
+    seen = http.get_article("KM7")
+    assert (seen.state, seen.title, seen.total) == (ArticleState.PROCESSED, None, 1)
 
 
-def test_names_with_odd_characters(api: ApiProcess) -> None:
+def test_names_with_odd_characters(api: ApiProcess, http: Client) -> None:
     name = "10.1000/a:b%c\u00fc?#&"
-    reply = post(api, article(name))
-    assert reply.status_code == 202, reply.text
-    seen = httpx.get(api.url + reply.json()["href"])
+    reply = http.add_article(article(name))
+    seen = httpx.get(api.url + reply.href)
     assert seen.json()["article"] == name
-    assert httpx.delete(api.url + reply.json()["href"], headers=ADMIN).status_code == 202
-    assert httpx.get(api.url + reply.json()["href"]).status_code == 404
+    assert http.get_article(name).article == name
+    assert http.delete_article(name).state is ArticleState.DELETED
+    assert httpx.get(api.url + reply.href).status_code == 404
 
 
 @pytest.mark.parametrize("name", ["nothing", "under_score", "br{ace", "nul%00", "%ff", "x" * 5000])
 def test_what_is_not_there_is_404(api: ApiProcess, name: str) -> None:
     assert_problem(get(api, name), 404)
     assert_problem(delete(api, name), 404)
+
+
+@pytest.mark.parametrize("name", ["nothing", "under_score", "br{ace", "nul\0", "x" * 2000, ""])
+def test_what_is_not_there_is_an_error(http: Client, name: str) -> None:
+    with pytest.raises(NotFound):
+        http.get_article(name)
+    with pytest.raises(NotFound):
+        http.delete_article(name)
 
 
 @pytest.mark.parametrize("params", [{"limit": 0}, {"limit": 501}, {"limit": "x"}, {"offset": -1}])
@@ -235,9 +248,9 @@ def test_what_is_no_article_is_refused_and_nothing_is_written(
     assert client.exists(article_key("KM8")) == client.exists(paragraphs_key("KM8")) == 0
 
 
-def test_control_characters_become_blanks_and_are_noted(api: ApiProcess, client: RedisCluster) -> None:
-    reply = post(api, article("KM9", "One\x00two\x1fthree."))
-    assert reply.json()["notes"] == ["2 control characters made blanks"]
+def test_control_characters_become_blanks_and_are_noted(http: Client, client: RedisCluster) -> None:
+    reply = http.add_article(article("KM9", "One\x00two\x1fthree."))
+    assert reply.notes == ("2 control characters made blanks",)
     assert client.get(paragraphs_key("KM9")) == b"One two three."
 
 

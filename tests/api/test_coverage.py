@@ -8,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
+from keymiss.api_shapes.questions import Coverage, SentenceCoverage
+from keymiss.client import TooBusy, Unavailable
 from tests.api.processes import (
     QUESTION,
     SENTENCES,
@@ -44,29 +46,25 @@ def quick_api(quorum: RedisClusterServers) -> Iterator[ApiProcess]:
 
 def test_every_shard_answers(quick_api: ApiProcess) -> None:
     reply = quick_api.ask()
-    assert reply.status_code == 200
-    body = reply.json()
     tags = shard_tags(3)
-    assert (body["found"], body["message"]) == (True, None)
-    assert (body["concepts"], body["links"]) == ([], [])
-    assert set(body["stages_ms"]) == {"retrieve", "ask", "merge"}
-    assert 0 < sum(body["stages_ms"].values()) <= body["took_ms"] + 1
-    assert sorted(body["coverage"]["shards"]["answered"]) == sorted(tags)
-    sentences = body["coverage"]["sentences"]
-    assert sentences["asked"] == sentences["answered"] == ALL
-    first = body["results"][0]
-    assert first["answer"] == f"answer 0 of {tags[0]}"
-    assert first["sentence"].startswith("Viral transmission among adults")
-    article, tag, idx = first["sentencekey"].split(":")
-    assert (tag, idx, first["shard"]) == (f"{{{tags[0]}}}", "0", tags[0])
-    assert (first["article"], first["title"], first["year"]) == (article, f"Title of {article}", None)
-    assert first["cached"] is True
-    assert first["reader_score"] == 0.9
-    assert 0 < body["score"] == first["score"] <= 1
-    assert [r["score"] for r in body["results"]] == sorted(
-        (r["score"] for r in body["results"]), reverse=True
-    )
-    assert body["took_ms"] > 0
+    assert (reply.found, reply.message) == (True, None)
+    assert (reply.concepts, reply.links) == ((), ())
+    stages_ms = reply.stages_ms.model_dump()
+    assert set(stages_ms) == {"retrieve", "ask", "merge"}
+    assert 0 < sum(stages_ms.values()) <= reply.took_ms + 1
+    assert sorted(reply.coverage.shards.answered) == sorted(tags)
+    assert reply.coverage.sentences.asked == reply.coverage.sentences.answered == ALL
+    first = reply.results[0]
+    assert first.answer == f"answer 0 of {tags[0]}"
+    assert first.sentence.startswith("Viral transmission among adults")
+    article, tag, idx = first.sentencekey.split(":")
+    assert (tag, idx, first.shard) == (f"{{{tags[0]}}}", "0", tags[0])
+    assert (first.article, first.title, first.year) == (article, f"Title of {article}", None)
+    assert first.cached is True
+    assert first.reader_score == 0.9
+    assert 0 < (reply.score or 0) == first.score <= 1
+    assert [r.score for r in reply.results] == sorted((r.score for r in reply.results), reverse=True)
+    assert reply.took_ms > 0
 
 
 def test_a_stopped_shard_is_late_and_the_others_answer(
@@ -78,24 +76,21 @@ def test_a_stopped_shard_is_late_and_the_others_answer(
         reply = quick_api.ask()
     finally:
         resume(quorum.masters[1])
-    assert reply.status_code == 200
-    covered = reply.json()["coverage"]
-    assert covered["sentences"] == {"asked": ALL, "answered": ALL - ONE, "late": ONE, "failed": 0}
-    assert covered["shards"]["late"] == [tags[1]]
-    assert sorted(covered["shards"]["answered"]) == sorted([tags[0], tags[2]])
-    assert {r["shard"] for r in reply.json()["results"]} == {tags[0], tags[2]}
-    assert reply.json()["took_ms"] >= 1000 * LIMIT_S, "it was waited for"
+    covered = reply.coverage
+    assert covered.sentences == SentenceCoverage(asked=ALL, answered=ALL - ONE, late=ONE, failed=0)
+    assert covered.shards.late == (tags[1],)
+    assert sorted(covered.shards.answered) == sorted([tags[0], tags[2]])
+    assert {r.shard for r in reply.results} == {tags[0], tags[2]}
+    assert reply.took_ms >= 1000 * LIMIT_S, "it was waited for"
     quorum.wait_ok()
-    wait_until(
-        lambda: quick_api.ask().json()["coverage"]["sentences"]["answered"] == ALL, 15, "all answer again"
-    )
+    wait_until(lambda: quick_api.ask().coverage.sentences.answered == ALL, 15, "all answer again")
 
 
 def test_all_shards_stopped_is_504(quick_api: ApiProcess, quorum: RedisClusterServers) -> None:
     for master in quorum.masters:
         pause(master)
     try:
-        reply = quick_api.ask()
+        reply = httpx.post(f"{quick_api.url}/qasearch", json={"search": QUESTION})
     finally:
         for master in quorum.masters:
             resume(master)
@@ -103,15 +98,14 @@ def test_all_shards_stopped_is_504(quick_api: ApiProcess, quorum: RedisClusterSe
     assert reply.headers["content-type"] == "application/problem+json"
     assert reply.json()["coverage"]["sentences"] == {"asked": ALL, "answered": 0, "late": ALL, "failed": 0}
     quorum.wait_ok()
-    wait_until(lambda: quick_api.ask().status_code == 200, 15, "answers again")
+    wait_until(quick_api.ask, 15, "answers again")
 
 
 def test_nothing_registered_is_503_and_not_ready(quick_api: ApiProcess) -> None:
-    reply = quick_api.ask("What is the viral load of children")
-    assert reply.status_code == 503
-    assert (
-        reply.json()["coverage"]["sentences"]["failed"] == reply.json()["coverage"]["sentences"]["asked"] > 0
-    )
+    with pytest.raises(Unavailable) as raised:
+        quick_api.ask("What is the viral load of children")
+    covered = Coverage.model_validate(raised.value.members["coverage"]).sentences
+    assert covered.failed == covered.asked > 0
     for path in ("/readyz", "/healthz"):
         ready = httpx.get(quick_api.url + path)
         assert ready.status_code == 503
@@ -122,38 +116,34 @@ def test_nothing_registered_is_503_and_not_ready(quick_api: ApiProcess) -> None:
 def test_too_many_questions_is_429(quorum: RedisClusterServers) -> None:
     env = {"KEYMISS_API_MAX_QUESTIONS": "1", "KEYMISS_API_TIME_LIMIT_S": str(slower(3))}
     with ApiProcess(quorum.addresses, wait_indexed=3, env=env) as api:
-        assert api.ask().status_code == 200
+        assert api.ask().found
         pause(quorum.masters[0])
         try:
             with ThreadPoolExecutor(2) as pool:
-                replies = list(pool.map(lambda _: api.ask(), range(2)))
+                asked = [pool.submit(api.ask) for _ in range(2)]
         finally:
             resume(quorum.masters[0])
         quorum.wait_ok()
-    assert sorted(reply.status_code for reply in replies) == [200, 429]
-    refused = next(reply for reply in replies if reply.status_code == 429)
-    assert refused.headers["retry-after"] == "1"
-    assert refused.json()["status"] == 429
+    (refused,) = [error for each in asked if (error := each.exception())]
+    assert isinstance(refused, TooBusy)
+    assert (refused.status, refused.retry_after_s) == (429, 1)
 
 
 def test_a_dead_shard_fails_at_once(quorum: RedisClusterServers, quick_api: ApiProcess) -> None:
     """Last: it ends a server."""
     quorum.masters[2].kill()
     reply = wait_until(
-        lambda: (r := quick_api.ask()).json()["coverage"]["shards"]["failed"] and r,
-        10,
-        "the shard counts as failed",
+        lambda: (r := quick_api.ask()).coverage.shards.failed and r, 10, "the shard counts as failed"
     )
-    assert reply.status_code == 200
-    assert reply.json()["coverage"]["shards"]["failed"] == [shard_tags(3)[2]]
-    assert reply.json()["coverage"]["sentences"]["answered"] == ALL - ONE
+    assert reply.coverage.shards.failed == (shard_tags(3)[2],)
+    assert reply.coverage.sentences.answered == ALL - ONE
 
 
 def test_without_a_cluster_it_lives_but_is_not_ready() -> None:
     with ApiProcess(f"127.0.0.1:{free_port()}") as api:
         assert httpx.get(f"{api.url}/livez").json() == {"status": "live"}
         assert httpx.get(f"{api.url}/readyz").status_code == 503
-        reply = api.ask(QUESTION)
+        reply = httpx.post(f"{api.url}/qasearch", json={"search": QUESTION})
         assert reply.status_code == 503
         assert reply.headers["content-type"] == "application/problem+json"
         assert api.terminate() == 0

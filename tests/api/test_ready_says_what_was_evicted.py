@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
 
 import httpx
 import pytest
@@ -12,6 +11,7 @@ import redis
 from redis.cluster import RedisCluster
 
 from keymiss import keys
+from keymiss.client import Unavailable
 from keymiss.models import load
 from tests.api.processes import ApiProcess, pause, resume
 from tests.cluster.pipeline import settle, upload, write
@@ -50,7 +50,7 @@ def client(servers: RedisClusterServers, worker: WorkerProcess) -> Iterator[Redi
 def api(servers: RedisClusterServers, client: RedisCluster) -> Iterator[ApiProcess]:
     env = {"KEYMISS_API_READY_CACHE_S": "0", "KEYMISS_API_MIN_SCORE": "0", "KEYMISS_API_ADMIN_KEY": ADMIN}
     with ApiProcess(servers.addresses, wait_indexed=2, env=env) as running:
-        wait_until(lambda: missing(running) == [], 30, "ready")
+        wait_until(lambda: running.missing() == [], 30, "ready")
         yield running
 
 
@@ -63,18 +63,9 @@ def memory_as_it_should_be(servers: RedisClusterServers) -> Iterator[None]:
         set_memory(server, 0, "volatile-lru")
 
 
-def missing(api: ApiProcess) -> list[str]:
-    """What /readyz says is missing; nothing when it is ready."""
-    reply = httpx.get(f"{api.url}/readyz", timeout=30)
-    assert reply.status_code in (200, 503)
-    found: list[str] = reply.json().get("missing", [])
-    assert bool(found) == (reply.status_code == 503)
-    return found
-
-
 def is_missing(api: ApiProcess, words: str) -> None:
     """Waits until that is all that is. (A sentence that is just gone may be the one that it tries.)"""
-    wait_until(lambda: [one[: len(words)] for one in missing(api)] == [words], 10, f"only missing: {words}")
+    wait_until(lambda: [one[: len(words)] for one in api.missing()] == [words], 10, f"only missing: {words}")
 
 
 def set_memory(server: RedisServer, limit: int, policy: str) -> None:
@@ -116,7 +107,7 @@ def test_a_policy_that_takes_everything_on_one_master_is_enough(
     servers: RedisClusterServers, api: ApiProcess, policy: str
 ) -> None:
     set_memory(servers.masters[1], 0, policy)
-    (said,) = missing(api)
+    (said,) = api.missing()
     assert said.startswith(f"shard {{{TAGS[1]}}}: its maxmemory-policy is {policy}")
     assert "volatile-lru" in said
 
@@ -125,7 +116,7 @@ def test_a_policy_that_takes_everything_on_one_master_is_enough(
 def test_the_others_are_fine(servers: RedisClusterServers, api: ApiProcess, policy: str) -> None:
     for server in servers.masters:
         set_memory(server, 0, policy)
-    assert missing(api) == []
+    assert api.missing() == []
 
 
 def test_evicted_sentences_are_said_until_they_are_there_again(
@@ -139,7 +130,7 @@ def test_evicted_sentences_are_said_until_they_are_there_again(
     assert evicted_keys(api, TAGS[1]) == 0
     client.set(keys.paragraphs_key(name), TEXT)
     settle(client)
-    wait_until(lambda: missing(api) == [], 10)
+    wait_until(lambda: api.missing() == [], 10)
     assert evicted_keys(api, TAGS[0]) == 0
 
 
@@ -153,10 +144,10 @@ def test_an_evicted_text_is_said_until_it_is_loaded_or_deleted_over_http(
         if mend == "load":
             write(client, name, TEXT)
         else:
-            head = {"X-Admin-Key": ADMIN}
-            assert httpx.delete(f"{api.url}/articles/{name}", headers=head, timeout=30).status_code == 202
+            with api.client(ADMIN) as http:
+                http.delete_article(name)
         settle(client)
-        wait_until(lambda: missing(api) == [], 10)
+        wait_until(lambda: api.missing() == [], 10)
 
 
 def test_an_evicted_tensor_is_made_again_and_nothing_is_said(
@@ -167,7 +158,7 @@ def test_an_evicted_tensor_is_made_again_and_nothing_is_said(
     evict(servers, worker, client, tensor)
     assert client.get(keys.answer_key(name, TAGS[0], 0, "Who transmits without a tensor")) in TEXT
     assert client.exists(tensor)
-    assert missing(api) == []
+    assert api.missing() == []
 
 
 def test_an_evicted_model_is_said(
@@ -178,7 +169,7 @@ def test_an_evicted_model_is_said(
         is_missing(api, f"shard {{{TAGS[0]}}}: there is no model: python -m keymiss.models.load")
     finally:
         assert load.main(["--model", "models/reader", "--nodes", servers.addresses]) == 0
-    assert missing(api) == []
+    assert api.missing() == []
 
 
 @pytest.mark.parametrize("policy", ["noeviction", "volatile-lru"])
@@ -188,14 +179,12 @@ def test_when_memory_is_full_questions_are_answered_and_articles_refused_with_a_
     for server in servers.masters:
         set_memory(server, 1, policy)
     reply = api.ask(f"{QUESTION}, {policy}")
-    assert reply.status_code == 200, reply.text
-    sentences: dict[str, Any] = reply.json()["coverage"]["sentences"]
-    assert sentences["answered"] == sentences["asked"] > 0
-    assert "parents" in reply.json()["results"][0]["answer"]
-    assert missing(api) == []
+    assert reply.coverage.sentences.answered == reply.coverage.sentences.asked > 0
+    assert "parents" in (reply.answer or "")
+    assert api.missing() == []
     body = {"paper_id": "New", "metadata": {"title": "New"}, "body_text": [{"text": TEXT}]}
-    posted = httpx.post(f"{api.url}/articles", json=body, headers={"X-Admin-Key": ADMIN}, timeout=30)
-    assert posted.status_code == 503
-    assert posted.json()["detail"] == "the article's shard takes no writes: its memory is full (maxmemory)"
+    with api.client(ADMIN) as http, pytest.raises(Unavailable) as raised:
+        http.add_article(body)
+    assert raised.value.detail == "the article's shard takes no writes: its memory is full (maxmemory)"
     with servers.masters[0].client() as shard, pytest.raises(redis.OutOfMemoryError):
         shard.set("paragraphs:{1bz}", "text")

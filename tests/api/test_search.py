@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from subprocess import run
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import pytest
@@ -14,6 +14,8 @@ from keymiss.api.graph.concept_names import Concepts
 from keymiss.api.questions.linked_concepts import About, GraphKnowledge, Linked
 from keymiss.api.settings import ApiSettings
 from keymiss.api.unused import Reason, Signal, Unused
+from keymiss.api_shapes.graph import EdgeReply, GraphLink
+from keymiss.client import NotFound
 from keymiss.cluster.shard_map import ShardMap
 from keymiss.corpus.concept_table import Concept, ConceptTable
 from keymiss.graph.cluster_reader import ClusterGraphReader
@@ -40,6 +42,7 @@ TEXTS = {
     "2": "Quarantine stops the spread.",
 }
 FIRST, SECOND = shard_tags(2)
+T = TypeVar("T")
 ARTICLES = {tag: article_with_title_on(tag, 2) for tag in (FIRST, SECOND)}
 
 
@@ -92,6 +95,11 @@ def post(api: ApiProcess, **body: Any) -> httpx.Response:
     return httpx.post(f"{api.url}/search", json=body, timeout=patient(30))
 
 
+def linked(api: ApiProcess, source: str, target: str, **wanted: Any) -> EdgeReply:
+    with api.client() as client:
+        return client.edge(source, target, **wanted)
+
+
 def edge(api: ApiProcess, pair: str, **query: Any) -> httpx.Response:
     return httpx.get(f"{api.url}/edge/{pair}", params=query, timeout=patient(30))
 
@@ -128,8 +136,10 @@ def test_links_of_the_concepts_in_a_question(api: ApiProcess) -> None:
 
 def test_post_gives_the_same_as_get(api: ApiProcess) -> None:
     by_address = get(api, search="adults", limit=1, offset=1, years="2019-2020, 2022").json()
-    by_body = post(api, search="adults", limit=1, offset=1, years=["2019-2020", 2022]).json()
-    assert by_address | {"took_ms": 0} == by_body | {"took_ms": 0}
+    with api.client() as client:
+        by_body = client.search("adults", limit=1, offset=1, years=["2019-2020", 2022])
+    assert by_address | {"took_ms": 0} == by_body.model_dump(mode="json") | {"took_ms": 0}
+    assert by_body.links == (GraphLink(source="T2", target="T3", rank=1, first_year=2019),)
     assert by_address["links"] == [{"source": "T2", "target": "T3", "rank": 1, "first_year": 2019}]
     assert by_address["total"] == 2
 
@@ -230,26 +240,25 @@ def test_an_edge_and_its_sentences(api: ApiProcess) -> None:
 
 
 def test_the_ends_of_an_edge_in_any_order(api: ApiProcess) -> None:
-    one, other = edge(api, "T1:T3").json(), edge(api, "T3:T1").json()
-    assert (one["source"], one["target"]) == (other["target"], other["source"])
-    assert one["sentences"] == other["sentences"]
+    one, other = linked(api, "T1", "T3"), linked(api, "T3", "T1")
+    assert (one.source, one.target) == (other.target, other.source)
+    assert one.sentences == other.sentences
 
 
 def test_pages_and_years_of_an_edge(api: ApiProcess) -> None:
-    keys = [edge(api, "T1:T3", limit=1, offset=i).json()["sentences"][0]["sentencekey"] for i in range(3)]
+    keys = [linked(api, "T1", "T3", limit=1, offset=i).sentences[0].sentencekey for i in range(3)]
     assert keys == [sentence(FIRST, 1), sentence(SECOND, 1), sentence(FIRST, 0)]
-    found = edge(api, "T1:T3", years="2019").json()
-    assert [each["sentencekey"] for each in found["sentences"]] == [sentence(FIRST, 0)]
-    assert (found["rank"], found["total"], found["years"]) == (1, 1, {"2019": 1, "2020": 1})
-    none = edge(api, "T1:T3", years="1990")
-    assert none.status_code == 200
-    assert (none.json()["rank"], none.json()["sentences"], none.json()["first_year"]) == (0, [], None)
+    found = linked(api, "T1", "T3", years=2019)
+    assert [each.sentencekey for each in found.sentences] == [sentence(FIRST, 0)]
+    assert (found.rank, found.total, found.years) == (1, 1, {"2019": 1, "2020": 1})
+    none = linked(api, "T1", "T3", years="1990")
+    assert (none.rank, none.sentences, none.first_year) == (0, (), None)
 
 
 def test_a_sentence_that_is_gone_is_null(api: ApiProcess) -> None:
-    found = edge(api, "T1:T9").json()
-    assert found["sentences"][0]["sentence"] is None
-    assert found["target"]["name"] == "T9"
+    found = linked(api, "T1", "T9")
+    assert found.sentences[0].sentence is None
+    assert found.target.name == "T9"
 
 
 @pytest.mark.parametrize(
@@ -264,6 +273,10 @@ def test_a_sentence_that_is_gone_is_null(api: ApiProcess) -> None:
 )
 def test_what_does_not_exist_is_404(api: ApiProcess, pair: str, words: str) -> None:
     assert_problem(edge(api, pair), 404, words)
+    source, colon, target = pair.partition(":")
+    if colon:
+        with pytest.raises(NotFound, match=words):
+            linked(api, source, target)
 
 
 @pytest.mark.parametrize("pair", ["T1:T 3", "T1:{T3}", "T1:" + "x" * 65, "a:b:c"])
@@ -272,7 +285,7 @@ def test_what_can_be_no_id_is_422(api: ApiProcess, pair: str) -> None:
 
 
 def test_a_shard_that_does_not_answer_is_named(api: ApiProcess, servers: RedisClusterServers) -> None:
-    def with_one_paused(ask: Callable[[], httpx.Response]) -> httpx.Response:
+    def with_one_paused(ask: Callable[[], T]) -> T:
         pause(servers.masters[1])
         try:
             return ask()
@@ -281,12 +294,13 @@ def test_a_shard_that_does_not_answer_is_named(api: ApiProcess, servers: RedisCl
             servers.wait_ok()
 
     found = with_one_paused(lambda: get(api, search="transmission among adults")).json()
-    of_edge = with_one_paused(lambda: edge(api, "T1:T3")).json()
+    with api.client() as client:
+        of_edge = with_one_paused(lambda: client.edge("T1", "T3"))
     absent = with_one_paused(lambda: edge(api, "T1:T4"))
     assert found["missing"] == [SECOND]
     assert found["links"][0] == {"source": "T1", "target": "T3", "rank": 2, "first_year": 2019}
-    assert of_edge["missing"] == [SECOND]
-    assert [each["shard"] for each in of_edge["sentences"]] == [FIRST, FIRST]
+    assert of_edge.missing == (SECOND,)
+    assert [each.shard for each in of_edge.sentences] == [FIRST, FIRST]
     assert_problem(absent, 503, SECOND)
 
 

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import redis
 
+from keymiss.api_shapes.questions import Answers, Coverage, Reason, Signal, UnusedSignal
+from keymiss.client import Late
 from keymiss.corpus.concept_table import Concept, ConceptTable
 from keymiss.graph.cluster_writer import ClusterGraph
 from keymiss.graph.events import ADD, EdgeEvent
@@ -83,11 +85,12 @@ def api(shards: RedisClusterServers) -> Iterator[ApiProcess]:
         yield running
 
 
-def unused(api: ApiProcess) -> list[dict[str, Any]]:
-    reply = api.ask()
-    assert reply.status_code == 200, reply.text
-    found: list[dict[str, Any]] = reply.json()["coverage"]["unused"]
-    return found
+def unused(api: ApiProcess) -> list[UnusedSignal]:
+    return list(api.ask().coverage.unused)
+
+
+def without(signal: Signal, reason: Reason, *missing: str) -> UnusedSignal:
+    return UnusedSignal(signal=signal, reason=reason, missing=missing)
 
 
 @pytest.fixture
@@ -102,16 +105,16 @@ def counted(scraped: Scraped) -> dict[tuple[str, str], float]:
     return {(labels["signal"], labels["reason"]): value for labels, value in found}
 
 
-def found_by(body: dict[str, Any]) -> set[str]:
-    return {signal for result in body["results"] for signal in result["found_by"]}
+def found_by(reply: Answers) -> set[str]:
+    return {signal for result in reply.results for signal in result.found_by}
 
 
 def test_everything_is_used(api: ApiProcess, grown: Callable[[], Scraped]) -> None:
-    body = api.ask().json()
-    assert body["coverage"]["unused"] == []
-    assert found_by(body) == {"bm25", "vectors", "graph"}
-    assert [each["id"] for each in body["concepts"]] == ["T1", "T2"]
-    assert [each["rank"] for each in body["links"]] == [MASTERS]
+    reply = api.ask()
+    assert reply.coverage.unused == ()
+    assert found_by(reply) == {"bm25", "vectors", "graph"}
+    assert [each.id for each in reply.concepts] == ["T1", "T2"]
+    assert [each.rank for each in reply.links] == [MASTERS]
     assert counted(grown()) == {}
     assert lines(api, "question")[-1]["unused"] == []
     assert {(dict(at)["signal"], dict(at)["reason"]) for at in scrape(api.url).by(COUNTER)} == {
@@ -133,15 +136,15 @@ def no_vector(shards: RedisClusterServers) -> Iterator[None]:
 
 def assert_no_vector(api: ApiProcess, scraped: Callable[[], Scraped], reason: str) -> None:
     """Of one question: the reply, the counter and the log say so; the rest is used."""
-    body = api.ask().json()
-    (only,) = body["coverage"]["unused"]
-    assert (only["signal"], only["reason"]) == ("vectors", reason)
-    assert len(only["missing"]) == 1
-    assert set(only["missing"]) <= set(TAGS)
-    assert body["found"] is True
-    assert found_by(body) == {"bm25", "graph"}
+    reply = api.ask()
+    (only,) = reply.coverage.unused
+    assert (only.signal, only.reason) == ("vectors", reason)
+    assert len(only.missing) == 1
+    assert set(only.missing) <= set(TAGS)
+    assert reply.found is True
+    assert found_by(reply) == {"bm25", "graph"}
     assert counted(scraped()) == {("vectors", reason): 1}
-    assert lines(api, "question")[-1]["unused"] == [only]
+    assert lines(api, "question")[-1]["unused"] == [only.model_dump(mode="json")]
 
 
 @pytest.mark.usefixtures("no_vector")
@@ -206,10 +209,10 @@ def test_a_sentence_without_a_vector(
         key = vectors_key(article_with_title_on(TAGS[1], MASTERS), TAGS[1])
         kept = client.hget(key, "2")
         client.hdel(key, "2")
-        expected = [{"signal": "vectors", "reason": "incomplete", "missing": [TAGS[1]]}]
+        expected = [without(Signal.VECTORS, Reason.INCOMPLETE, TAGS[1])]
         try:
             wait_until(lambda: unused(api) == expected, 10, "the shard is named")
-            assert found_by(api.ask().json()) == {"bm25", "vectors", "graph"}
+            assert found_by(api.ask()) == {"bm25", "vectors", "graph"}
             assert counted(grown())["vectors", "incomplete"] >= 2
         finally:
             client.hset(key, "2", kept)
@@ -225,12 +228,12 @@ def test_links_of_a_shard_that_cannot_be_read(
         client.delete(key)
         client.set(key, "no hash")
         try:
-            body = api.ask().json()
+            reply = api.ask()
         finally:
             client.restore(key, 0, kept, replace=True)
-    assert body["coverage"]["unused"] == [{"signal": "links", "reason": "failed", "missing": [TAGS[0]]}]
-    assert [each["rank"] for each in body["links"]] == [1], "the other shard's"
-    assert found_by(body) == {"bm25", "vectors", "graph"}
+    assert reply.coverage.unused == (without(Signal.LINKS, Reason.FAILED, TAGS[0]),)
+    assert [each.rank for each in reply.links] == [1], "the other shard's"
+    assert found_by(reply) == {"bm25", "vectors", "graph"}
     assert counted(grown()) == {("links", "failed"): 1}
 
 
@@ -239,14 +242,14 @@ def test_a_stopped_shard_s_links_are_late_and_the_others_are_used(
 ) -> None:
     pause(shards.masters[1])
     try:
-        body = api.ask().json()
+        reply = api.ask()
     finally:
         resume(shards.masters[1])
     shards.wait_ok()
-    assert {"signal": "links", "reason": "late", "missing": [TAGS[1]]} in body["coverage"]["unused"]
-    assert [each["rank"] for each in body["links"]] == [1]
-    assert "graph" in found_by(body)
-    assert body["coverage"]["sentences"] == SENTENCES_AWAY | {"late": len(SENTENCES)}
+    assert without(Signal.LINKS, Reason.LATE, TAGS[1]) in reply.coverage.unused
+    assert [each.rank for each in reply.links] == [1]
+    assert "graph" in found_by(reply)
+    assert reply.coverage.sentences.model_dump() == SENTENCES_AWAY | {"late": len(SENTENCES)}
     assert counted(grown())["links", "late"] == 1
     wait_until(lambda: unused(api) == [], 20, "all is used again")
 
@@ -255,29 +258,33 @@ def test_when_no_shard_answers_the_problem_names_it_too(api: ApiProcess, shards:
     for master in shards.masters:
         pause(master)
     try:
-        reply = api.ask()
+        with pytest.raises(Late) as raised:
+            api.ask()
     finally:
         for master in shards.masters:
             resume(master)
     shards.wait_ok()
-    assert reply.status_code == 504
-    named = {(each["signal"], each["reason"]) for each in reply.json()["coverage"]["unused"]}
+    covered = Coverage.model_validate(raised.value.members["coverage"])
+    named = {(each.signal, each.reason) for each in covered.unused}
     assert named == {("vectors", "late"), ("links", "late")}
-    wait_until(lambda: api.ask().status_code == 200 and unused(api) == [], 20, "all is used again")
+    wait_until(lambda: unused(api) == [], 20, "all is used again")
 
 
 def test_nothing_found_says_it_in_words(shards: RedisClusterServers) -> None:
     env = {"KEYMISS_API_MIN_SCORE": "1", "KEYMISS_API_GRAPH_WEIGHT": "0"}
     with shards.client() as client, ApiProcess(shards.addresses, wait_indexed=MASTERS, env=env) as strict:
         wait_until(lambda: unused(strict) == [], 20, "everything is read")
-        assert "Not all could be used" not in strict.ask().json()["message"]
+        message = strict.ask().message
+        assert message is not None
+        assert "Not all could be used" not in message
         for tag in TAGS:
             client.delete(question_vector_key(tag, QUESTION))
         try:
-            message = strict.ask().json()["message"]
+            message = strict.ask().message
         finally:
             for tag in TAGS:
                 put_question_vector(client, tag)
+    assert message is not None
     assert "Not all could be used: vectors (failed: " in message
 
 
@@ -296,11 +303,9 @@ def test_a_concept_table_that_cannot_be_read() -> None:
         (tag,) = shard_tags(1)
         with ApiProcess(servers.addresses, wait_indexed=1, env={"KEYMISS_API_TOPOLOGY_POLL_S": "0.2"}) as api:
 
-            def links() -> list[dict[str, Any]]:
-                return [each for each in unused(api) if each["signal"] == "links"]
+            def links() -> list[UnusedSignal]:
+                return [each for each in unused(api) if each.signal is Signal.LINKS]
 
             wait_until(lambda: links() == [], 10, "there is no table")
             client.hset(concept_table_key(tag), mapping={"sha256": "x", "csv": "no table at all"})
-            wait_until(
-                lambda: links() == [{"signal": "links", "reason": "failed", "missing": []}], 10, "it is named"
-            )
+            wait_until(lambda: links() == [without(Signal.LINKS, Reason.FAILED)], 10, "it is named")

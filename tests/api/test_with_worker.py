@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-import httpx
 import pytest
 from redis.cluster import RedisCluster
 
 from keymiss import keys
+from keymiss.client import Answers, Unavailable
 from keymiss.models import load
 from tests.api.processes import QUESTION, SENTENCES, ApiProcess, fill, shard_tags
-from tests.patience import patient
 from tests.servers import REPO, RedisClusterServers, WorkerProcess, wait_until
 
 ALL = 3 * len(SENTENCES)  # asked on three shards: those without a word of the question are neighbours
@@ -51,8 +50,9 @@ def service(shards: RedisClusterServers, client: RedisCluster) -> Iterator[ApiPr
         yield running
 
 
-def ready(service: ApiProcess) -> httpx.Response:
-    return httpx.get(f"{service.url}/readyz", timeout=patient(30))
+def all_answer(service: ApiProcess) -> Answers | None:
+    reply = service.ask()
+    return reply if reply.coverage.sentences.answered == ALL else None
 
 
 def probes_left(client: RedisCluster) -> list[bytes]:
@@ -73,39 +73,31 @@ def test_1_without_sentences_the_models_run_but_it_is_not_ready(
     service: ApiProcess, client: RedisCluster
 ) -> None:
     before = model_calls(client)
-    reply = ready(service)
-    assert reply.status_code == 503
-    assert reply.json()["missing"] == ["no sentences are loaded"]
-    assert sorted(reply.json()["shards"]) == sorted(shard_tags(3))
+    with pytest.raises(Unavailable) as raised:
+        service.ready()
+    members = raised.value.members
+    assert members["missing"] == ["no sentences are loaded"]
+    assert sorted(members["shards"]) == sorted(shard_tags(3))  # type: ignore[arg-type]
     assert [now - then for now, then in zip(model_calls(client), before, strict=True)] == [1, 1, 1]
     assert probes_left(client) == []
 
 
-def test_2_new_sentences_are_answered_from_soon(
-    service: ApiProcess, shards: RedisClusterServers
-) -> None:
+def test_2_new_sentences_are_answered_from_soon(service: ApiProcess, shards: RedisClusterServers) -> None:
     fill(shards, question=None)
-    reply = wait_until(
-        lambda: (
-            (r := service.ask()).json().get("coverage", {}).get("sentences", {}).get("answered") == ALL and r
-        ),
-        10,
-        "answers from every shard",
-    )
-    body = reply.json()
-    assert body["coverage"]["sentences"]["answered"] == body["coverage"]["sentences"]["asked"] == ALL
-    assert sorted(body["coverage"]["shards"]["answered"]) == sorted(shard_tags(3))
-    assert "children" in body["results"][0]["answer"]
-    assert body["results"][0]["answer"] in body["results"][0]["sentence"]
-    assert body["score"] == body["results"][0]["score"]
+    reply = wait_until(lambda: all_answer(service), 10, "answers from every shard")
+    assert reply is not None
+    assert reply.coverage.sentences.answered == reply.coverage.sentences.asked == ALL
+    assert sorted(reply.coverage.shards.answered) == sorted(shard_tags(3))
+    best = reply.results[0]
+    assert "children" in best.answer
+    assert best.answer in best.sentence
+    assert reply.score == best.score
 
 
 def test_3_ready_runs_the_model_on_every_shard_every_time(service: ApiProcess, client: RedisCluster) -> None:
     for _ in range(2):
         before = model_calls(client)
-        reply = ready(service)
-        assert reply.status_code == 200, reply.text
-        assert sorted(reply.json()["shards"]) == sorted(shard_tags(3))
+        assert sorted(service.ready().shards) == sorted(shard_tags(3))
         assert [now - then for now, then in zip(model_calls(client), before, strict=True)] == [1, 1, 1]
     assert probes_left(client) == []
 
@@ -114,19 +106,18 @@ def test_4_many_at_once_cost_one_model_call_a_sentence(service: ApiProcess, clie
     before = sum(model_calls(client))
     with ThreadPoolExecutor(10) as pool:
         replies = list(pool.map(lambda _: service.ask("How long until the viral load falls"), range(20)))
-    assert {reply.status_code for reply in replies} == {200}
-    answers = [[(r["answer"], r["score"]) for r in reply.json()["results"]] for reply in replies]
+    answers = [[(r.answer, r.score) for r in reply.results] for reply in replies]
     assert answers[0]
     assert all(answer == answers[0] for answer in answers)
-    assert sum(model_calls(client)) - before == replies[0].json()["coverage"]["sentences"]["asked"]
+    assert sum(model_calls(client)) - before == replies[0].coverage.sentences.asked
 
 
 def test_5_it_says_what_was_cached(service: ApiProcess, client: RedisCluster) -> None:
     for cached in (False, True):
         before = sum(model_calls(client))
-        results = service.ask("How soon does the viral load fall").json()["results"]
+        results = service.ask("How soon does the viral load fall").results
         assert results
-        assert {source["cached"] for result in results for source in result["sources"]} == {cached}
+        assert {source.cached for result in results for source in result.sources} == {cached}
         assert (sum(model_calls(client)) == before) is cached
 
 
@@ -137,27 +128,20 @@ def test_5_a_question_may_hold_anything(service: ApiProcess) -> None:
         "viral \x01",
         "v" * 505 + " viral",
     ):
-        reply = service.ask(question)
-        assert reply.status_code == 200, reply.text
-        assert reply.json()["coverage"]["sentences"]["failed"] == 0
+        assert service.ask(question).coverage.sentences.failed == 0
 
 
 def test_6_a_failover_is_followed(
     service: ApiProcess, shards: RedisClusterServers, client: RedisCluster
 ) -> None:
     shards.masters[0].kill()
-    wait_until(
-        lambda: service.ask().json().get("coverage", {}).get("sentences", {}).get("answered") == ALL,
-        30,
-        "all answer",
-    )
-    wait_until(lambda: ready(service).status_code == 200, 30, "ready again")
+    wait_until(lambda: all_answer(service), 30, "all answer")
+    wait_until(service.ready, 30, "ready again")
 
 
 def test_7_without_a_worker_it_says_so(service: ApiProcess, worker: WorkerProcess) -> None:
     worker.terminate()
-    reply = ready(service)
-    assert reply.status_code == 503
-    assert [f"shard {{{tag}}}: no worker is attached" for tag in shard_tags(3)] == reply.json()["missing"]
-    assert service.ask("Which viral load is never asked about").status_code == 503
-    assert service.ask(QUESTION).status_code == 200  # cached answers need no worker
+    assert service.missing() == [f"shard {{{tag}}}: no worker is attached" for tag in shard_tags(3)]
+    with pytest.raises(Unavailable):
+        service.ask("Which viral load is never asked about")
+    assert service.ask(QUESTION).found  # cached answers need no worker

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-
 from keymiss.cluster.shards import Shard
+
 from keymiss.worker.functions.builder import Registration
 from keymiss.worker.functions.gears_api import install_modules
 from keymiss.worker.functions.job_context import JobContext
