@@ -9,7 +9,8 @@ KEYMISS_MASTERS    4                master shards, 1..64
 KEYMISS_REPLICAS   1                replicas of each master, 0..3
 KEYMISS_API_PORT   8081             the API, behind nginx
 KEYMISS_HTTPS_PORT 8080             nginx with TLS
-KEYMISS_VAR        <project>/var    data, logs, certificate, generated configuration
+KEYMISS_VAR        <project>/var    data, logs, certificate, generated configuration;
+                                    installed: ~/.local/state/keymiss
 KEYMISS_SERVER     redis            redis or valkey
 KEYMISS_MODEL      models/reader    reader: a folder, or the name of a Hugging Face QA model
 KEYMISS_NODES      from the above   host:port,host:port,...: where clients find the cluster
@@ -35,10 +36,11 @@ from __future__ import annotations
 import os
 import pwd
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-PROJECT = Path(__file__).resolve().parent.parent
+from keymiss.resources import default_var
+
 BUS_PORT_OFFSET = 10000
 """A node's cluster bus listens on its port plus this (Redis Cluster specification)."""
 PROCESS_USERS = ("keymiss", "nobody")
@@ -60,7 +62,7 @@ class Settings:
     replicas: int = 1
     api_port: int = 8081
     https_port: int = 8080
-    var: Path = PROJECT / "var"
+    var: Path = field(default_factory=default_var)
     server: str = "redis"
     model: str = "models/reader"
     nodes_text: str = ""
@@ -96,7 +98,7 @@ class Settings:
             replicas=number("KEYMISS_REPLICAS", 1, 0, 3),
             api_port=number("KEYMISS_API_PORT", 8081, 1, 65535),
             https_port=number("KEYMISS_HTTPS_PORT", 8080, 1, 65535),
-            var=Path(env.get("KEYMISS_VAR") or PROJECT / "var").resolve(),
+            var=Path(env.get("KEYMISS_VAR") or default_var()).resolve(),
             server=server,
             model=env.get("KEYMISS_MODEL") or "models/reader",
             nodes_text=env.get("KEYMISS_NODES") or "",

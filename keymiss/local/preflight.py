@@ -12,9 +12,10 @@ import sys
 import time
 from pathlib import Path
 
+from keymiss.local.module_build import module_problem
 from keymiss.local.observe import LOOPBACK, find_exporter, find_grafana, find_prometheus
 from keymiss.local.process_user import process_user, user_problems
-from keymiss.settings import BUS_PORT_OFFSET, PROJECT, SERVER_BINARIES, Settings
+from keymiss.settings import BUS_PORT_OFFSET, SERVER_BINARIES, Settings
 
 MIN_MEMORY_BYTES = 2 << 30
 """Eight nodes with the embedded reader (90 MB of model each), the worker and the API take 1.5 GiB."""
@@ -141,8 +142,8 @@ def problems(settings: Settings) -> list[str]:
     for program in (SERVER_BINARIES[settings.server], "nginx", "openssl"):
         if not shutil.which(program):
             found.append(f"{program} is not installed: install it with your package manager, or run as root.")
-    if not (PROJECT / "module" / "keymiss.so").exists():
-        found.append("module/keymiss.so is not built: run make -C module.")
+    if why := module_problem(settings):
+        found.append(why)
     memory, disk = available_memory_bytes(), free_disk_bytes(settings.var)
     if memory < MIN_MEMORY_BYTES:
         found.append(

@@ -14,7 +14,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from keymiss.cluster.credentials import NO_CREDENTIALS, PASSWORD, USERNAME, Credentials
-from keymiss.settings import PROJECT, BadSetting, Settings
+from keymiss.resources import PROJECT
+from keymiss.settings import BadSetting, Settings
 
 USERS = ("admin", "worker", "api", "replica", "monitor")
 ACL = PROJECT / "acl"

@@ -15,7 +15,8 @@ import yaml
 from keymiss.local.observe import find_grafana, observing_programs, targets, with_interval, write_observing
 from keymiss.local.preflight import observing_problems
 from keymiss.local.processes import programs
-from keymiss.settings import PROJECT, BadSetting, Settings
+from keymiss.resources import PROJECT
+from keymiss.settings import BadSetting, Settings
 
 
 @pytest.fixture

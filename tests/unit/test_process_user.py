@@ -15,7 +15,8 @@ import pytest
 from keymiss.local.process_user import ProcessUser, process_user, user_problems
 from keymiss.local.project_copy import copied_model, copy_project
 from keymiss.local.var_folders import SHARED, THEIRS, make_folders
-from keymiss.settings import PROJECT, BadSetting, Settings
+from keymiss.resources import PROJECT
+from keymiss.settings import BadSetting, Settings
 from tests.servers import open_folder
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")

@@ -32,7 +32,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(phase: str, start: Path, data: Path, out: Path, *more: str) -> int:
-    given = [phase, "--data", str(data), "--start", str(start), "--out", str(out), "--device", "cpu"]
+    given = [phase, str(data), "--start", str(start), "--out", str(out), "--device", "cpu"]
     return train_split.main([*given, "--split", "2", "--passages", "4", *more])
 
 
@@ -176,7 +176,7 @@ def test_a_checkpoint_of_another_training_is_not_gone_on_with(
     ("given", "why"),
     [
         (["--start", "no/such"], "no/such"),
-        (["--data", "no.json"], "No such file"),
+        (["no.json"], "No such file"),
         (["--steps", "0"], "at least 1"),
         (["--threads", "0"], "at least 1"),
         (["--split", "3"], "a split at layer 3 of 3"),
