@@ -19,12 +19,16 @@ PROJECT = INSTALLED_FILES if INSTALLED else PACKAGE.parent
 
 
 def default_var() -> Path:
-    """Where the state is when KEYMISS_VAR says nothing: var in a checkout, else the user's folder for state
-    (XDG Base Directory Specification)."""
+    """Where the state is when KEYMISS_VAR says nothing: var in a checkout; else the user's folder for state
+    (XDG Base Directory Specification), of root one that the processes' user can enter."""
     if not INSTALLED:
         return PROJECT / "var"
     given = Path(os.environ.get("XDG_STATE_HOME") or "")
-    return (given if given.is_absolute() else Path.home() / ".local" / "state") / "keymiss"
+    if given.is_absolute():
+        return given / "keymiss"
+    if os.geteuid() == 0:
+        return Path("/var/lib/keymiss/var")
+    return Path.home() / ".local" / "state" / "keymiss"
 
 
 def sample_functions() -> list[Path]:

@@ -55,9 +55,7 @@ def _files(settings: Settings) -> Iterator[tuple[Path, Path]]:
 
 
 def _in(folder: Path) -> list[Path]:
-    return [
-        path for path in sorted(folder.rglob("*")) if path.is_file() and "__pycache__" not in path.parts
-    ]
+    return [path for path in sorted(folder.rglob("*")) if path.is_file() and "__pycache__" not in path.parts]
 
 
 def _copy(source: Path, target: Path, gid: int) -> None:

@@ -33,14 +33,15 @@ from keymiss.models import squad
 from keymiss.models.answerability import Pool
 from keymiss.models.asking import EvaluateError, Item, Part, in_threads, part_of
 from keymiss.models.by_model import logits_of, open_folder
-from keymiss.models.command_line import CORES, Data, Threads, new_app, run, said_in_one_line
+from keymiss.models.command_line import CORES, Data, Threads, said_in_one_line
 from keymiss.models.evaluate import plain_or_terminal, show
 from keymiss.models.export import CALIBRATION_FILE, DEFAULT_MODEL, ExportError, Source
 from keymiss.reading import tokenizers
 from keymiss.reading.backends.base import Model, ModelError
 from keymiss.reading.reader import Calibration, Reader
+from keymiss.typer_app import exit_code, typer_app
 
-app = new_app()
+app = typer_app()
 CANDIDATES = 9  # wrong sentences of each question: with the right one ten
 CHECKED = 200  # questions of each held-out part
 BINS = 10
@@ -315,7 +316,7 @@ def calibrate(
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line's exit code."""
-    return run(app, "calibrate", arguments)
+    return exit_code(app, "keymiss models calibrate", arguments)
 
 
 if __name__ == "__main__":

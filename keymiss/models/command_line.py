@@ -52,26 +52,6 @@ def device_of(given: str | None) -> str:
     return given or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def new_app() -> typer.Typer:
-    """A command line without commands yet."""
-    return typer.Typer(
-        add_completion=False,
-        context_settings={"help_option_names": ["-h", "--help"]},
-        no_args_is_help=False,
-        pretty_exceptions_enable=False,
-        rich_markup_mode=None,
-    )
-
-
-def run(app: typer.Typer, name: str, arguments: list[str] | None) -> int:
-    """The exit code of `keymiss models <name>` with these arguments (None: the process's)."""
-    try:
-        app(arguments, prog_name=f"keymiss models {name}")
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else 0
-    return 0
-
-
 @contextmanager
 def said_in_one_line(name: str, *faults: type[Exception]) -> Iterator[None]:
     """Ends the command with 1 for one of `faults`, and with 130 for Ctrl-C."""

@@ -39,14 +39,15 @@ from keymiss.models.asking import EvaluateError, Given, Item, Part, in_threads, 
 from keymiss.models.by_cluster import ASK_LIMIT_S, Visit, by_cluster, visiting
 from keymiss.models.by_model import by_model, open_model
 from keymiss.models.by_search import RECALL_AT, Search, by_search, recalls
-from keymiss.models.command_line import CORES, Data, Nodes, Threads, new_app, run, said_in_one_line
+from keymiss.models.command_line import CORES, Data, Nodes, Threads, said_in_one_line
 from keymiss.models.export import DEFAULT_MODEL, ExportError, default_out
 from keymiss.reading import tokenizers
 from keymiss.reading.backends.base import Model, ModelError
 from keymiss.reading.reader import Reader
 from keymiss.settings import BadSetting, Settings
+from keymiss.typer_app import exit_code, typer_app
 
-app = new_app()
+app = typer_app()
 FILE_COLUMNS = 130  # of a table that does not go to a terminal
 SHOWN = 5  # of the answers that differ, and of the reasons why questions could not be put
 
@@ -318,7 +319,7 @@ def _carry_out(options: Options, figures: Path | None) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line's exit code."""
-    return run(app, "evaluate", arguments)
+    return exit_code(app, "keymiss models evaluate", arguments)
 
 
 if __name__ == "__main__":

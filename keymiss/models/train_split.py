@@ -45,8 +45,6 @@ from keymiss.models.command_line import (
     Seed,
     Threads,
     device_of,
-    new_app,
-    run,
     said_in_one_line,
 )
 from keymiss.models.split_pairs import Batch, Pair, PairMaker, Stream, batch_of, shared_out
@@ -55,6 +53,7 @@ from keymiss.models.squad import Paragraph, Question
 from keymiss.models.stopping import Stopping
 from keymiss.reading import tokenizers
 from keymiss.reading.reader import Reader
+from keymiss.typer_app import exit_code, typer_app
 
 FACTORS = {  # how often a question is taken; 1 if not named
     "qasrl_qanom_sentences": 0.1,
@@ -82,7 +81,7 @@ CHECK_CHARS = 1000
 SAID_EVERY = 20  # steps
 STEADY_STEPS = 20_000
 COOLING_STEPS = 800
-app = new_app()
+app = typer_app()
 
 
 class TrainError(RuntimeError):
@@ -453,7 +452,7 @@ def write(
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line's exit code."""
-    return run(app, "train-split", arguments)
+    return exit_code(app, "keymiss models train-split", arguments)
 
 
 if __name__ == "__main__":

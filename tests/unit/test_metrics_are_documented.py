@@ -15,7 +15,8 @@ from keymiss.api.metrics import ApiMetrics, Ended, IndexFigures, SentenceEnded, 
 from keymiss.api.unused import Reason, Signal
 from keymiss.cluster.credentials import Credentials
 from keymiss.retrieval import Retrieval
-from keymiss.worker.main import Worker, parse_arguments
+from keymiss.worker.main import Worker
+from keymiss.worker.options import WorkerOptions
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs/metrics.md").read_text()
 OF_SAMPLES = {"le"}  # labels that Prometheus's own format adds
@@ -43,7 +44,7 @@ def made() -> Iterator[Metric]:
     yield from api.registry.collect()
     yield from IndexFigures(Retrieval()).collect()
     yield from families(ClusterFigures())
-    yield from Worker(parse_arguments([]), Credentials())._metrics.registry.collect()
+    yield from Worker(WorkerOptions(), Credentials())._metrics.registry.collect()
 
 
 def described(metric: Metric) -> tuple[str, Described]:
