@@ -9,7 +9,6 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import ClientDisconnect
 
 from keymiss.api.articles import routes as article_routes
@@ -33,30 +32,11 @@ from keymiss.api.readiness import Readiness
 from keymiss.api.settings import ApiSettings
 from keymiss.api.watch import routes as watch_routes
 from keymiss.api.watch.panels import Watch
+from keymiss.api_shapes.health import Live, Ready
 from keymiss.cluster.async_shards import Shard, ShardMap
 from keymiss.graph.graph_url import graph_url
 from keymiss.graph.reader import choose_reader
 from keymiss.retrieval import Mix, Retrieval
-
-
-class Live(BaseModel):
-    """The process runs."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [{"status": "live"}]})
-
-    status: str
-
-
-class Ready(BaseModel):
-    """Every shard's model answers."""
-
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"status": "ready", "shards": {"6fd": 21.4, "a0": 19.8}}]}
-    )
-
-    status: str
-    shards: dict[str, float] = Field(description="Shard -> milliseconds of its model's answer.")
-
 
 router = APIRouter()
 

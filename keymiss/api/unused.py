@@ -2,26 +2,11 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-
-class Signal(enum.StrEnum):
-    """What sentences are found by beside their words."""
-
-    VECTORS = "vectors"
-    LINKS = "links"
-
-
-class Reason(enum.StrEnum):
-    """Why it could not be used."""
-
-    LATE = "late"  # not within its time limit
-    BUSY = "busy"  # the shard's queue is full
-    FAILED = "failed"  # no worker, no encoder, the shard or the graph is away, the concept table was not read
-    INCOMPLETE = "incomplete"  # sentences of these shards have no vector yet
-
+from keymiss.api_shapes.questions import Reason as Reason
+from keymiss.api_shapes.questions import Signal as Signal
 
 REASONS = {Signal.VECTORS: tuple(Reason), Signal.LINKS: (Reason.LATE, Reason.FAILED)}
 """Those that there can be."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import enum
 import hashlib
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -20,6 +19,7 @@ from redis.exceptions import OutOfMemoryError, RedisError
 from keymiss.api.articles.titles import as_number, as_text
 from keymiss.api.http.problems import AllLate, NoShardAnswered, NoSuchArticle, TooManyQuestions
 from keymiss.api.shard_status import Status, status_of
+from keymiss.api_shapes.articles import ArticleState
 from keymiss.cluster.async_shards import ShardMap
 from keymiss.corpus.loading import Article
 from keymiss.keys import article_key, concepts_key, paragraphs_key, sentence_id, sentence_key, state_key
@@ -32,16 +32,6 @@ local was_there = redis.call('DEL', KEYS[1])
 redis.call('HSET', KEYS[1], unpack(ARGV))
 return was_there
 """
-
-
-class ArticleState(enum.StrEnum):
-    """How far an article is."""
-
-    ACCEPTED = "accepted"  # its text is stored and not yet, or not in this version, split into sentences
-    PROCESSED = "processed"  # its sentences are there; tensors, concepts and vectors follow from them
-    SKIPPED = "skipped"  # not split: `skipped` says why
-    REMOVING = "removing"  # its text was deleted, the rest is on its way out
-    DELETED = "deleted"
 
 
 @dataclass(frozen=True, slots=True)

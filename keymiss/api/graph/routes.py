@@ -1,4 +1,4 @@
-"""GET and POST /search, GET /edge: shapes of requests and replies, and the routes."""
+"""GET and POST /search, GET /edge: what can be looked up, and the routes."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from keymiss.api.http.problems import (
     NoSuchEdge,
     NotJson,
 )
-from keymiss.api.http.shapes import (
-    EXAMPLE_QUESTION,
+from keymiss.api.http.question_text import (
     MAX_BODY_BYTES,
     MAX_OFFSET,
     MAX_QUESTION_CHARACTERS,
-    ConceptName,
     clean_question,
 )
 from keymiss.api.settings import ApiSettings
+from keymiss.api_shapes.base import EXAMPLE_QUESTION
+from keymiss.api_shapes.graph import EdgeReply, SearchReply
 from keymiss.graph.events import CONCEPT_ID_PATTERN
 from keymiss.graph.years import MAX_RANGES, Years
 
@@ -111,128 +111,6 @@ class Search(BaseModel):
         max_length=MAX_RANGES,
         description="Only sentences of these years and ranges count; empty: all sentences.",
     )
-
-
-class Node(BaseModel):
-    """A concept of the graph."""
-
-    id: str
-    name: str = Field(description="The id again when the concept table does not have the concept.")
-    rank: int = Field(description="The sum of the ranks of all its links, whatever the years.")
-
-
-class GraphLink(BaseModel):
-    """Two concepts that sentences mention together."""
-
-    source: str
-    target: str
-    rank: int = Field(description="How many sentences mention both; of the years asked for.")
-    first_year: int | None = Field(description="Of the oldest of them; null when no year is known.")
-
-
-EXAMPLE_SEARCH: dict[str, Any] = {
-    "search": EXAMPLE_QUESTION,
-    "concepts": [{"id": "KC0012", "name": "transmission"}, {"id": "KC0140", "name": "adult"}],
-    "nodes": [
-        {"id": "KC0012", "name": "transmission", "rank": 91},
-        {"id": "KC0140", "name": "adult", "rank": 40},
-        {"id": "KC0077", "name": "household", "rank": 22},
-    ],
-    "links": [
-        {"source": "KC0012", "target": "KC0140", "rank": 7, "first_year": 2019},
-        {"source": "KC0012", "target": "KC0077", "rank": 11, "first_year": 2018},
-    ],
-    "years": [2018, 2019, 2020],
-    "total": 2,
-    "limit": 20,
-    "offset": 0,
-    "missing": [],
-    "took_ms": 3.1,
-}
-EXAMPLE_NO_CONCEPT: dict[str, Any] = EXAMPLE_SEARCH | {
-    "search": "Nothing that the table knows",
-    "concepts": [],
-    "nodes": [],
-    "links": [],
-    "years": [],
-    "total": 0,
-}
-
-
-class SearchReply(BaseModel):
-    """The links of the concepts of a text."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE_SEARCH, EXAMPLE_NO_CONCEPT]})
-
-    search: str
-    concepts: list[ConceptName] = Field(
-        description="The concepts that the text mentions. Empty: none, or no concept table is loaded."
-    )
-    nodes: list[Node] = Field(description="The ends of the links shown, highest rank first.")
-    links: list[GraphLink] = Field(
-        description="Links between two of the concepts, then those to their neighbours; each best first."
-    )
-    years: list[int] = Field(description="All years in which the links shown have sentences.")
-    total: int = Field(description="Links that there are, among the 1000 best of each concept and shard.")
-    limit: int
-    offset: int
-    missing: list[str] = Field(description="Shards that did not answer: what they hold is not counted.")
-    took_ms: float
-
-
-EXAMPLE_EDGE: dict[str, Any] = {
-    "source": {"id": "KC0012", "name": "transmission", "rank": 91},
-    "target": {"id": "KC0140", "name": "adult", "rank": 40},
-    "rank": 7,
-    "first_year": 2019,
-    "years": {"2019": 2, "2020": 5},
-    "sentences": [
-        {
-            "sentence": "Viral transmission among adults is performed by infected children.",
-            "sentencekey": "KM0001:{6fd}:33",
-            "article": "KM0001",
-            "title": "How respiratory viruses move through a household",
-            "year": 2020,
-            "score": 1.0,
-            "shard": "6fd",
-        }
-    ],
-    "total": 7,
-    "limit": 20,
-    "offset": 0,
-    "missing": [],
-    "took_ms": 2.4,
-}
-
-
-class EdgeSentence(BaseModel):
-    """A sentence that mentions both concepts."""
-
-    sentence: str | None = Field(description="Null when it cannot be read now, or is just being removed.")
-    sentencekey: str = Field(description="<article>:{tag}:<idx>")
-    article: str
-    title: str | None = Field(description="The article's title; null when it is not known.")
-    year: int | None
-    score: float = Field(description="How much the sentence says about the link: the more, the better.")
-    shard: str = Field(description="The hash tag that names the shard.")
-
-
-class EdgeReply(BaseModel):
-    """A link and its sentences."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE_EDGE]})
-
-    source: Node
-    target: Node
-    rank: int = Field(description="How many sentences mention both; of the years asked for.")
-    first_year: int | None = Field(description="Of the oldest of them; null when no year is known.")
-    years: dict[str, int] = Field(description="Year -> sentences, of all years.")
-    sentences: list[EdgeSentence] = Field(description="Highest score first.")
-    total: int = Field(description="Sentences that there are; of the years asked for.")
-    limit: int
-    offset: int
-    missing: list[str] = Field(description="Shards that did not answer: what they hold is not counted.")
-    took_ms: float
 
 
 async def read_search(request: Request) -> Search:

@@ -5,19 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import FastAPI
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
-from pydantic.config import JsonDict
+from pydantic import BaseModel
 
 from keymiss.api.http.problems import MEDIA_TYPE, RETRY_AFTER_S, TABLE, Problem
-
-PROBLEM_EXAMPLE: JsonDict = {
-    "type": "about:blank",
-    "title": "The question cannot be asked",
-    "status": 422,
-    "detail": "search: Field required",
-    "request_id": "0af7651916cd43dd8448eb211c80319c",
-}
-
+from keymiss.api_shapes.problem import ProblemDetail
 
 RETRY_AFTER: dict[str, Any] = {
     "Retry-After": {
@@ -25,19 +16,6 @@ RETRY_AFTER: dict[str, Any] = {
         "schema": {"type": "integer", "minimum": 1},
     }
 }
-
-
-class ProblemDetail(BaseModel):
-    """An error (RFC 9457). Some have more members, as ``errors`` or ``coverage``."""
-
-    model_config = ConfigDict(extra="allow", json_schema_extra={"examples": [PROBLEM_EXAMPLE]})
-    __pydantic_extra__: dict[str, JsonValue]
-
-    type: str = "about:blank"
-    title: str
-    status: int
-    detail: str
-    request_id: str | None = Field(None, description="That of the reply's X-Request-ID: every log has it.")
 
 
 def problem_docs(*kinds: type[Problem]) -> dict[int | str, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""POST /qasearch: the shapes of question and reply, and the route."""
+"""POST /qasearch: what a question is, and the route."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from keymiss.api.http.problems import (
     NotJson,
     TooManyQuestions,
 )
-from keymiss.api.http.shapes import (
-    EXAMPLE_QUESTION,
+from keymiss.api.http.question_text import (
     MAX_BODY_BYTES,
     MAX_OFFSET,
     MAX_QUESTION_CHARACTERS,
-    MAX_RESULTS,
-    ConceptName,
     clean_question,
 )
 from keymiss.api.metrics import ApiMetrics
 from keymiss.api.questions.answering import Asker
 from keymiss.api.questions.record import recorded
 from keymiss.api.settings import ApiSettings
-from keymiss.api.unused import Reason, Signal
+from keymiss.api_shapes.base import EXAMPLE_QUESTION
+from keymiss.api_shapes.questions import Answers
+
+MAX_RESULTS = 100
 
 
 class Question(BaseModel):
@@ -57,209 +57,6 @@ class Question(BaseModel):
     offset: int = Field(0, ge=0, le=MAX_OFFSET, description="Results to leave out at the beginning.")
 
 
-class ConceptLink(BaseModel):
-    """A link between two concepts that the question names."""
-
-    source: str
-    target: str
-    source_name: str
-    target_name: str
-    rank: int = Field(description="How many sentences carry the link.")
-    first_year: int | None = Field(description="Of the oldest of them; null when no year is known.")
-
-
-class Source(BaseModel):
-    """One answer, cut from one sentence."""
-
-    answer: str
-    sentence: str
-    sentencekey: str = Field(description="<article>:{tag}:<idx>")
-    article: str
-    title: str | None = Field(description="The article's title; null when it is not known.")
-    year: int | None = Field(description="Of the article; null when it is not known.")
-    start: int | None = Field(
-        description="Where the answer begins in the sentence, in characters (Unicode code points); "
-        "null when it does not stand there."
-    )
-    end: int | None = Field(description="Where it ends; the character at this offset is not of it.")
-    score: float = Field(
-        description="What the answers are sorted by, 0 to 1: the reader's score and how well retrieval liked "
-        "the sentence. Comparable within one question only."
-    )
-    reader_score: float = Field(
-        description="The reader's score of this sentence alone, 0 to 1: its probability of being the answer."
-    )
-    shard: str = Field(description="The hash tag that names the shard.")
-    cached: bool = Field(description="The answer was there already; false: the model ran for it.")
-    took_ms: float = Field(description="Milliseconds until this answer was there.")
-
-
-class Result(Source):
-    """An answer, as its best source gave it, and all sources that gave the same."""
-
-    bm25: float = Field(description="The score of the search by words; 0 when they did not find it.")
-    cosine: float | None = Field(description="Of the vectors of question and sentence; null without them.")
-    found_by: list[str] = Field(description="What found the sentence: bm25, vectors, graph.")
-    sources: list[Source] = Field(description="Best first; the first one is the result itself.")
-
-
-class SentenceCoverage(BaseModel):
-    """Sentences; asked = answered + late + failed."""
-
-    asked: int
-    answered: int
-    late: int
-    failed: int
-
-
-class ShardCoverage(BaseModel):
-    """Shards by name; one is in each list that fits one of its sentences."""
-
-    asked: list[str]
-    answered: list[str]
-    late: list[str]
-    failed: list[str]
-    unindexed: list[str] = Field(description="Not asked: their sentences have not been read yet.")
-
-
-class UnusedSignal(BaseModel):
-    """What sentences could not be found by."""
-
-    signal: Signal = Field(
-        description="vectors: of the question or of sentences; links: between the question's concepts."
-    )
-    reason: Reason = Field(
-        description="late: not within its time limit; busy: the shard's queue is full; failed: no worker, no "
-        "encoder, the shard or the graph is away, the concept table was not read; incomplete: sentences of "
-        "these shards have no vector yet."
-    )
-    missing: list[str] = Field(description="The shards by name, or the graph's server; may be empty.")
-
-
-class Coverage(BaseModel):
-    """How much of what was asked was answered, and by what it was searched."""
-
-    sentences: SentenceCoverage
-    shards: ShardCoverage
-    unused: list[UnusedSignal] = Field(
-        description="One for each signal and reason; empty when all sentences were searched by all."
-    )
-
-
-class Stages(BaseModel):
-    """Milliseconds of each part of the work, one after the other."""
-
-    retrieve: float = Field(description="Finding the sentences to ask.")
-    ask: float = Field(description="The shards' answers; beside them titles, concepts and links.")
-    merge: float
-
-
-EXAMPLE_SOURCE: dict[str, Any] = {
-    "answer": "infected children",
-    "sentence": "In most households the virus is passed to adults by infected children.",
-    "sentencekey": "KM0001:{6fd}:33",
-    "article": "KM0001",
-    "title": "How respiratory viruses move through a household",
-    "year": 2020,
-    "start": 52,
-    "end": 69,
-    "score": 0.83,
-    "reader_score": 0.83,
-    "shard": "6fd",
-    "cached": False,
-    "took_ms": 18.4,
-}
-EXAMPLE_COVERAGE: dict[str, Any] = {
-    "sentences": {"asked": 20, "answered": 15, "late": 5, "failed": 0},
-    "shards": {
-        "asked": ["6fd", "1x7", "a0", "b3"],
-        "answered": ["6fd", "1x7", "a0"],
-        "late": ["b3"],
-        "failed": [],
-        "unindexed": [],
-    },
-    "unused": [{"signal": "links", "reason": "late", "missing": ["b3"]}],
-}
-EXAMPLE_REPLY: dict[str, Any] = {
-    "found": True,
-    "message": None,
-    "concepts": [{"id": "KC0012", "name": "transmission"}, {"id": "KC0140", "name": "adult"}],
-    "links": [
-        {
-            "source": "KC0012",
-            "target": "KC0140",
-            "source_name": "transmission",
-            "target_name": "adult",
-            "rank": 7,
-            "first_year": 2019,
-        }
-    ],
-    "results": [
-        EXAMPLE_SOURCE
-        | {
-            "bm25": 4.2107,
-            "cosine": 0.71,
-            "found_by": ["bm25", "vectors"],
-            "sources": [
-                EXAMPLE_SOURCE,
-                EXAMPLE_SOURCE
-                | {
-                    "answer": "Infected children",
-                    "sentence": "Infected children bring it home.",
-                    "sentencekey": "KM0007:{a0}:4",
-                    "article": "KM0007",
-                    "title": "Schools and seasonal epidemics",
-                    "year": 2018,
-                    "start": 0,
-                    "end": 17,
-                    "score": 0.31,
-                    "reader_score": 0.44,
-                    "shard": "a0",
-                    "cached": True,
-                    "took_ms": 0.9,
-                },
-            ],
-        }
-    ],
-    "total": 1,
-    "limit": 20,
-    "offset": 0,
-    "score": 0.83,
-    "coverage": EXAMPLE_COVERAGE,
-    "took_ms": 41.9,
-    "stages_ms": {"retrieve": 6.1, "ask": 35.2, "merge": 0.6},
-}
-EXAMPLE_NOTHING: dict[str, Any] = EXAMPLE_REPLY | {
-    "found": False,
-    "message": "Nothing was found: 20 sentences were read on 4 shards, and the best answer's probability, "
-    "0.04, is below 0.15.",
-    "concepts": [],
-    "links": [],
-    "results": [],
-    "total": 0,
-    "score": None,
-}
-
-
-class Reply(BaseModel):
-    """Answers, best first."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE_REPLY, EXAMPLE_NOTHING]})
-
-    found: bool = Field(description="False: no sentence holds an answer that the reader is sure enough of.")
-    message: str | None = Field(description="When nothing was found: what was read, and what was not.")
-    concepts: list[ConceptName] = Field(description="Concepts that the question names.")
-    links: list[ConceptLink] = Field(description="Links between those concepts, best first.")
-    results: list[Result]
-    total: int = Field(description="Results that there are; shown are `limit` at most, from `offset` on.")
-    limit: int
-    offset: int
-    score: float | None = Field(description="The best answer's score; null without an answer.")
-    coverage: Coverage
-    took_ms: float
-    stages_ms: Stages
-
-
 async def read_question(request: Request) -> Question:
     """The body as a question. NotJson, BodyLate, BodyTooLarge, BadQuestion."""
     settings: ApiSettings = request.app.state.settings
@@ -267,13 +64,13 @@ async def read_question(request: Request) -> Question:
     return await read_model(request, Question, limits, '{"search": "..."}')
 
 
-SHAPES = (Question, Reply)
+SHAPES = (Question, Answers)
 router = APIRouter()
 
 
 @router.post(
     "/qasearch",
-    response_model=Reply,
+    response_model=Answers,
     summary="Ask a question",
     responses=problem_docs(
         NotJson, BodyLate, BodyTooLarge, BadQuestion, TooManyQuestions, NoShardAnswered, AllLate

@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field
 
 from keymiss.api.http.openapi import problem_docs
 from keymiss.api.http.problems import (
@@ -20,6 +19,7 @@ from keymiss.api.http.problems import (
     TooManyPanels,
 )
 from keymiss.api.watch.panels import Watch
+from keymiss.api_shapes.watch import Dashboards, GrafanaDashboard, PanelData
 
 MIN_RANGE_S, MAX_RANGE_S, DEFAULT_RANGE_S = 60, 7 * 24 * 3600, 900
 
@@ -32,76 +32,6 @@ RangeS = Annotated[
     int,
     Query(ge=MIN_RANGE_S, le=MAX_RANGE_S, description="The last so many seconds.", examples=[900]),
 ]
-
-EXAMPLE_LIST: dict[str, Any] = {
-    "dashboards": [{"uid": "keymiss-pattern", "title": "The Pattern"}],
-    "measured": True,
-}
-EXAMPLE_DASHBOARD: dict[str, Any] = {
-    "uid": "keymiss-pattern",
-    "title": "The Pattern",
-    "panels": [{"id": 1, "type": "timeseries", "title": "Questions a second"}],
-}
-EXAMPLE_PANEL: dict[str, Any] = {
-    "series": [
-        {
-            "ref": "A",
-            "legend": "answered",
-            "labels": {"outcome": "answered"},
-            "points": [[1760000000, 3.5], [1760000005, None]],
-        }
-    ],
-    "step_s": 5,
-    "range_s": 900,
-}
-
-
-class DashboardName(BaseModel):
-    """A dashboard."""
-
-    uid: str
-    title: str
-
-
-class Dashboards(BaseModel):
-    """The dashboards that there are."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE_LIST]})
-
-    dashboards: list[DashboardName]
-    measured: bool = Field(description="Whether this service knows a Prometheus to ask.")
-
-
-class GrafanaDashboard(BaseModel):
-    """A dashboard in Grafana's own JSON, with more members than these."""
-
-    model_config = ConfigDict(extra="allow", json_schema_extra={"examples": [EXAMPLE_DASHBOARD]})
-
-    uid: str
-    title: str
-    panels: list[dict[str, Any]]
-
-
-class PanelSeries(BaseModel):
-    """One line of a panel."""
-
-    ref: str = Field(description="The query it comes from.")
-    legend: str = Field(description="Its name, as Grafana writes it.")
-    labels: dict[str, str]
-    points: list[tuple[float, float | None]] = Field(
-        description="Seconds since 1970 and the value; null where nothing was measured."
-    )
-
-
-class PanelData(BaseModel):
-    """A panel's data."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE_PANEL]})
-
-    series: list[PanelSeries] = Field(description="Empty when nothing was measured.")
-    step_s: int = Field(description="Seconds between two points; instant queries have one point.")
-    range_s: int
-
 
 router = APIRouter(prefix="/watch/dashboards", tags=["watch"])
 

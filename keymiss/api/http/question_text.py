@@ -1,14 +1,10 @@
-"""What the requests and replies of several routes share: a question's text, limits, a concept's name."""
+"""The text of a question or a search, and the limits that the requests with one share."""
 
 from __future__ import annotations
 
-from pydantic import BaseModel
-
 MAX_BODY_BYTES = 64 * 1024
 MAX_QUESTION_CHARACTERS = 512
-MAX_RESULTS = 100
 MAX_OFFSET = 10_000
-EXAMPLE_QUESTION = "Who performs viral transmission among adults"
 
 
 def clean_question(text: str) -> str:
@@ -22,10 +18,3 @@ def clean_question(text: str) -> str:
     if not text:
         raise ValueError("must not be blank")
     return text
-
-
-class ConceptName(BaseModel):
-    """A concept of the concept table."""
-
-    id: str
-    name: str
