@@ -36,8 +36,12 @@ def up(
     ] = False,
     load: Annotated[bool, typer.Option(help="store models and functions")] = True,
     sample: Annotated[
-        bool, typer.Option(help="load the sample articles and ask, unless other articles are there")
-    ] = True,
+        bool | None,
+        typer.Option(
+            help="load the sample articles and ask; default: unless other articles are there",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Start the system, fill it and ask a question. It starts the cluster, the worker, the API and nginx,
     stores models, functions and sample articles. What is there already stays: the second time is quick."""
@@ -115,7 +119,7 @@ def _for_the_owner_only() -> Iterator[None]:
         os.umask(before)
 
 
-def _fill(current: Settings, sample: bool) -> bool:
+def _fill(current: Settings, sample: bool | None) -> bool:
     """Stores models, functions and the sample; False when the sample is not there."""
     from keymiss.cli.common import cluster
     from keymiss.cli.corpus import load, load_concepts, pipeline
@@ -128,7 +132,7 @@ def _fill(current: Settings, sample: bool) -> bool:
     load_reader(model=current.model, nodes=nodes)
     load_encoder(nodes=nodes)
     upload(nodes=nodes)
-    if sample:
+    if sample is None:
         with cluster(nodes) as client:
             sample = may_be_loaded(client)
         if not sample:
