@@ -76,7 +76,7 @@ def _show(reply: Answers) -> None:
         out.print(reply.message or "There is no answer.", markup=False)
     for result in reply.results:
         out.print(result.answer, style="bold", markup=False)
-        out.print("  ", _marked(result))
+        out.print(_marked(result))
         out.print(f"  score {result.score:.2f}")
         for source in result.sources:
             year = f", {source.year}" if source.year else ""
@@ -96,4 +96,4 @@ def _marked(result: Result) -> Text:
     text = Text(result.sentence)
     if result.start is not None and result.end is not None:
         text.stylize("bold reverse", result.start, result.end)
-    return text
+    return Text("  ") + text

@@ -55,34 +55,38 @@ def list_(nodes: Nodes = "") -> None:
     with cluster(nodes) as client:
         found = _registrations(client)
         masters = len(client.get_primaries())
-    table = Table("id", "what", "reader", "on", "shards", "ran", "failed", "last error")
-    for id_, shards in found.items():
-        first = shards[0]
+    table = Table("what", "on keys", "events", "shards", "ran", "failed", "last error")
+    table.columns[2].no_wrap = True
+    for shards in found.values():
+        data = shards[0]["RegistrationData"]
         ran, failed = (
             sum(one["RegistrationData"][name] for one in shards) for name in ("numTriggered", "numFailures")
         )
-        errors = [_text(one["RegistrationData"]["lastError"]) for one in shards]
-        args = first["RegistrationData"]["args"]
-        on = " ".join(filter(None, (_text(args.get("eventTypes")), _text(args.get("regex")))))
-        row = (id_, _text(first["desc"]), _text(first["reader"]), on, f"{len(shards)} of {masters}")
-        error = next(filter(None, errors), "")
-        table.add_row(*map(escape, row), str(ran), str(failed), escape(error))
+        error = next(filter(None, (_text(one["RegistrationData"]["lastError"]) for one in shards)), "")
+        keys, events = data["args"]["regex"], data["args"]["eventTypes"]
+        row = (_name(shards), keys, events, f"{len(shards)} of {masters}", ran, failed, error)
+        table.add_row(*(escape(_text(value)) for value in row))
     out.print(table if found else "Nothing is registered: keymiss gears upload.")
 
 
 @app.command()
 def remove(
-    ids: Annotated[list[str], typer.Argument(metavar="ID", help="as `keymiss gears list` shows them")],
+    functions: Annotated[
+        list[str],
+        typer.Argument(metavar="ID", help="or what it does; both as `keymiss gears list` shows them"),
+    ],
     nodes: Nodes = "",
 ) -> None:
     """Unregister functions on every master. What they made stays."""
     with cluster(nodes) as client:
         known = _registrations(client)
-        for name in ids:
-            if name not in known:
-                fail(f"There is no registration {name}: keymiss gears list.")
-            client.execute_command("RG.UNREGISTER", name, target_nodes=known[name][0]["node"])
-            out.print(f"{name}: removed", markup=False)
+        for name in functions:
+            ids = [id_ for id_, shards in known.items() if name in (id_, _name(shards))]
+            if not ids:
+                fail(f"There is no registration {name}: keymiss gears list shows those there are.")
+            for id_ in ids:
+                client.execute_command("RG.UNREGISTER", id_, target_nodes=known[id_][0]["node"])
+                out.print(f"{id_}: removed", markup=False)
 
 
 @app.command()
@@ -101,6 +105,8 @@ def logs(
         fail(f"There is no {file}: the local system was never started (keymiss up).")
     for line in found[-lines:]:
         out.print(line, markup=False)
+    if not found:
+        out.print("No function has written anything, and none has failed.")
 
 
 def _of_functions(file: Path) -> Iterator[str]:
@@ -132,6 +138,10 @@ def _registrations(client: RedisCluster) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
+def _name(shards: list[dict[str, Any]]) -> str:
+    return _text(shards[0]["desc"]) or _text(shards[0]["id"])
+
+
 def _dictionary(flat: list[Any]) -> dict[str, Any]:
     return {_text(name): value for name, value in zip(flat[::2], flat[1::2], strict=True)}
 
@@ -140,4 +150,4 @@ def _text(value: Any) -> str:
     """Text; "" for null. Events come as a list, or as words with commas."""
     if isinstance(value, list):
         return ",".join(map(_text, value))
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value or "")
+    return value.decode(errors="replace") if isinstance(value, bytes) else "" if value is None else str(value)

@@ -163,7 +163,7 @@ def _wait_until_ready(current: Settings) -> None:
 def _ask(current: Settings) -> None:
     from keymiss.cli.ask import ask
 
-    out.print(f"\n$ keymiss ask {QUESTION!r}", markup=False)
+    out.print(f'\n$ keymiss ask "{QUESTION}"', markup=False)
     ask(QUESTION)
     out.print(f"\nThe page: {_url(current)}/   the API: {_url(current)}/docs   state and logs: {current.var}")
 
