@@ -102,7 +102,7 @@ async def find_answer(reader, model_key, sentence, question):
 
 NO_TOKENIZER = """the model's file has no tokenizer, so it was read with that of the worker's KEYMISS_MODEL. \
 If the model is of another vocabulary, start the worker with KEYMISS_MODEL=<the model's folder or name>, \
-or store the model by python -m keymiss.models.load --model <folder or name>"""
+or store the model by keymiss models load --model <folder or name>"""
 
 # Both keys, if model and sentence are still what the answer was made from. They go when either changes, when
 # their time is over (ARGV[6], seconds; 0: never), and before anything else when memory is short.

@@ -97,7 +97,7 @@ async def encode_question(record):
     model_key = f"bert-encoder{{{hashtag()}}}"
     version, encoder = version_of(model_key), encoder_of(model_key)
     if encoder is None:
-        raise ValueError(f"there is no model {model_key} here: python -m keymiss.models.load_encoder")
+        raise ValueError(f"there is no model {model_key} here: keymiss models load-encoder")
     (vector,) = await vectors_of(encoder, model_key, [question])
     value = question_to_bytes(vector)
     tag = key[len("bertvec") : key.find("_")]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
@@ -28,13 +27,7 @@ class LaterCommand(TyperCommand):
 
     def make_context(self, info_name: Any, args: Any, parent: Any = None, **extra: Any) -> Any:
         """The context of the command itself."""
-        try:
-            app = import_module(f"keymiss.models.{str(self.name).replace('-', '_')}").app
-        except ModuleNotFoundError as error:
-            if str(error.name).startswith("keymiss"):
-                raise
-            print(f"This needs the Python package {error.name}: pip install 'keymiss[load,train]'")
-            raise typer.Exit(2) from None
+        app = import_module(f"keymiss.models.{str(self.name).replace('-', '_')}").app
         return get_command(app).make_context(info_name, args, parent, **extra)
 
 

@@ -41,7 +41,7 @@ def tokenizer_path() -> Path:
     for path in places:
         if path.is_file():
             return path
-    raise FileNotFoundError(f"no tokenizer for {model}: run python -m keymiss.models.export --model {model}")
+    raise FileNotFoundError(f"no tokenizer for {model}: run keymiss models export --model {model}")
 
 
 @lru_cache(maxsize=4)
