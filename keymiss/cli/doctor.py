@@ -37,8 +37,7 @@ def doctor() -> None:
 
     current = settings()
     found = [Check("keymiss", f"{keymiss.__version__}, Python {platform.python_version()}"), *_extras()]
-    running = runs(current)
-    if running:
+    if find_spec("supervisor") and runs(current):
         found += [*_versions(current), *_running(current)]
     else:
         found += [*_versions(current), *checks(current)]
