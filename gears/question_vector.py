@@ -23,7 +23,7 @@ async def encode_question(record: Record) -> None:
     tag, question = parse_vector_key(key)
     version, encoder = version_of(model_key), encoder_of(model_key)
     if version is None or encoder is None:
-        raise ValueError(f"there is no model {model_key} here: python -m keymiss.models.load_encoder")
+        raise ValueError(f"there is no model {model_key} here: keymiss models load-encoder")
     (vector,) = await vectors_of(encoder, [question], partial(run_encoder, model_key))
     value = question_to_bytes(vector)
     if GearsConfigGet("cache", "yes") != "no" and tag == hashtag():

@@ -9,7 +9,8 @@ KEYMISS_MASTERS    4                master shards, 1..64
 KEYMISS_REPLICAS   1                replicas of each master, 0..3
 KEYMISS_API_PORT   8081             the API, behind nginx
 KEYMISS_HTTPS_PORT 8080             nginx with TLS
-KEYMISS_VAR        <project>/var    data, logs, certificate, generated configuration
+KEYMISS_VAR        <project>/var    data, logs, certificate, generated configuration;
+                                    installed: ~/.local/state/keymiss
 KEYMISS_SERVER     redis            redis or valkey
 KEYMISS_MODEL      models/reader    reader: a folder, or the name of a Hugging Face QA model
 KEYMISS_NODES      from the above   host:port,host:port,...: where clients find the cluster
@@ -41,8 +42,8 @@ from pydantic_settings import SettingsConfigDict
 
 from keymiss.addresses import Address, parse_addresses
 from keymiss.environment import EnvironmentSettings, Whole
+from keymiss.resources import default_var
 
-PROJECT = Path(__file__).resolve().parent.parent
 BUS_PORT_OFFSET = 10000
 """A node's cluster bus listens on its port plus this (Redis Cluster specification)."""
 PROCESS_USERS = ("keymiss", "nobody")
@@ -96,7 +97,7 @@ class Settings(EnvironmentSettings):
     replicas: Whole = Field(1, ge=0, le=3)
     api_port: Port = 8081
     https_port: Port = 8080
-    var: Annotated[Path, AfterValidator(Path.resolve)] = PROJECT / "var"
+    var: Annotated[Path, AfterValidator(Path.resolve)] = Field(default_factory=default_var)
     server: Literal["redis", "valkey"] = "redis"
     model: str = "models/reader"
     nodes: Annotated[str, AfterValidator(_checked_nodes)] = Field(default_factory=_local_nodes)

@@ -95,7 +95,7 @@ static int miss_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc)
     if (!reg && km_is_unregistered(bytes, len)) {
         km_stats.refused_nofunction++;
         return RedisModule_ReplyWithError(ctx, "NOFUNCTION other shards have a function for keys that begin like this one, "
-                                               "this shard has none: upload the functions again (keymiss.cli gears upload)");
+                                               "this shard has none: upload the functions again (keymiss gears upload)");
     }
     if (!reg) return RedisModule_ReplyWithNull(ctx);
     km_stats.filter_misses++;

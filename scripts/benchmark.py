@@ -11,7 +11,6 @@ only, where others can read it.
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import statistics
@@ -21,10 +20,11 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import httpx
 import redis
+import typer
 from redis.cluster import RedisCluster
 from rich.console import Console
 from rich.table import Table
@@ -171,31 +171,31 @@ def measure_gets(client: RedisCluster, table: Table, sentencekey: str, question:
     )
 
 
-def main() -> int:
-    """Runs all measurements and prints the table."""
+def main(
+    url: Annotated[str, typer.Option(help="default: the local system")] = "",
+    question: str = "Who performs viral transmission among adults",
+    model: Annotated[str, typer.Option(help="default: KEYMISS_MODEL or models/reader")] = "",
+    nodes: Annotated[str, typer.Option(help="default: the local system's")] = "",
+) -> None:
+    """A short benchmark of the running system, as a table."""
     settings = Settings.from_env()
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--url", default=f"https://localhost:{settings.https_port}")
-    parser.add_argument("--question", default="Who performs viral transmission among adults")
-    parser.add_argument("--model", default=settings.model)
-    parser.add_argument("--nodes", default=settings.nodes)
-    given = parser.parse_args()
+    url = url or f"https://localhost:{settings.https_port}"
 
     table = Table("what", "result", "")
     with (
-        httpx.Client(base_url=given.url, verify=False, timeout=60) as http,
-        connect(given.nodes) as client,
+        httpx.Client(base_url=url, verify=False, timeout=60) as http,
+        connect(nodes or settings.nodes) as client,
     ):
         uncached = []
         for _ in range(UNCACHED_RUNS):
-            forget(client, given.question)
-            uncached.append(ask(http, given.question)[0])
-        cached = [ask(http, given.question)[0] for _ in range(CACHED_RUNS)]
-        answer = ask(http, given.question)[1]
+            forget(client, question)
+            uncached.append(ask(http, question)[0])
+        cached = [ask(http, question)[0] for _ in range(CACHED_RUNS)]
+        answer = ask(http, question)[1]
         results = answer["results"]
         if not results:
             raise SystemExit("The question has no answer; load articles first.")
-        sentences = sentences_read(client, given.question)
+        sentences = sentences_read(client, question)
         table.add_row(
             "question, not cached",
             f"{statistics.median(uncached):.1f} ms",
@@ -208,9 +208,9 @@ def main() -> int:
         )
 
         if Credentials.from_env() == NO_CREDENTIALS:
-            measure_gets(client, table, results[0]["sentencekey"], given.question)
+            measure_gets(client, table, results[0]["sentencekey"], question)
 
-    plain = baseline(given.model, given.question, sentences)
+    plain = baseline(model or settings.model, question, sentences)
     table.add_row(
         "plain transformers, cold",
         f"{plain['cold_s'] * 1000:,.0f} ms",
@@ -222,8 +222,7 @@ def main() -> int:
         f"the same {len(sentences)} sentences, one by one",
     )
     Console(highlight=False).print(table)
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    typer.run(main)

@@ -13,15 +13,16 @@ sentences a second over the plain process's, round by round.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+import typer
 from rich.console import Console
 from rich.table import Table
 
@@ -88,18 +89,17 @@ class PlainProcess:
 class System:
     """A cluster with a worker; what was started is stopped at the end of the `with` block."""
 
-    def __init__(self, options: argparse.Namespace, paths: list[Path]) -> None:
-        self._options, self._paths = options, paths
+    def __init__(self, masters: int, replicas: int, api: bool, paths: list[Path]) -> None:
+        self._masters, self._replicas, self._api, self._paths = masters, replicas, api, paths
 
     def __enter__(self) -> System:
         self._stack = ExitStack()
-        options = self._options
         self.servers = self._stack.enter_context(
-            RedisClusterServers(masters=options.masters, replicas=options.replicas, appendonly=True)
+            RedisClusterServers(masters=self._masters, replicas=self._replicas, appendonly=True)
         )
         self._stack.enter_context(WorkerProcess(self.servers))
-        if options.api:
-            self._stack.enter_context(ApiProcess(self.servers.addresses, wait_indexed=options.masters))
+        if self._api:
+            self._stack.enter_context(ApiProcess(self.servers.addresses, wait_indexed=self._masters))
         self.client = self._stack.enter_context(self.servers.client())
         return self
 
@@ -153,36 +153,31 @@ def rounds(table: Table, what: str, plain: PlainProcess, system: System, vectors
     )
 
 
-def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "folders", nargs="+", type=Path, help="folders with articles in the CORD-19 JSON format"
-    )
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--masters", type=int, default=4)
-    parser.add_argument("--replicas", type=int, default=1)
-    parser.add_argument("--concepts", type=Path, default=REPO / "data" / "sample" / "concepts.csv")
-    parser.add_argument("--api", action="store_true", help="the API runs too, and indexes what comes in")
-    options = parser.parse_args()
-    paths = [p for folder in options.folders for p in sorted(folder.rglob("*.json"))]
+def main(
+    folders: Annotated[list[Path], typer.Argument(help="with articles in the CORD-19 JSON format")],
+    count: Annotated[int, typer.Option("--rounds")] = 5,
+    masters: int = 4,
+    replicas: int = 1,
+    concepts: Path = REPO / "data" / "sample" / "concepts.csv",
+    api: Annotated[bool, typer.Option("--api", help="the API runs too, and indexes what comes in")] = False,
+) -> None:
+    """How fast articles go through the whole pipeline, beside the same work in one process."""
+    paths = [p for folder in folders for p in sorted(folder.rglob("*.json"))]
     if not paths:
-        parser.error("there is no article in these folders")
-    nodes = f"{options.masters} masters, {options.replicas} replicas each{', API' if options.api else ''}"
+        raise typer.BadParameter("there is no article in these folders")
+    nodes = f"{masters} masters, {replicas} replicas each{', API' if api else ''}"
     table = Table("sentences/s, median (least-most)", "whole pipeline", "plain process", "ratio", title=nodes)
-    plain = PlainProcess(paths, options.concepts)
-    with System(options, paths) as system:
-        system.load_concepts(options.concepts)
+    plain = PlainProcess(paths, concepts)
+    with System(masters, replicas, api, paths) as system:
+        system.load_concepts(concepts)
         system.upload(*WITHOUT)
-        rounds(table, "without vectors", plain, system, False, options.rounds)
+        rounds(table, "without vectors", plain, system, False, count)
         if load_encoder.main(["--nodes", system.servers.addresses]):
             sys.exit(1)
         system.upload("vectors.py")
-        rounds(table, "with vectors", plain, system, True, options.rounds)
+        rounds(table, "with vectors", plain, system, True, count)
     Console(width=110).print(table)
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

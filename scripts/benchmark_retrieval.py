@@ -1,6 +1,6 @@
 """How long finding sentences takes as the corpus grows: a table.
 
-    python scripts/benchmark_retrieval.py --data squad.json [--sizes 1000 10000 100000] [--compare]
+    python scripts/benchmark_retrieval.py squad.json [--size 1000 --size 100000] [--compare]
 
 In this process, with the classes that /qasearch uses, SHARDS shards. The file's real sentences come first;
 the rest are made, seeded, from the real sentences' words, each word as often as it is there (so a few words
@@ -12,16 +12,16 @@ made. "found again": how many of the 20 nearest vectors the HNSW graph finds, ag
 
 from __future__ import annotations
 
-import argparse
 import gc
-import sys
 import time
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+import typer
 from rich.console import Console
 from rich.table import Table
 
@@ -119,14 +119,13 @@ def resident_mb() -> float:
     return pages * 4096 / 1e6
 
 
-def main() -> int:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="a file in SQuAD format")
-    parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES))
-    parser.add_argument("--compare", action="store_true", help="print `found again` too (minutes)")
-    options = parser.parse_args()
-    corpus = Corpus.of(options.data, "A", 1)
+def main(
+    data: Annotated[Path, typer.Argument(help="a file in SQuAD format")],
+    size: Annotated[list[int] | None, typer.Option(help="sentences; may be given again")] = None,
+    compare: Annotated[bool, typer.Option("--compare", help="print `found again` too (minutes)")] = False,
+) -> None:
+    """How long finding sentences takes as the corpus grows: a table."""
+    corpus = Corpus.of(data, "A", 1)
     encode = Encoding()
     sentences = [sentence for texts in corpus.articles.values() for sentence in split_sentences(texts)]
     real = Made(sentences, encode(sentences))
@@ -135,27 +134,26 @@ def main() -> int:
     table = Table(title=f"retrieval, {SHARDS} shards, {len(questions)} questions, ms", title_justify="left")
     for column in ("sentences", *(f"{way} p50 / p95" for way in WAYS), "indexed a second", "MB"):
         table.add_column(column, justify="right")
-    if options.compare:
+    if compare:
         table.add_column("found again", justify="right")
-    for size in options.sizes:
-        made = grown(real, size)
+    for many in size or SIZES:
+        made = grown(real, many)
         gc.collect()
         before_mb, began_s = resident_mb(), time.perf_counter()
         indexes = indexes_of(made)
         took_s, grew_mb = time.perf_counter() - began_s, resident_mb() - before_mb
-        cells = [f"{size:,}"]
+        cells = [f"{many:,}"]
         for mix in WAYS.values():
             times_ms(indexes, questions[:50], mix)  # warm
             took = times_ms(indexes, questions, mix)
             cells.append(f"{took[len(took) // 2]:.1f} / {took[len(took) * 95 // 100]:.1f}")
-        cells += [f"{size / took_s:,.0f}", f"{grew_mb:.0f}"]
-        if options.compare:
+        cells += [f"{many / took_s:,.0f}", f"{grew_mb:.0f}"]
+        if compare:
             cells.append(f"{100 * found_again(indexes, questions):.1f} %")
         table.add_row(*cells)
         print(" | ".join(cells), flush=True)
     Console().print(table)
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    typer.run(main)

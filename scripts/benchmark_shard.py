@@ -13,15 +13,16 @@ Needs redis-server (or valkey-server, --server) and the module (make -C module).
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
+from typing import Annotated
 
 import redis
+import typer
 
 REPO = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPO))
@@ -204,26 +205,26 @@ def misses(table: Table, kind: str) -> None:
         )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--server", default="redis", help="redis or valkey")
-    parser.add_argument("--pairs", type=int, default=11, help="pairs of runs for each ratio")
-    parser.add_argument("--ping", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--seconds", type=float, default=8, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.ping:
+def main(
+    server: Annotated[str, typer.Option(help="redis or valkey")] = "redis",
+    pairs: Annotated[int, typer.Option(help="pairs of runs for each ratio")] = 11,
+    ping: Annotated[int, typer.Option(hidden=True)] = 0,
+    seconds: Annotated[float, typer.Option(hidden=True)] = 8,
+) -> None:
+    """What the module costs and what misses do to a shard."""
+    if ping:
         over = threading.Event()
-        threading.Timer(arguments.seconds, over.set).start()
-        times = ping_ms(redis.Redis(port=arguments.ping), over, 100)
+        threading.Timer(seconds, over.set).start()
+        times = ping_ms(redis.Redis(port=ping), over, 100)
         print(statistics.median(times), p99(times), max(times), len(times))
         return
-    table = Table(title=f"a shard, {arguments.server}-server", title_justify="left")
+    table = Table(title=f"a shard, {server}-server", title_justify="left")
     for column in ("what", "without / alone", "with the module", "ratio, or what happened"):
         table.add_column(column, overflow="fold")
-    misses(table, arguments.server)
-    cached_gets(table, arguments.server, arguments.pairs)
+    misses(table, server)
+    cached_gets(table, server, pairs)
     Console(width=150).print(table)
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

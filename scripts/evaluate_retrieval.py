@@ -1,7 +1,7 @@
 """How often retrieval finds the paragraph that answers, and what each of its signals adds.
 
-    python scripts/evaluate_retrieval.py --data squad.json               # in this process
-    python scripts/evaluate_retrieval.py --data squad.json --nodes HOST:PORT  # through a running cluster
+    python scripts/evaluate_retrieval.py squad.json                    # in this process
+    python scripts/evaluate_retrieval.py squad.json --nodes HOST:PORT  # through a running cluster
 
 All paragraphs of a file in SQuAD format are the corpus, its questions are asked (models.find_paragraphs).
 In this process the articles are spread over SHARDS indexes and the encoder runs here. With --nodes they are
@@ -12,15 +12,15 @@ the end. What else is in the cluster stays, and competes. "as /qasearch" reads n
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import os
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from redis.cluster import RedisCluster
 from rich.console import Console
 from rich.table import Table
@@ -204,24 +204,20 @@ def table_of(rows: Sequence[Row], title: str) -> Table:
     return table
 
 
-def main() -> int:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="a file in SQuAD format")
-    parser.add_argument("--nodes", help="host:port,... of a running cluster (default: in this process)")
-    parser.add_argument("--every", type=int, default=1, help="every so-manieth question (default: all)")
-    parser.add_argument("--limit", type=int, default=ApiSettings().candidates, help="sentences of a question")
-    options = parser.parse_args()
-    corpus = Corpus.of(options.data, f"eval{os.getpid()}-", options.every)
-    if options.nodes:
-        rows = asyncio.run(live(corpus, options.nodes, options.limit))
-    else:
-        rows = offline(corpus, options.limit)
+def main(
+    data: Annotated[Path, typer.Argument(help="a file in SQuAD format")],
+    nodes: Annotated[str, typer.Option(help="of a running cluster; default: in this process")] = "",
+    every: Annotated[int, typer.Option(help="every so-manieth question")] = 1,
+    limit: Annotated[int, typer.Option(help="sentences of a question; default: the API's")] = 0,
+) -> None:
+    """How often retrieval finds the paragraph that answers, and what each of its signals adds."""
+    limit = limit or ApiSettings().candidates
+    corpus = Corpus.of(data, f"eval{os.getpid()}-", every)
+    rows = asyncio.run(live(corpus, nodes, limit)) if nodes else offline(corpus, limit)
     paragraphs = sum(map(len, corpus.articles.values()))
     asked = f"{paragraphs} paragraphs, {len(corpus.questions)} questions"
-    Console().print(table_of(rows, f"{options.data.name}: {asked}, percent"))
-    return 0
+    Console().print(table_of(rows, f"{data.name}: {asked}, percent"))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    typer.run(main)

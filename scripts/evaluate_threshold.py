@@ -10,15 +10,15 @@ answer that holds an expected one, or is held by it.
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import httpx
+import typer
 from evaluate_sample import QUESTIONS, right_answer
 from rich.console import Console
 from rich.table import Table
@@ -77,26 +77,24 @@ def of_file(http: httpx.Client, path: Path, size: int) -> list[Asked]:
     return found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("files", nargs="*", type=Path)
-    parser.add_argument("--url", default="https://localhost:8080")
-    parser.add_argument(
-        "--sample", type=int, default=240, help="questions of each file (default %(default)s)"
-    )
-    parser.add_argument("--answerable", action="store_true", help="the files' articles are loaded")
-    given = parser.parse_args()
-    with httpx.Client(base_url=given.url, verify=False, timeout=60) as http:  # the certificate is self-signed
-        sets = {"sample": of_sample(http)} | {p.stem: of_file(http, p, given.sample) for p in given.files}
+def main(
+    files: Annotated[list[Path] | None, typer.Argument(help="in SQuAD format")] = None,
+    url: str = "https://localhost:8080",
+    sample: Annotated[int, typer.Option(help="questions of each file")] = 240,
+    answerable: Annotated[bool, typer.Option("--answerable", help="the files' articles are loaded")] = False,
+) -> None:
+    """What KEYMISS_API_MIN_SCORE costs and saves: right answers kept, and questions refused."""
+    with httpx.Client(base_url=url, verify=False, timeout=60) as http:  # the certificate is self-signed
+        sets = {"sample": of_sample(http)} | {p.stem: of_file(http, p, sample) for p in files or []}
     table = Table(title="share of the questions", title_justify="left")
     table.add_column("threshold")
     for name in sets:
-        kept = name == "sample" or given.answerable
+        kept = name == "sample" or answerable
         table.add_column(f"{name}: {'right first answers kept' if kept else 'refused'}")
     for threshold in THRESHOLDS:
         row = [f"{threshold:g}"]
         for name, asked in sets.items():
-            if name == "sample" or given.answerable:
+            if name == "sample" or answerable:
                 right = [one for one in asked if one.right]
                 row.append(f"{sum(one.first >= threshold for one in right)} of {len(right)}")
             else:
@@ -106,4 +104,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

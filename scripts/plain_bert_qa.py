@@ -10,13 +10,13 @@ Prints {"cold_s", "warm_ms_per_sentence" (null without candidates), "answers": [
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 MAX_TOKENS = 512
 MAX_ANSWER_TOKENS = 30
@@ -72,24 +72,23 @@ def read_candidates(path: Path) -> list[str]:
     return [one["sentence"] if isinstance(one, dict) else one for one in listed]
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="models/reader", help="local folder (or hub name)")
-    parser.add_argument("--question", default="Who performs viral transmission among adults")
-    parser.add_argument("--sentence", help="the sentence of the cold answer")
-    parser.add_argument("--candidates", type=Path, help="JSON list of sentences")
-    options = parser.parse_args(arguments)
-    candidates = read_candidates(options.candidates) if options.candidates else []
-    first = options.sentence or next(iter(candidates), None)
+def main(
+    model: Annotated[str, typer.Option(help="local folder or hub name")] = "models/reader",
+    question: str = "Who performs viral transmission among adults",
+    sentence: Annotated[str, typer.Option(help="the sentence of the cold answer")] = "",
+    file: Annotated[Path | None, typer.Option("--candidates", help="JSON list of sentences")] = None,
+) -> None:
+    """The baseline: the same question with plain transformers, without Redis."""
+    candidates = read_candidates(file) if file else []
+    first = sentence or next(iter(candidates), None)
     if not first:
-        parser.error("give --sentence or --candidates")
-    tokenizer, model = load(options.model)
-    answers = [answer(tokenizer, model, options.question, first)]
+        raise typer.BadParameter("give --sentence or --candidates")
+    loaded = load(model)
+    answers = [answer(*loaded, question, first)]
     cold_s = process_age_s()
     began = time.perf_counter()
     if candidates:
-        answers = [answer(tokenizer, model, options.question, sentence) for sentence in candidates]
+        answers = [answer(*loaded, question, one) for one in candidates]
     warm_ms = 1000 * (time.perf_counter() - began) / len(candidates) if candidates else None
     print(
         json.dumps(
@@ -101,8 +100,7 @@ def main(arguments: list[str] | None = None) -> int:
             ensure_ascii=False,
         )
     )
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    typer.run(main)

@@ -230,7 +230,21 @@ set_up() {
     set_up_module
 }
 
-# Runs python -m keymiss.cli with these arguments.
+# The command `keymiss`.
 keymiss() {
-    PYTHONPATH=$KEYMISS_HOME "$VENV/bin/python" -m keymiss.cli "$@"
+    "$KEYMISS_HOME/scripts/keymiss" "$@"
+}
+
+# Makes settings of a script's options; for wrong ones shows the script's usage and ends with 2.
+read_options() {
+    while [ $# -gt 0 ]; do
+        case $1=${2:-} in
+            --observe=*) KEYMISS_OBSERVE=yes; shift; continue ;;
+            --masters=?*) export KEYMISS_MASTERS=$2 ;;
+            --replicas=?*) export KEYMISS_REPLICAS=$2 ;;
+            --server=?*) KEYMISS_SERVER=$2 ;;
+            *) sed -n 's/^# Usage: /usage: /p' "$0" >&2; exit 2 ;;
+        esac
+        shift 2
+    done
 }

@@ -5,29 +5,8 @@
 # Settings (ports, folders): keymiss/settings.py
 set -euo pipefail
 
-usage() {
-    echo "usage: $0 [--masters N] [--replicas N (of each master)] [--server redis|valkey] [--observe]" >&2
-    exit 2
-}
-
-while [ $# -gt 0 ]; do
-    if [ "$1" = --observe ]; then
-        export KEYMISS_OBSERVE=yes
-        shift
-        continue
-    fi
-    [ $# -ge 2 ] || usage
-    case $1 in
-        --masters) export KEYMISS_MASTERS=$2 ;;
-        --replicas) export KEYMISS_REPLICAS=$2 ;;
-        --server) export KEYMISS_SERVER=$2 ;;
-        *) usage ;;
-    esac
-    shift 2
-done
-
-cd "$(dirname "$0")/.."
 # shellcheck source=scripts/setup.sh
-source scripts/setup.sh
+source "$(dirname "$0")/setup.sh"
+read_options "$@"
 set_up
-keymiss start
+keymiss up --no-load

@@ -4,8 +4,4 @@
 # Settings (ports, folders): keymiss/settings.py
 set -euo pipefail
 
-cd "$(dirname "$0")/.."
-# shellcheck source=scripts/setup.sh
-source scripts/setup.sh
-[ -x "$VENV/bin/python" ] || { echo "Nothing was set up in this folder yet: scripts/start.sh does it." >&2; exit 2; }
-keymiss status "$@"
+exec "$(dirname "$0")/keymiss" status "$@"

@@ -169,6 +169,6 @@ def _in_words(error: Exception, limit_s: float) -> str:
         if isinstance(error, kind):
             return words
     if NO_MODEL in str(error):
-        return f"{NO_MODEL}: python -m keymiss.models.load"
+        return f"{NO_MODEL}: keymiss models load"
     word = (str(error).split(maxsplit=1) or [""])[0]
     return KNOWN_WORDS.get(word, "the model cannot be run")

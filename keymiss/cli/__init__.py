@@ -1,1 +1,1 @@
-"""The command line: python -m keymiss.cli."""
+"""The command line: `keymiss`, in a checkout scripts/keymiss."""

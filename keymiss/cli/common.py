@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, NoReturn
@@ -36,6 +37,8 @@ def fail(text: str, code: int = 1) -> NoReturn:
 
 def settings() -> Settings:
     """The settings from the environment; exit 2 on a bad one, of the credentials too."""
+    if "/usr/sbin" not in os.environ.get("PATH", ""):  # nginx is there, and not on the path of every user
+        os.environ["PATH"] = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
     try:
         Credentials.from_env()
         return Settings.from_env()
@@ -80,7 +83,7 @@ def cluster(nodes: str) -> Iterator[RedisCluster]:
     except (redis.ConnectionError, redis.TimeoutError, RedisClusterException) as error:
         if refused := refusal(error, mine):
             fail(refused, 2)
-        fail(f"No answer from the cluster: {error}. Is it started (scripts/start.sh)?")
+        fail(f"No answer from the cluster: {error}. Is it started (keymiss up)?")
     except redis.OutOfMemoryError as error:
         fail(
             "A shard's memory is full (maxmemory) and it may drop nothing more, so it takes no writes: give "

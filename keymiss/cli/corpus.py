@@ -15,10 +15,11 @@ from rich.table import Table
 from keymiss import keys
 from keymiss.cli.common import Nodes, cluster, errors, fail, out
 from keymiss.cluster.redis_cluster import masters_of, shards_of
+from keymiss.typer_app import typer_app
 
 PROCESS_TIMEOUT_S = 3600.0
 Timeout = Annotated[float, typer.Option(help="seconds to wait at most")]
-concepts = typer.Typer(help="The concept table.", no_args_is_help=True)
+concepts = typer_app(help="The concept table.", no_args_is_help=True)
 
 
 def add_to(app: typer.Typer) -> None:
@@ -39,8 +40,8 @@ def load(
     process: Annotated[bool, typer.Option(help="wait until the functions have processed all")] = True,
     timeout_s: Timeout = PROCESS_TIMEOUT_S,
 ) -> None:
-    """Load articles in the CORD-19 JSON format, and wait until the functions on the shards have processed
-    them. What is wrong with a file, or left out of it, is named; the exit code is 1 when a file was."""
+    """Load articles, and wait until they are processed. They are in the CORD-19 JSON format. What is wrong
+    with a file, or left out of it, is named; the exit code is 1 when a file was."""
     from keymiss.corpus.loading import load_files
     from keymiss.corpus.progress import outcome_of
 
@@ -70,7 +71,7 @@ def load(
             if outcome.unprocessed:
                 fail(
                     f"{len(outcome.unprocessed)} articles were not split, {outcome.unprocessed[0]} for one: "
-                    "are the functions registered (keymiss.cli gears upload gears/*.py)?"
+                    "are the functions registered (keymiss gears upload)?"
                 )
             done = outcome_of(client, report.changed).sentences
             out.print(
@@ -82,7 +83,7 @@ def load(
 
 
 def wait(timeout_s: Timeout = PROCESS_TIMEOUT_S, nodes: Nodes = "") -> None:
-    """Wait until the functions have worked off everything that waits."""
+    """Wait until the functions have done everything that waits."""
     with cluster(nodes) as client, _progress() as bar:
         _wait(client, bar, timeout_s)
 

@@ -30,7 +30,7 @@ def status(
     current = settings()
     supervisor = None if nodes or current.nodes_given else Supervisor(current)
     if supervisor and not runs(current):
-        fail("Keymiss is not running: scripts/start.sh starts it.")
+        fail("Keymiss is not running: keymiss up starts it.")
     looks = _Looks(current, nodes or current.nodes, supervisor)
     raise typer.Exit(asyncio.run(_watch(looks, interval_s, json_) if watch else _once(looks, json_)))
 

@@ -1,4 +1,4 @@
-"""What a shard may evict, and what it did: in words, for /readyz and `keymiss.cli pipeline`.
+"""What a shard may evict, and what it did: in words, for /readyz and `keymiss pipeline`.
 
 Answers and question vectors carry a time to live and can be made again: a volatile-* policy takes these. An
 allkeys-* policy takes articles, sentences, tensors and models as well, and says nothing of it.
@@ -29,8 +29,8 @@ def evicted_problem(keys: int) -> str | None:
     if not keys:
         return None
     return (
-        f"{keys} keys of articles were evicted and are missing (keymiss.cli pipeline names them): give it "
-        "more memory, then keymiss.cli catch-up, and load articles whose text is gone"
+        f"{keys} keys of articles were evicted and are missing (keymiss pipeline names them): give it "
+        "more memory, then keymiss catch-up, and load articles whose text is gone"
     )
 
 
@@ -41,7 +41,7 @@ def missing(evicted: Mapping[str, int]) -> Iterator[str]:
     for key, n in sorted(evicted.items()):
         what, _, name = key.partition(":")
         if what == CONCEPT_TABLE_PREFIX[:-1]:
-            yield "the concept table: keymiss.cli concepts load"
+            yield "the concept table: keymiss concepts load"
         elif what == EVICTED_PREFIX[:-1]:
             yield f"part of this list: load every article again, then HDEL {key} {key}"
         else:

@@ -2,7 +2,7 @@
 
 Only a word of small letters, five at least, that the dictionary does not know and no concept has, is looked
 at, and only one letter of it is changed. The dictionary is the one that `symspellpy` brings (82,765 English
-words).
+words); without that package (the extra `spelling`) sentences stay as they are.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 from importlib import resources
-from typing import Protocol
+from typing import Any, Protocol
 
-from symspellpy import SymSpell, Verbosity
+from keymiss.logs import log_event
 
 WORD = re.compile(r"[^\W\d_]+")
 PARTS = ("-", "/", "'", "\u2019")
@@ -30,8 +30,17 @@ class Words(Protocol):
 
 
 @lru_cache(maxsize=1)
-def _dictionary() -> SymSpell:
-    """About 100 MB and two seconds, once for the process."""
+def _dictionary() -> Any | None:
+    """About 100 MB and two seconds, once for the process. None, which is said once, without symspellpy."""
+    try:
+        from symspellpy import SymSpell
+    except ModuleNotFoundError:
+        log_event(
+            "spelling_off",
+            "warning",
+            error="spelling is not repaired without symspellpy: pip install 'keymiss[spelling]'",
+        )
+        return None
     made = SymSpell(max_dictionary_edit_distance=1, prefix_length=7)
     with resources.as_file(resources.files("symspellpy") / "frequency_dictionary_en_82_765.txt") as path:
         if not made.load_dictionary(path, 0, 1):
@@ -48,15 +57,19 @@ class Repair:
 
     def sentence(self, sentence: str) -> str:
         """The sentence, its misspelt words replaced."""
-        return WORD.sub(lambda found: self._word(sentence, found), sentence)
+        if self._dictionary is None:
+            return sentence
+        return WORD.sub(lambda found: self._word(self._dictionary, sentence, found), sentence)
 
-    def _word(self, sentence: str, found: re.Match[str]) -> str:
+    def _word(self, dictionary: Any, sentence: str, found: re.Match[str]) -> str:
+        from symspellpy import Verbosity
+
         word = found.group()
         before, after = sentence[found.start() - 1 : found.start()], sentence[found.end() : found.end() + 1]
         compound = before in PARTS or after in PARTS
         if len(word) < MIN_LETTERS or not word.islower() or not word.isascii() or (before + after).isdigit():
             return word
-        if compound or word in self._dictionary.words or (self._words and self._words.has_word(word)):
+        if compound or word in dictionary.words or (self._words and self._words.has_word(word)):
             return word
-        best = self._dictionary.lookup(word, Verbosity.TOP, max_edit_distance=1)
+        best = dictionary.lookup(word, Verbosity.TOP, max_edit_distance=1)
         return best[0].term if best and best[0].count >= MIN_TIMES else word

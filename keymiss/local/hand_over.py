@@ -1,7 +1,7 @@
 """Root's part of a start: folders and a copy of the project for the processes' user, who does the rest.
 
-The rest is `keymiss start` again, as that user and from the copy. So nothing that runs is root's, not even
-the supervisor, and root writes nothing where that user may put a link.
+The rest is `keymiss up --no-load` again, as that user and from the copy. So nothing that runs is root's, not
+even the supervisor, and root writes nothing where that user may put a link.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 
+from keymiss.local.module_build import build_module
 from keymiss.local.preflight import problems
 from keymiss.local.process_user import ProcessUser, python
 from keymiss.local.processes import StartError, Supervisor
@@ -18,7 +19,7 @@ from keymiss.settings import Settings
 
 
 def start_as(user: ProcessUser, settings: Settings) -> int:
-    """The exit code of `keymiss start` as this user. Raises StartError."""
+    """The exit code of `keymiss up --no-load` as this user. Raises StartError."""
     supervisor = Supervisor(settings)
     if not supervisor.running():
         supervisor.stop()  # what a killed supervisor has left
@@ -26,10 +27,12 @@ def start_as(user: ProcessUser, settings: Settings) -> int:
             raise StartError("\n".join(found))
     elif supervisor.socket.stat().st_uid != user.uid:
         raise StartError(
-            f"The system in {settings.var} runs as another user than {user.name}: scripts/stop.sh stops it, "
+            f"The system in {settings.var} runs as another user than {user.name}: `keymiss down` stops it, "
             "then start again."
         )
     make_folders(settings, user)
+    if why := build_module(settings):
+        raise StartError(why)
     copy = copy_project(settings, user.gid)
     environment = os.environ | {
         "PYTHONPATH": str(copy),
@@ -40,7 +43,7 @@ def start_as(user: ProcessUser, settings: Settings) -> int:
         "USER": user.name,
         "LOGNAME": user.name,
     }
-    with user.popen([python(), "-m", "keymiss.cli", "start"], copy, environment) as process:
+    with user.popen([python(), "-m", "keymiss.cli", "up", "--no-load"], copy, environment) as process:
         while True:
             try:
                 return process.wait()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from keymiss.settings import PROJECT, Settings
+from keymiss.resources import PROJECT
+from keymiss.settings import Settings
 
 
 def _user() -> str:

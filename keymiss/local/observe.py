@@ -17,7 +17,8 @@ from typing import Any
 
 from keymiss.local.programs import Program
 from keymiss.local.redis_users import environment_of
-from keymiss.settings import PROJECT, Settings
+from keymiss.resources import PROJECT
+from keymiss.settings import Settings
 
 LOOPBACK = "127.0.0.1"
 RETENTION = "7d"

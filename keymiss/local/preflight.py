@@ -6,15 +6,20 @@ Each finding is one sentence that says what to do.
 from __future__ import annotations
 
 import errno
+import os
+import pwd
 import shutil
 import socket
 import sys
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+from keymiss.local.module_build import module_file, module_problem
 from keymiss.local.observe import LOOPBACK, find_exporter, find_grafana, find_prometheus
 from keymiss.local.process_user import process_user, user_problems
-from keymiss.settings import BUS_PORT_OFFSET, PROJECT, SERVER_BINARIES, Settings
+from keymiss.settings import BUS_PORT_OFFSET, SERVER_BINARIES, Settings
 
 MIN_MEMORY_BYTES = 2 << 30
 """Eight nodes with the embedded reader (90 MB of model each), the worker and the API take 1.5 GiB."""
@@ -93,13 +98,45 @@ def free_disk_bytes(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
-def _port_is_used(number: int, what: str, name: str) -> str:
-    return f"Port {number} (for {what}) is in use: free it, or set {name} to another one."
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at: how it is, and a sentence on what to do when that does not do."""
+
+    what: str
+    found: str
+    problem: str = ""
+
+
+def checks(settings: Settings) -> Iterator[Check]:
+    """Everything that must be so before a start, looked at one after the other."""
+    user = process_user(settings)
+    name = user.name if user else pwd.getpwuid(os.geteuid()).pw_name
+    yield _check("user", f"the processes run as {name}", *(user_problems(settings, user) if user else []))
+    yield from _program_checks(settings)
+    yield _check("module", str(module_file(settings)), module_problem(settings))
+    yield from _port_checks(settings)
+    if settings.observe:
+        yield from observing_checks(settings)
+    yield from _room_checks(settings)
+
+
+def problems(settings: Settings) -> list[str]:
+    """Sentences on what stands in the way of a start; empty when nothing does."""
+    return [check.problem for check in checks(settings) if check.problem]
 
 
 def observing_problems(settings: Settings) -> list[str]:
-    """The same for what --observe starts."""
-    found = []
+    """The same for what --observe adds to a system that runs."""
+    return [check.problem for check in observing_checks(settings) if check.problem]
+
+
+def observing_checks(settings: Settings) -> Iterator[Check]:
+    """What --observe needs."""
+    for program, path in (("prometheus", find_prometheus()), ("prometheus-redis-exporter", find_exporter())):
+        lacks = (
+            f"{program} is not installed: install it with your package manager, or start without --observe."
+        )
+        yield _check(program, path, "" if path else lacks)
     ports = [
         ("KEYMISS_PROMETHEUS_PORT", settings.prometheus_port, "Prometheus"),
         ("KEYMISS_EXPORTER_PORT", settings.exporter_port, "the Redis exporter"),
@@ -107,53 +144,56 @@ def observing_problems(settings: Settings) -> list[str]:
     if find_grafana():
         ports.append(("KEYMISS_GRAFANA_PORT", settings.grafana_port, "Grafana"))
     for name, number, what in ports:
-        if port_in_use(LOOPBACK, number):
-            found.append(_port_is_used(number, what, name))
-    for program, path in (("prometheus", find_prometheus()), ("prometheus-redis-exporter", find_exporter())):
-        if not path:
-            found.append(
-                f"{program} is not installed: install it with your package manager, run scripts/start.sh "
-                "--observe as root, or start without --observe."
-            )
-    return found
+        yield _port_check(LOOPBACK, number, what, f"set {name} to another one")
 
 
-def problems(settings: Settings) -> list[str]:
-    """Sentences on what stands in the way of a start; empty when nothing does."""
-    user = process_user(settings)
-    found = user_problems(settings, user) if user else []
-    for port in settings.ports:
-        for number, what in ((port, "a Redis node"), (port + BUS_PORT_OFFSET, "its cluster bus")):
-            if port_in_use(settings.host, number):
-                found.append(
-                    f"Port {number} (for {what}) is in use: free it, or set KEYMISS_BASE_PORT "
-                    "to another first port."
-                )
+def _check(what: str, found: str, *problems: str) -> Check:
+    return Check(what, found, "\n".join(filter(None, problems)))
+
+
+def _program_checks(settings: Settings) -> Iterator[Check]:
+    for program in (SERVER_BINARIES[settings.server], "nginx", "openssl"):
+        path = shutil.which(program)
+        lacks = f"{program} is not installed: install it with your package manager."
+        yield _check(program, path or "", "" if path else lacks)
+
+
+def _port_checks(settings: Settings) -> Iterator[Check]:
+    elsewhere = "set KEYMISS_BASE_PORT to another first port"
+    nodes = [
+        _port_check(settings.host, number, what, elsewhere)
+        for port in settings.ports
+        for number, what in ((port, "a Redis node"), (port + BUS_PORT_OFFSET, "its cluster bus"))
+    ]
+    found = f"free from {settings.base_port} on, for {len(settings.ports)} nodes and their cluster bus"
+    yield _check("ports", found, *(check.problem for check in nodes))
     for name, number, what, host in (
         ("KEYMISS_API_PORT", settings.api_port, "the API", settings.host),
         ("KEYMISS_HTTPS_PORT", settings.https_port, "nginx", "0.0.0.0"),
         ("KEYMISS_WORKER_METRICS_PORT", settings.worker_metrics_port, "the worker's metrics", LOOPBACK),
     ):
-        if port_in_use(host, number):
-            found.append(_port_is_used(number, what, name))
-    if settings.observe:
-        found += observing_problems(settings)
-    for program in (SERVER_BINARIES[settings.server], "nginx", "openssl"):
-        if not shutil.which(program):
-            found.append(f"{program} is not installed: install it with your package manager, or run as root.")
-    if not (PROJECT / "module" / "keymiss.so").exists():
-        found.append("module/keymiss.so is not built: run make -C module.")
+        yield _port_check(host, number, what, f"set {name} to another one")
+
+
+def _port_check(host: str, number: int, what: str, otherwise: str) -> Check:
+    used = port_in_use(host, number)
+    problem = f"Port {number} (for {what}) is in use: free it, or {otherwise}." if used else ""
+    return Check(f"port {number}", f"free, for {what}", problem)
+
+
+def _room_checks(settings: Settings) -> Iterator[Check]:
     memory, disk = available_memory_bytes(), free_disk_bytes(settings.var)
-    if memory < MIN_MEMORY_BYTES:
-        found.append(
-            f"Only {memory / 2**30:.1f} GiB of memory are available and {MIN_MEMORY_BYTES >> 30} are needed: "
-            "stop other programs or use a larger machine."
-        )
-    if disk < MIN_DISK_BYTES:
-        found.append(
-            f"Only {disk / 2**30:.1f} GiB of disk are free at {settings.var} and {MIN_DISK_BYTES >> 30} are "
-            "needed: free some, or set KEYMISS_VAR to a folder on another disk."
-        )
-    if len(bytes(settings.run / "supervisor.sock")) > MAX_SOCKET_PATH_BYTES - 24:
-        found.append(f"The path {settings.var} is too long for a socket: set KEYMISS_VAR to a shorter one.")
-    return found
+    little = (
+        f"Only {memory / 2**30:.1f} GiB of memory are available and {MIN_MEMORY_BYTES >> 30} are needed: "
+        "stop other programs or use a larger machine."
+    )
+    yield _check("memory", f"{memory / 2**30:.1f} GiB available", little if memory < MIN_MEMORY_BYTES else "")
+    full = (
+        f"Only {disk / 2**30:.1f} GiB of disk are free at {settings.var} and {MIN_DISK_BYTES >> 30} are "
+        "needed: free some, or set KEYMISS_VAR to a folder on another disk."
+    )
+    free = f"{disk / 2**30:.1f} GiB free at {settings.var}"
+    yield _check("disk", free, full if disk < MIN_DISK_BYTES else "")
+    long = len(bytes(settings.run / "supervisor.sock")) > MAX_SOCKET_PATH_BYTES - 24
+    too_long = f"The path {settings.var} is too long for a socket: set KEYMISS_VAR to a shorter one."
+    yield _check("state", str(settings.var), too_long if long else "")

@@ -18,10 +18,12 @@ import xmlrpc.client
 from pathlib import Path
 from typing import Any
 
+from keymiss.local.module_build import module_file
 from keymiss.local.observe import LOOPBACK, observing_programs, prometheus_url, write_observing
 from keymiss.local.programs import Program, escaped
 from keymiss.local.redis_users import acl_file, environment_of, password_of
-from keymiss.settings import PROJECT, SERVER_BINARIES, Settings
+from keymiss.resources import PACKAGE, PROJECT
+from keymiss.settings import SERVER_BINARIES, Settings
 
 MARK = "KEYMISS_STARTED_IN"
 STOP_TIMEOUT_S = 120.0
@@ -66,7 +68,7 @@ childlogdir={log}
 directory={project}
 nocleanup=true
 umask=077
-environment={mark}="{var}",PYTHONUNBUFFERED="1",PYTHONPATH="{project}"
+environment={mark}="{var}",PYTHONUNBUFFERED="1",PYTHONPATH="{path}"
 
 [unix_http_server]
 file={run}/supervisor.sock
@@ -114,7 +116,7 @@ def write_configuration(settings: Settings) -> None:
                 run=settings.run,
                 users=f'"{acl_file(settings)}"',
                 password=password_of(settings, "replica"),
-                module=f'"{PROJECT / "module" / "keymiss.so"}"',
+                module=f'"{module_file(settings)}"',
             )
         )
     if settings.observe:
@@ -125,6 +127,7 @@ def write_configuration(settings: Settings) -> None:
             run=escaped(settings.run),
             var=escaped(settings.var),
             project=escaped(PROJECT),
+            path=escaped(PACKAGE.parent),
             mark=MARK,
             server=SERVER_BINARIES[settings.server],
             count=len(settings.ports),

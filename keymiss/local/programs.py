@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from keymiss.settings import PROJECT
+from keymiss.resources import PROJECT
 
 SECTION = """\
 [program:{name}]

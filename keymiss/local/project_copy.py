@@ -9,10 +9,12 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from keymiss.local.module_build import module_file
 from keymiss.reading.tokenizers import model_folder
-from keymiss.settings import PROJECT, Settings
+from keymiss.resources import INSTALLED_FILES, PACKAGE, PROJECT
+from keymiss.settings import Settings
 
-PARTS = ("acl", "grafana", "keymiss", "module/keymiss.so", "nginx", "prometheus")
+PARTS = ("acl", "grafana", "nginx", "prometheus")
 
 
 def copy_project(settings: Settings, gid: int) -> Path:
@@ -41,13 +43,19 @@ def copied_model(settings: Settings) -> str:
 def _files(settings: Settings) -> Iterator[tuple[Path, Path]]:
     """Name in var/app, and the file itself."""
     for part in PARTS:
-        source = PROJECT / part
-        for path in [source] if source.is_file() else sorted(source.rglob("*")):
-            if path.is_file() and "__pycache__" not in path.parts:
-                yield path.relative_to(PROJECT), path
+        for path in _in(PROJECT / part):
+            yield path.relative_to(PROJECT), path
+    for path in _in(PACKAGE):
+        if not path.is_relative_to(INSTALLED_FILES):
+            yield path.relative_to(PACKAGE.parent), path
+    yield Path("module", "keymiss.so"), module_file(settings)
     folder = model_folder(settings.model)
     if folder and (folder / "tokenizer.json").is_file():
         yield Path(copied_model(settings), "tokenizer.json"), folder / "tokenizer.json"
+
+
+def _in(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.rglob("*")) if path.is_file() and "__pycache__" not in path.parts]
 
 
 def _copy(source: Path, target: Path, gid: int) -> None:

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from keymiss.cluster.credentials import NO_CREDENTIALS, PASSWORD, USERNAME, Credentials
 from keymiss.environment import BadSetting
-from keymiss.settings import PROJECT, Settings
+from keymiss.resources import PROJECT
+from keymiss.settings import Settings
 
 USERS = ("admin", "worker", "api", "replica", "monitor")
 ACL = PROJECT / "acl"

@@ -19,6 +19,7 @@ import redis
 from keymiss.addresses import Address
 from keymiss.local.cluster_creation import WAIT_S, cluster_is_ok, create_cluster, wait
 from keymiss.local.cluster_creation import connection as node_connection
+from keymiss.local.module_build import build_module
 from keymiss.local.nginx import render_nginx
 from keymiss.local.observe import grafana_url, prometheus_url, without_grafana
 from keymiss.local.preflight import observing_problems, problems
@@ -126,6 +127,8 @@ def _launch(settings: Settings, supervisor: Supervisor) -> None:
         raise StartError("\n".join(found))
     _check_layout(settings)
     make_folders(settings, None)
+    if why := build_module(settings):
+        raise StartError(why)
     (settings.data / "layout.json").write_text(json.dumps(_layout(settings)) + "\n")
     make_users(settings)
     make_certificate(settings)

@@ -170,7 +170,7 @@ def by_cluster(visit: Visit, part: Part) -> Way:
         if problem:
             return Given("", 0.0, ms_since(began_s), problem)
         if raw is None:
-            raise EvaluateError("no function answers bertspan: keymiss.cli gears upload gears/*.py")
+            raise EvaluateError("no function answers bertspan: keymiss gears upload")
         known = json.loads(raw)
         return Given(known["answer"], float(known["score"]), ms_since(began_s))
 

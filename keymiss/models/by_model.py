@@ -62,7 +62,7 @@ def open_model(given: str) -> tuple[Model, Reader]:
     """
     path = Path(given)
     if path.suffix in BACKENDS and not path.is_file():
-        raise EvaluateError(f"there is no {path}: python -m keymiss.models.export makes it")
+        raise EvaluateError(f"there is no {path}: keymiss models export makes it")
     model = _exported(path) if path.is_file() else open_folder(Source(given))
     if model.about is None:
         raise EvaluateError(f"{path} does not say which tokenizer it needs: export it again")

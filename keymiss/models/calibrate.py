@@ -1,6 +1,6 @@
 """Make the reader's score a probability: that of the text's answering the question.
 
-    python -m keymiss.models.calibrate --model var/train/reader --data squad_v1_train_head.json covid_qa.json
+    keymiss models calibrate --model var/train/reader squad_v1_train_head.json covid_qa.json
 
 Platt's method (Platt 1999): the probability is 1 / (1 + exp(-(scale * margin + relevance * r + shift))),
 where the margin is the best span's logits minus those of "no answer", and r the relevance logit of a model
@@ -15,7 +15,6 @@ predicted agrees with what is observed.
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import os
@@ -23,22 +22,26 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+import typer
 from numpy.typing import ArrayLike, NDArray
 from rich.console import Console
 
 from keymiss.models import squad
 from keymiss.models.answerability import Pool
-from keymiss.models.asking import EvaluateError, Item, Part, in_threads, part_of, processors
+from keymiss.models.asking import EvaluateError, Item, Part, in_threads, part_of
 from keymiss.models.by_model import logits_of, open_folder
-from keymiss.models.evaluate import plain_or_terminal, positive, show
+from keymiss.models.command_line import CORES, Data, Threads, said_in_one_line
+from keymiss.models.evaluate import plain_or_terminal, show
 from keymiss.models.export import CALIBRATION_FILE, DEFAULT_MODEL, ExportError, Source
 from keymiss.reading import tokenizers
 from keymiss.reading.backends.base import Model, ModelError
 from keymiss.reading.reader import Calibration, Reader
+from keymiss.typer_app import exit_code, typer_app
 
+app = typer_app()
 CANDIDATES = 9  # wrong sentences of each question: with the right one ten
 CHECKED = 200  # questions of each held-out part
 BINS = 10
@@ -261,7 +264,6 @@ def check(console: Console, found: Sequence[Reading], calibration: Calibration) 
             f"{when}: expected calibration error {error:.4f}, Brier score {brier(values, right):.4f}"
         )
 
-
     signals = {"margin": [one.margin for one in found], "score": predicted["after"]}
     if all(one.relevance is not None for one in found):
         signals["relevance"] = [one.relevance or 0.0 for one in found]
@@ -274,11 +276,31 @@ def _cells(one: Bin) -> list[tuple[str, str]]:
     return list(zip(("count", "predicted", "observed"), (str(one.count), *shares), strict=True))
 
 
-def calibrate(options: argparse.Namespace, console: Console) -> None:
+@app.command()
+def command(
+    data: Data,
+    model: Annotated[str, typer.Option(help="folder; reader.json is written into it")] = DEFAULT_MODEL,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="questions of each calibration part; default: all")
+    ] = None,
+    check: Annotated[int, typer.Option(min=1, help="questions of each held-out part")] = CHECKED,
+    threads: Threads = CORES,
+) -> None:
+    """Make a reader's score a probability: fit, write reader.json, check."""
+    with said_in_one_line(
+        "calibrate", CalibrateError, EvaluateError, squad.BadFile, ExportError, ModelError,
+        tokenizers.TextError, OSError,
+    ):  # fmt: skip
+        calibrate(model, data, limit, check, threads, plain_or_terminal())
+
+
+def calibrate(
+    model: str, data: list[Path], limit: int | None, checked: int, threads: int, console: Console
+) -> None:
     """Fit, write, check."""
-    source = Source(options.model)
+    source = Source(model)
     margins = Margins(source)
-    found = read_parts(margins, options.data, "calibration", options.limit, options.threads, console)
+    found = read_parts(margins, data, "calibration", limit, threads, console)
     everything = [one for many in found.values() for one in many]
     calibration = fitted(everything)
     fitted_on = counts(found) | {"candidates": CANDIDATES + 1, "part": "calibration"}
@@ -288,32 +310,13 @@ def calibrate(options: argparse.Namespace, console: Console) -> None:
         f"{calibration.relevance:.4f}, fitted on "
         f"{fitted_on['right']} right and {fitted_on['wrong']} wrong (prior {fitted_on['prior']:.3f})"
     )
-    held_out = read_parts(margins, options.data, "held-out", options.check, options.threads, console)
+    held_out = read_parts(margins, data, "held-out", checked, threads, console)
     check(console, [one for many in held_out.values() for one in many], calibration)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line; 0 done, 1 a file or the model is at fault, 130 interrupted."""
-    parser = argparse.ArgumentParser(
-        prog="python -m keymiss.models.calibrate", description=(__doc__ or "").splitlines()[0]
-    )
-    parser.add_argument("--model", default=DEFAULT_MODEL, help="folder; reader.json is written into it")
-    parser.add_argument("--data", type=Path, nargs="+", required=True, help="files in SQuAD format")
-    parser.add_argument("--limit", type=positive, help="questions of each calibration part; default: all")
-    parser.add_argument("--check", type=positive, default=CHECKED, help="questions of each held-out part")
-    parser.add_argument("--threads", type=positive, default=processors(), help="default: %(default)s")
-    options = parser.parse_args(arguments)
-    try:
-        calibrate(options, plain_or_terminal())
-    except (
-        CalibrateError, EvaluateError, squad.BadFile, ExportError, ModelError, tokenizers.TextError, OSError,
-    ) as error:  # fmt: skip
-        print(f"keymiss.models.calibrate: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("keymiss.models.calibrate: interrupted", file=sys.stderr)
-        return 130
-    return 0
+    """The command line's exit code."""
+    return exit_code(app, "keymiss models calibrate", arguments)
 
 
 if __name__ == "__main__":

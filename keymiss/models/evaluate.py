@@ -1,10 +1,10 @@
 """How well questions of SQuAD-format files are answered: exact match and F1, in one table.
 
-    python -m keymiss.models.evaluate eager         --model models/reader         --data FILE [FILE...]
-    python -m keymiss.models.evaluate exported      --model var/models/reader.pt  --data FILE [FILE...]
-    python -m keymiss.models.evaluate cluster       --nodes 127.0.0.1:30001       --data FILE [FILE...]
-    python -m keymiss.models.evaluate retrieval     --url https://localhost:8080  --data FILE [FILE...]
-    python -m keymiss.models.evaluate answerability --model models/reader         --data FILE [FILE...]
+    keymiss models evaluate eager         --model models/reader         FILE...
+    keymiss models evaluate exported      --model var/models/reader.pt  FILE...
+    keymiss models evaluate cluster       --nodes 127.0.0.1:30001       FILE...
+    keymiss models evaluate retrieval     --url https://localhost:8080  FILE...
+    keymiss models evaluate answerability --model models/reader         FILE...
 
 The same questions, put to the Hugging Face model, to an exported file by the worker's own backends, to a
 running cluster (each paragraph is a "sentence", asked by GET of bertspan...), and to /qasearch (which has to
@@ -18,16 +18,16 @@ wrong.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import httpx
 import redis
+import typer
 from redis.exceptions import RedisClusterException
 from rich.console import Console
 from rich.table import Table
@@ -40,15 +40,34 @@ from keymiss.models.asking import EvaluateError, Given, Item, Part, in_threads, 
 from keymiss.models.by_cluster import ASK_LIMIT_S, Visit, by_cluster, visiting
 from keymiss.models.by_model import by_model, open_model
 from keymiss.models.by_search import RECALL_AT, Search, by_search, recalls
+from keymiss.models.command_line import CORES, Data, Nodes, Threads, said_in_one_line
 from keymiss.models.export import DEFAULT_MODEL, ExportError, default_out
 from keymiss.reading import tokenizers
 from keymiss.reading.backends.base import Model, ModelError
 from keymiss.reading.reader import Reader
 from keymiss.settings import Settings
+from keymiss.typer_app import exit_code, typer_app
 
-PARTS = ("held-out", "calibration", "train", "all")
+app = typer_app()
 FILE_COLUMNS = 130  # of a table that does not go to a terminal
 SHOWN = 5  # of the answers that differ, and of the reasons why questions could not be put
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is evaluated, and how; each of the ways needs some of it."""
+
+    way: str
+    data: list[Path]
+    part: str
+    limit: int | None
+    model: str = ""
+    threads: int = 1
+    negatives: int = 1
+    nodes: str = ""
+    url: str = ""
+    against: str | None = None
+    at_once: int = 1
 
 
 def plain_or_terminal() -> Console:
@@ -95,7 +114,7 @@ def show_differences(
     return same
 
 
-def evaluate(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+def evaluate(options: Options, console: Console) -> dict[str, Any]:
     """Run one of the ways on every file, print its table; the figures."""
     parts = [part_of(path, options.part, options.limit) for path in options.data]
     way: str = options.way
@@ -106,7 +125,7 @@ def evaluate(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     rows: dict[str, dict[str, Any]] = {}
     all_items: list[Item] = []
     everything: list[Given] = []
-    model = open_model(options.model) if getattr(options, "model", None) else None
+    model = open_model(options.model) if options.model else None
     for part in parts:
         given, more = _one_part(options, part, model, console)
         rows[part.name] = asdict(scores(part.items, given)) | more
@@ -120,7 +139,7 @@ def evaluate(options: argparse.Namespace, console: Console) -> dict[str, Any]:
 
 
 def _one_part(
-    options: argparse.Namespace, part: Part, model: tuple[Model, Reader] | None, console: Console
+    options: Options, part: Part, model: tuple[Model, Reader] | None, console: Console
 ) -> tuple[list[Given], dict[str, Any]]:
     """The answers of one part, and what else is known of them."""
     if options.way in ("eager", "exported"):
@@ -133,13 +152,13 @@ def _one_part(
         given = in_threads(way, part.items, options.at_once, part.name, torch=False)
     if not model:
         return given, {}
-    other = in_threads(by_model(*model), part.items, processors(), options.against, torch=True)
+    other = in_threads(by_model(*model), part.items, processors(), options.against or "", torch=True)
     console.print(f"{part.name}: the cluster, and {options.against} {options.model}")
     return given, {"same_answer": show_differences(console, part.items, given, other)}
 
 
 def _searched(
-    options: argparse.Namespace, part: Part, visit: Visit, console: Console
+    options: Options, part: Part, visit: Visit, console: Console
 ) -> tuple[list[Given], dict[str, Any]]:
     """Ask /qasearch, and say among what it had to find the paragraphs."""
     with httpx.Client(base_url=options.url, verify=False, timeout=ASK_LIMIT_S) as http:  # self-signed
@@ -167,7 +186,7 @@ def _searched(
     return given, recalls(part.items, given) | counts | {"competing": others}
 
 
-def _title(options: argparse.Namespace) -> str:
+def _title(options: Options) -> str:
     what = {"cluster": "nodes", "retrieval": "url"}.get(options.way, "model")
     return f"{options.way} {getattr(options, what)}, {options.part} questions"
 
@@ -183,7 +202,7 @@ def _columns(way: str, rows: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     return columns
 
 
-def _answerability(options: argparse.Namespace, parts: list[Part], console: Console) -> dict[str, Any]:
+def _answerability(options: Options, parts: list[Part], console: Console) -> dict[str, Any]:
     model, reader = open_model(options.model)
     kind = (options.negatives, options.threads)
     rows = {part.name: answerability(model, reader, part, *kind) for part in parts}
@@ -199,67 +218,109 @@ def _answerability(options: argparse.Namespace, parts: list[Part], console: Cons
     return {"way": options.way, "part": options.part, "negatives": options.negatives, "files": rows}
 
 
-def positive(given: str) -> int:
-    """An argument that is a whole number over 0."""
-    number = int(given)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{given} is not over 0")
-    return number
+OfPart = Annotated[Literal["held-out", "calibration", "train", "all"], typer.Option(help="of each file")]
+Limit = Annotated[int | None, typer.Option(min=1, help="questions of each file, drawn with a fixed seed")]
+Figures = Annotated[Path | None, typer.Option("--json", help="write the figures there")]
+OfModel = Annotated[str, typer.Option(help="local folder, hub name or exported file")]
+AtOnce = Annotated[int, typer.Option(min=1, help="questions asked at the same time")]
 
 
-def parser_of() -> argparse.ArgumentParser:
-    """The command line."""
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--data", type=Path, nargs="+", required=True, help="files in SQuAD format")
-    common.add_argument("--part", choices=PARTS, default=PARTS[0], help="of each file (docs/reader.md)")
-    common.add_argument("--limit", type=positive, help="questions of each file, drawn with a fixed seed")
-    common.add_argument("--json", type=Path, help="write the figures there")
-    parser = argparse.ArgumentParser(
-        prog="python -m keymiss.models.evaluate", description=(__doc__ or "").splitlines()[0]
-    )
-    ways = parser.add_subparsers(dest="way", required=True)
-    nodes, exported = Settings.from_env().nodes, str(default_out(DEFAULT_MODEL))
-    for name, default in (("eager", DEFAULT_MODEL), ("exported", exported), ("answerability", DEFAULT_MODEL)):
-        way = ways.add_parser(name, parents=[common])
-        way.add_argument("--model", default=default, help="default: %(default)s")
-        way.add_argument("--threads", type=positive, default=processors(), help="default: %(default)s")
-    way.add_argument("--negatives", type=positive, default=1, help="random sentences for each right one")
-    cluster = ways.add_parser("cluster", parents=[common])
-    cluster.add_argument("--against", choices=("eager", "exported"), help="compare with a model here")
-    cluster.add_argument("--model", help="of --against")
-    search = ways.add_parser("retrieval", parents=[common])
-    search.add_argument("--url", default="https://localhost:8080")
-    for way, at_once in ((cluster, 8), (search, 1)):
-        way.add_argument("--nodes", default=nodes, help="host:port,... of the cluster (default: %(default)s)")
-        way.add_argument("--at-once", type=positive, default=at_once, help="questions asked at the same time")
-    return parser
+@app.command()
+def eager(
+    data: Data,
+    model: OfModel = DEFAULT_MODEL,
+    threads: Threads = CORES,
+    part: OfPart = "held-out",
+    limit: Limit = None,
+    figures: Figures = None,
+) -> None:
+    """By the Hugging Face model."""
+    _carry_out(Options("eager", data, part, limit, model=model, threads=threads), figures)
+
+
+@app.command()
+def exported(
+    data: Data,
+    model: Annotated[str, typer.Option(help="exported file; default: that of models/reader")] = "",
+    threads: Threads = CORES,
+    part: OfPart = "held-out",
+    limit: Limit = None,
+    figures: Figures = None,
+) -> None:
+    """By an exported file, run as the worker does."""
+    file = model or str(default_out(DEFAULT_MODEL))
+    _carry_out(Options("exported", data, part, limit, model=file, threads=threads), figures)
+
+
+@app.command("answerability")
+def answerability_(
+    data: Data,
+    model: OfModel = DEFAULT_MODEL,
+    threads: Threads = CORES,
+    negatives: Annotated[int, typer.Option(min=1, help="random sentences for each right one")] = 1,
+    part: OfPart = "held-out",
+    limit: Limit = None,
+    figures: Figures = None,
+) -> None:
+    """Whether the score tells the sentence that answers from others of its article."""
+    options = Options("answerability", data, part, limit, model=model, threads=threads, negatives=negatives)
+    _carry_out(options, figures)
+
+
+@app.command()
+def cluster(
+    data: Data,
+    nodes: Nodes = "",
+    against: Annotated[
+        Literal["eager", "exported"] | None, typer.Option(help="compare with a model here")
+    ] = None,
+    model: Annotated[str, typer.Option(help="of --against")] = "",
+    at_once: AtOnce = 8,
+    part: OfPart = "held-out",
+    limit: Limit = None,
+    figures: Figures = None,
+) -> None:
+    """By a running cluster: each paragraph is a sentence there, asked by GET of bertspan..."""
+    if bool(against) != bool(model):
+        raise typer.BadParameter("--against and --model go together")
+    if model and Path(model).is_file() != (against == "exported"):
+        raise typer.BadParameter(f"--model {model} is not what --against {against} takes")
+    options = Options("cluster", data, part, limit, model, nodes=nodes, against=against, at_once=at_once)
+    _carry_out(options, figures)
+
+
+@app.command()
+def retrieval(
+    data: Data,
+    url: Annotated[str, typer.Option(help="of the API")] = "https://localhost:8080",
+    nodes: Nodes = "",
+    at_once: AtOnce = 1,
+    part: OfPart = "held-out",
+    limit: Limit = None,
+    figures: Figures = None,
+) -> None:
+    """By /qasearch of a running system, which has to find the sentence too."""
+    options = Options("retrieval", data, part, limit, nodes=nodes, url=url, at_once=at_once)
+    _carry_out(options, figures)
+
+
+def _carry_out(options: Options, figures: Path | None) -> None:
+    if len({path.stem for path in options.data}) < len(options.data):
+        raise typer.BadParameter("two files have the same name")
+    with said_in_one_line(
+        "evaluate", EvaluateError, squad.BadFile, ExportError, ModelError, tokenizers.TextError, BadSetting,
+        OSError, redis.RedisError, RedisClusterException,
+    ):  # fmt: skip
+        if options.way in ("cluster", "retrieval") and not options.nodes:
+            options = replace(options, nodes=Settings.from_env().nodes)
+        found = evaluate(options, plain_or_terminal())
+        if figures:
+            figures.write_text(json.dumps(found, indent=2) + "\n")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """0 done; 1 a file, the model or the cluster is at fault; 130 interrupted."""
-    try:
-        parser = parser_of()
-        options = parser.parse_args(arguments)
-        if options.way == "cluster":
-            if bool(options.against) != bool(options.model):
-                parser.error("--against and --model go together")
-            if options.model and Path(options.model).is_file() != (options.against == "exported"):
-                parser.error(f"--model {options.model} is not what --against {options.against} takes")
-        if len({path.stem for path in options.data}) < len(options.data):
-            parser.error("two files of --data have the same name")
-        figures = evaluate(options, plain_or_terminal())
-        if options.json:
-            options.json.write_text(json.dumps(figures, indent=2) + "\n")
-    except (
-        EvaluateError, squad.BadFile, ExportError, ModelError, tokenizers.TextError, BadSetting, OSError,
-        redis.RedisError, RedisClusterException,
-    ) as error:  # fmt: skip
-        print(f"keymiss.models.evaluate: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("keymiss.models.evaluate: interrupted", file=sys.stderr)
-        return 130
-    return 0
+    """The command line's exit code."""
+    return exit_code(app, "keymiss models evaluate", arguments)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Export a Hugging Face BERT-like question-answering model to a form that the worker runs (forms.py).
 
-    python -m keymiss.models.export --model models/reader --form all
+    keymiss models export --model models/reader --form all
 
 Each file carries what it says of itself (`keymiss.reading.reader.About`: tokenizer, sizes, calibration).
 Beside it: <file>.json, which says what it was made from; a second run with the same source files and versions
@@ -10,33 +10,37 @@ does nothing. <name>.tokenizer.json is for what has only the model's name
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import math
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+import typer
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from keymiss.models.command_line import choice, said_in_one_line
 from keymiss.models.forms import DEFAULT_FORM, FORMS, ExportError, arguments_of, dummy_inputs, quiet
 from keymiss.reading import tokenizers
 from keymiss.reading.backends.base import Model, ModelError
 from keymiss.reading.backends.table import backend_table
 from keymiss.reading.reader import MAX_SEQUENCE_TOKENS, About, Calibration
 from keymiss.reading.tensors import Tensor
+from keymiss.resources import PROJECT
+from keymiss.typer_app import exit_code, typer_app
 
+app = typer_app()
 __all__ = ["ExportError", "arguments_of"]  # which others take from here
 
 DEFAULT_MODEL = "models/reader"
@@ -98,7 +102,7 @@ def find_source(model: str) -> tuple[Path, str]:
     if folder:
         if not (folder / "config.json").is_file():
             raise ExportError(f"{model} is a folder without config.json: not a Hugging Face model")
-        embedded = " (the embedded reader)" if folder.resolve() == tokenizers.ROOT / DEFAULT_MODEL else ""
+        embedded = " (the embedded reader)" if folder.resolve() == PROJECT / DEFAULT_MODEL else ""
         return folder, f"{model}: local folder{embedded}"
     if model.startswith((".", "/", "~")) or model.count("/") > 1:
         raise ExportError(f"there is no folder {model}")
@@ -405,41 +409,49 @@ def _checked(source: Source, form: str, path: Path) -> float:
     return greatest
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """The command line; 0 done, 1 the model cannot be exported."""
-    about = __doc__.splitlines()[0]
-    parser = argparse.ArgumentParser(prog="python -m keymiss.models.export", description=about)
-    parser.add_argument(
-        "--model", default=DEFAULT_MODEL, help=f"local folder or hub name; full size: {FULL_SIZE_MODEL}"
-    )
-    parser.add_argument("--form", choices=[*FORMS, "all"], default=DEFAULT_FORM, help="default: %(default)s")
-    parser.add_argument("--out", type=Path, help="default: var/models/<name>.pt, .int8.pt, .onnx, ...")
-    options = parser.parse_args(arguments)
-    if options.out and options.form == "all":
-        parser.error("--out is for one form")
-    forms = list(FORMS) if options.form == "all" else [options.form]
-    failed = False
-    try:
-        source = Source(options.model)
-    except ExportError as error:
-        print(f"keymiss.models.export: {error}", file=sys.stderr)
-        return 1
+@app.command()
+def command(
+    model: Annotated[
+        str, typer.Option(help=f"local folder or hub name; full size: {FULL_SIZE_MODEL}")
+    ] = DEFAULT_MODEL,
+    form: Annotated[str, choice([*FORMS, "all"], "what the worker is to run")] = DEFAULT_FORM,
+    out: Annotated[Path | None, typer.Option(help="default: var/models/<name>.pt, .onnx, ...")] = None,
+) -> None:
+    """Export a reader to a form that the worker runs."""
+    if out and form == "all":
+        raise typer.BadParameter("--out is for one form")
+    with said_in_one_line("export", ExportError):
+        source = Source(model)
     print(f"model: {source.chosen}", flush=True)
+    export_all(
+        "export", list(FORMS) if form == "all" else [form], lambda one: export_source(source, out, one)
+    )
+
+
+def export_all(name: str, forms: Iterable[str], export_one: Callable[[str], tuple[Exported, bool]]) -> None:
+    """Export to each of `forms`, and say what was made; ends with 1 if one of them could not be."""
+    failed = False
     for form in forms:
-        began = time.monotonic()
+        began_s = time.monotonic()
         try:
-            made, new = export_source(source, options.out, form)
+            made, new = export_one(form)
         except ExportError as error:
-            print(f"keymiss.models.export: {form}: {error}", file=sys.stderr)
+            print(f"keymiss models {name}: {form}: {error}", file=sys.stderr)
             failed = True
             continue
         print(
             f"{form} {'exported' if new else 'already exported'}: {made.path}, "
             f"{made.size_bytes / 1e6:.1f} MB, sha256 {made.sha256[:12]}, "
-            f"logits differ by {made.difference:.1e} at most, {time.monotonic() - began:.1f} s",
+            f"differs by {made.difference:.1e} at most, {time.monotonic() - began_s:.1f} s",
             flush=True,
         )
-    return 1 if failed else 0
+    if failed:
+        raise typer.Exit(1)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line's exit code."""
+    return exit_code(app, "keymiss models export", arguments)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Export the model that makes sentence vectors to a form that the worker runs.
 
-    python -m keymiss.models.export_encoder --form all
+    keymiss models export-encoder --form all
 
 Each form takes (input_ids, attention_mask), INT64 [batch, seq] of any size, and gives FLOAT [batch, 384]: the
 mean of the last layer over the mask, of unit length. Files, and when they are made again: as export.py.
@@ -8,17 +8,25 @@ mean of the last layer over the mask, of unit length. Files, and when they are m
 
 from __future__ import annotations
 
-import argparse
 import math
 import sys
-import time
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+import typer
 
-from keymiss.models.export import COMPARED, TOLERANCE, Exported, Source, export_source, read_back
+from keymiss.models.command_line import choice
+from keymiss.models.export import (
+    COMPARED,
+    TOLERANCE,
+    Exported,
+    Source,
+    export_all,
+    export_source,
+    read_back,
+)
 from keymiss.models.forms import (
     FORMS,
     ONNX_PACKAGES,
@@ -35,10 +43,12 @@ from keymiss.reading.backends.onnx import OnnxBackend
 from keymiss.reading.reader import MAX_SEQUENCE_TOKENS
 from keymiss.reading.stored_vector import DIMENSIONS
 from keymiss.reading.tensors import Tensor
+from keymiss.typer_app import exit_code, typer_app
 
 DEFAULT_ENCODER = "models/encoder"
 INPUT_NAMES = ["input_ids", "attention_mask"]
 OUTPUT_NAMES = ["vectors"]
+app = typer_app()
 LEAST_COSINE = 0.9  # of an int8 form's vector to the eager model's, over random tokens
 
 
@@ -158,31 +168,19 @@ def export_encoder(
     return export_source(EncoderSource(model), out, form)
 
 
+@app.command()
+def command(
+    model: Annotated[str, typer.Option(help="local folder or hub name")] = DEFAULT_ENCODER,
+    form: Annotated[str, choice([*ENCODER_FORMS, "all"], "what the worker is to run")] = DEFAULT_ENCODER_FORM,
+) -> None:
+    """Export the model that makes sentence vectors to a form that the worker runs."""
+    forms = list(ENCODER_FORMS) if form == "all" else [form]
+    export_all("export-encoder", forms, lambda one: export_encoder(model, one))
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """The command line; 0 done, 1 the encoder cannot be exported."""
-    parser = argparse.ArgumentParser(
-        prog="python -m keymiss.models.export_encoder", description=__doc__.split("\n")[0]
-    )
-    parser.add_argument("--model", default=DEFAULT_ENCODER, help="local folder or hub name")
-    parser.add_argument(
-        "--form", choices=[*ENCODER_FORMS, "all"], default=DEFAULT_ENCODER_FORM, help="default: %(default)s"
-    )
-    options = parser.parse_args(arguments)
-    forms = list(ENCODER_FORMS) if options.form == "all" else [options.form]
-    for form in forms:
-        began_s = time.monotonic()
-        try:
-            made, new = export_encoder(options.model, form)
-        except ExportError as error:
-            print(f"keymiss.models.export_encoder: {form}: {error}", file=sys.stderr)
-            return 1
-        print(
-            f"{form} {'exported' if new else 'already exported'}: {made.path}, "
-            f"{made.size_bytes / 1e6:.1f} MB, sha256 {made.sha256[:12]}, "
-            f"differs by {made.difference:.1e} at most, {time.monotonic() - began_s:.1f} s",
-            flush=True,
-        )
-    return 0
+    """The command line's exit code."""
+    return exit_code(app, "keymiss models export-encoder", arguments)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Store the QA model on every master of the cluster, as bert-qa{tag}, in the place of the one there.
 
-    python -m keymiss.models.load --model models/reader --nodes 127.0.0.1:30001
-    python -m keymiss.models.load --model models/reader --form onnx-int8
-    python -m keymiss.models.load --model var/models/reader.onnx
+    keymiss models load --model models/reader --nodes 127.0.0.1:30001
+    keymiss models load --model models/reader --form onnx-int8
+    keymiss models load --model var/models/reader.onnx
 
 A folder or a hub name is exported first if that was not done. Before anything is stored the file is loaded
 and run here as the worker will, and every master is asked; on any fault nothing is stored. Shards that
@@ -11,17 +11,17 @@ already hold just this model are skipped.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import redis
+import typer
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
 from redis.exceptions import RedisClusterException
@@ -33,6 +33,7 @@ from keymiss.environment import BadSetting
 from keymiss.local.cluster_access import NoClusterError
 from keymiss.local.cluster_access import connect as connect_cluster
 from keymiss.local.redis_users import credentials_for
+from keymiss.models.command_line import Nodes, choice, said_in_one_line
 from keymiss.models.export import export, tokens_of
 from keymiss.models.forms import DEFAULT_FORM, FORMS, ExportError, quiet
 from keymiss.reading import tokenizers
@@ -41,12 +42,14 @@ from keymiss.reading.backends.table import backend_table
 from keymiss.reading.reader import MAX_SEQUENCE_TOKENS, About, Reader
 from keymiss.reading.tensors import Tensor, TensorError
 from keymiss.settings import Settings
+from keymiss.typer_app import exit_code, typer_app
 
 CHUNK_BYTES = 256 * 1024 * 1024  # below the server's proto-max-bulk-len of 512 MB
 STORE_TIMEOUT_S = 300.0  # a full-size model is 1.3 GB
 REPLICAS_TIMEOUT_MS = 60_000  # without the replicas it is stored all the same
 ASK_TIMEOUT_S = 5.0  # for a master that is asked whether it is there
 BACKENDS = {".pt": "TORCH", ".onnx": "ONNX"}  # by the end of the file's name
+app = typer_app()
 
 
 class LoadError(RuntimeError):
@@ -100,8 +103,7 @@ def _check(path: Path, model: Model) -> None:
     about = model.about
     if about is None:
         raise LoadError(
-            f"{path} says nothing of its tokenizer: make it with "
-            "python -m keymiss.models.export --model <folder>"
+            f"{path} says nothing of its tokenizer: make it with keymiss models export --model <folder>"
         )
     tokenizer = tokenizers.tokenizer_from(about.tokenizer, about.model)
     tokens = tokens_of(tokenizer)
@@ -209,44 +211,54 @@ def file_of(model: str, form: str | None) -> Path:
     return Path(made.path)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """The command line; 0 done, 1 the model or the cluster is at fault."""
-    try:
+@app.command()
+def load(
+    model: Annotated[
+        str,
+        typer.Option(
+            help="local folder, hub name or exported file; default: KEYMISS_MODEL or models/reader",
+            show_default=False,
+        ),
+    ] = "",
+    form: Annotated[str | None, choice(FORMS, f"of what is exported; default: {DEFAULT_FORM}")] = None,
+    nodes: Nodes = "",
+) -> None:
+    """Store the reader on every master of the cluster, in the place of the one there."""
+    if form and Path(model).is_file():
+        raise typer.BadParameter("--form is for a folder or a hub name")
+    with said_in_one_line("load", BadSetting):
         settings = Settings.from_env()
-    except BadSetting as error:
-        print(f"keymiss.models.load: {error}", file=sys.stderr)
-        return 1
-    about = __doc__.splitlines()[0]
-    parser = argparse.ArgumentParser(prog="python -m keymiss.models.load", description=about)
-    parser.add_argument(
-        "--model",
-        default=settings.model,
-        help="local folder, hub name or exported file (default: KEYMISS_MODEL or models/reader)",
-    )
-    parser.add_argument(
-        "--form", choices=list(FORMS), help=f"of what is exported for it (default: {DEFAULT_FORM})"
-    )
-    parser.add_argument("--nodes", default=settings.nodes, help="host:port,... of any nodes of the cluster")
-    options = parser.parse_args(arguments)
-    if options.form and Path(options.model).is_file():
-        parser.error("--form is for a folder or a hub name")
-    began, done = time.monotonic(), 0
+
+    def checked() -> Checked:
+        return check_file(file_of(model or settings.model, form))
+
+    store_everywhere("load", checked, nodes or settings.nodes, keys.model_key)
+
+
+def store_everywhere(
+    name: str, checked: Callable[[], Checked], nodes: str, key_of: Callable[[str], str]
+) -> None:
+    """What `checked` makes, on every master at key_of(tag); ends with 1 if that cannot be."""
+    began_s, done = time.monotonic(), 0
     try:
-        path = file_of(options.model, options.form)
-        model = check_file(path)
-        with connect(options.nodes) as client:
-            for one in store(client, model):
+        model = checked()
+        with connect(nodes) as client:
+            for one in store(client, model, key_of):
                 print(f"{one.node} {one.key}: {'stored' if one.new else 'already there'}", flush=True)
                 done += 1
     except (ExportError, LoadError, redis.RedisError, RedisClusterException) as error:
         before = f" ({done} masters hold the new model; run this again)" if done else ""
-        print(f"keymiss.models.load: {error}{before}", file=sys.stderr)
-        return 1
+        print(f"keymiss models {name}: {error}{before}", file=sys.stderr)
+        raise typer.Exit(1) from None
     print(
         f"{done} masters hold {model.sha256[:12]} ({model.backend}, {len(model.blob) / 1e6:.1f} MB), "
-        f"{time.monotonic() - began:.1f} s"
+        f"{time.monotonic() - began_s:.1f} s"
     )
-    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line's exit code."""
+    return exit_code(app, "keymiss models load", arguments)
 
 
 if __name__ == "__main__":

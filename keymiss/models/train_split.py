@@ -1,8 +1,8 @@
 """Train the split reader (keymiss.models.split_reader), in two phases that can be told apart at any time.
 
-    python -m keymiss.models.train_split steady    --data FILE... --start FOLDER --out var/train-split
-    python -m keymiss.models.train_split cool-down --data FILE... --start FOLDER --out FOLDER --steps 800
-    python -m keymiss.models.train_split write     --start FOLDER --checkpoint FILE --out FOLDER
+    keymiss models train-split steady    --start FOLDER --out var/train-split FILE...
+    keymiss models train-split cool-down --start FOLDER --out FOLDER --steps 800 FILE...
+    keymiss models train-split write     --start FOLDER --checkpoint FILE --out FOLDER
 
 `steady` trains with a constant learning rate, as long as wanted; `cool-down` takes its last checkpoint and
 lets the rate fall to 0, which makes a reader of it: <out>/cool-down/reader. So hours can be spent as they
@@ -17,7 +17,6 @@ in float32.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import math
@@ -29,21 +28,32 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+import typer
 from rich.console import Console
 from torch import Tensor
 
 from keymiss.models import question_store, split_reader, squad
 from keymiss.models.by_model import find
 from keymiss.models.by_split import SplitModel
+from keymiss.models.command_line import (
+    Data,
+    LearningRate,
+    OnDevice,
+    Seed,
+    Threads,
+    device_of,
+    said_in_one_line,
+)
 from keymiss.models.split_pairs import Batch, Pair, PairMaker, Stream, batch_of, shared_out
 from keymiss.models.split_reader import NEVER, Group, SplitReader
 from keymiss.models.squad import Paragraph, Question
 from keymiss.models.stopping import Stopping
 from keymiss.reading import tokenizers
 from keymiss.reading.reader import Reader
+from keymiss.typer_app import exit_code, typer_app
 
 FACTORS = {  # how often a question is taken; 1 if not named
     "qasrl_qanom_sentences": 0.1,
@@ -69,10 +79,16 @@ LATE_FACTORS = FACTORS | {  # in the cool-down: what is nearest to articles
 CHECK_QUESTIONS = 120  # of the calibration parts, for the figures printed on the way
 CHECK_CHARS = 1000
 SAID_EVERY = 20  # steps
+STEADY_STEPS = 20_000
+COOLING_STEPS = 800
+app = typer_app()
 
 
 class TrainError(RuntimeError):
     """A training that cannot begin or go on; the text says why and what to do."""
+
+
+FAULTS = (TrainError, split_reader.SplitReaderError, squad.BadFile, tokenizers.TextError, OSError)
 
 
 @dataclass(frozen=True)
@@ -254,18 +270,30 @@ def questions_to_check(paths: Sequence[Path]) -> list[tuple[Paragraph, Question]
     return random.Random(0).sample(checks, min(CHECK_QUESTIONS, len(checks)))
 
 
+@dataclass(frozen=True)
+class Options:
+    """What a training is told."""
+
+    data: list[Path]
+    start: Path
+    out: Path
+    copy: Path | None
+    settings: Settings
+    device: str
+    threads: int
+    every_s: float
+    steps: int
+
+
 class Run:
     """One command: what it trains on, where it keeps its checkpoints."""
 
-    def __init__(self, options: argparse.Namespace, console: Console) -> None:
-        self.options, self.console = options, console
-        self.settings = Settings(
-            options.seed, options.split, options.learning_rate, passages=options.passages
-        )
+    def __init__(self, options: Options, console: Console) -> None:
+        self.options, self.console, self.settings = options, console, options.settings
         options.out.mkdir(parents=True, exist_ok=True)
         path = options.start / "tokenizer.json"
         tokenizer = tokenizers.load_tokenizer(path)
-        data = question_store.digest(options.data, path, options.seed)
+        data = question_store.digest(options.data, path, self.settings.seed)
         self.digest = self.settings.digest(data)
         self.checks = questions_to_check(options.data)
         store = self._store(options.out / f"questions-{data}.npz", tokenizer)
@@ -274,9 +302,8 @@ class Run:
         self.shares = self.stream.group_shares(FACTORS)
         self.late_shares = self.stream.group_shares(LATE_FACTORS)
         self.reader = Reader(tokenizer, max_tokens=split_reader.MAX_TOKENS)
-        device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
-        threads = 1 if device == "cuda" else options.threads
-        self.trainer = Trainer(options.start, self.settings, device, threads)
+        threads = 1 if options.device == "cuda" else options.threads
+        self.trainer = Trainer(options.start, self.settings, options.device, threads)
 
     def _store(self, path: Path, tokenizer: Any) -> question_store.Store:
         if not path.is_file():
@@ -361,72 +388,71 @@ class Run:
             part.replace(copy)
 
 
-def write(options: argparse.Namespace, console: Console) -> None:
-    """A reader of a checkpoint as it is."""
-    try:
-        state = torch.load(options.checkpoint, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise TrainError(f"{options.checkpoint} is no checkpoint: {error}") from None
-    model = split_reader.load(options.start, state["settings"]["split"])
-    model.load_state_dict(state["model"])
-    split_reader.save(model, options.out, options.start)
-    console.print(f"written: {options.out}, of step {state['step']}", markup=False)
+Start = Annotated[Path, typer.Option(help="folder of the cross-encoder to start from")]
+Out = Annotated[Path, typer.Option(help="for checkpoints and result")]
+Copy = Annotated[Path | None, typer.Option(help="a second folder that checkpoints are copied to")]
+Split = Annotated[int, typer.Option(help="layers that read the halves apart")]
+Passages = Annotated[int, typer.Option(min=1, help="in a step")]
+Steps = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help=f"steady: the last step ({STEADY_STEPS}); cool-down: over how many ({COOLING_STEPS})"
+    ),
+]
+EveryS = Annotated[float, typer.Option(help="seconds between checkpoints")]
 
 
-def arguments() -> argparse.ArgumentParser:
-    """The command line."""
-    defaults = Settings()
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--data", type=Path, nargs="+", required=True, help="files in SQuAD format")
-    common.add_argument("--start", type=Path, required=True, help="folder of the cross-encoder to start from")
-    common.add_argument(
-        "--out", type=Path, default=Path("var/train-split"), help="for checkpoints and result"
-    )
-    common.add_argument("--copy", type=Path, help="a second folder that checkpoints are copied to")
-    common.add_argument("--split", type=int, default=defaults.split, help="layers that read the halves apart")
-    common.add_argument("--learning-rate", type=float, default=defaults.learning_rate)
-    common.add_argument("--passages", type=int, default=defaults.passages, help="in a step")
-    common.add_argument("--seed", type=int, default=defaults.seed)
-    common.add_argument("--device", choices=("cpu", "cuda"), help="default: a GPU if there is one")
-    common.add_argument("--threads", type=int, default=2, help="default: %(default)s")
-    common.add_argument("--every-s", type=float, default=600, help="seconds between checkpoints")
-    parser = argparse.ArgumentParser(
-        prog="python -m keymiss.models.train_split", description=(__doc__ or "").splitlines()[0]
-    )
-    phases = parser.add_subparsers(dest="phase", required=True)
-    steady = phases.add_parser("steady", parents=[common], help="train with a constant learning rate")
-    steady.add_argument("--steps", type=int, default=20000, help="the last step")
-    cooling = phases.add_parser(
-        "cool-down", parents=[common], help="let the rate fall to 0, write the reader"
-    )
-    cooling.add_argument("--steps", type=int, default=800, help="over how many steps")
-    writing = phases.add_parser("write", help="make a reader of a checkpoint as it is")
-    writing.add_argument("--start", type=Path, required=True, help="as in the training")
-    writing.add_argument("--checkpoint", type=Path, required=True)
-    writing.add_argument("--out", type=Path, required=True, help="folder of the reader")
-    return parser
+@app.command("steady", help="Train with a constant learning rate.")
+@app.command("cool-down", help="Let the rate fall to 0, write the reader.")
+def train(
+    phase: typer.Context,
+    data: Data,
+    start: Start,
+    out: Out = Path("var/train-split"),
+    copy: Copy = None,
+    split: Split = Settings.split,
+    learning_rate: LearningRate = Settings.learning_rate,
+    passages: Passages = Settings.passages,
+    seed: Seed = Settings.seed,
+    device: OnDevice = None,
+    threads: Threads = 2,
+    every_s: EveryS = 600.0,
+    steps: Steps = None,
+) -> None:
+    """One of the two phases, by the command's name."""
+    steady = phase.info_name == "steady"
+    steps = steps or (STEADY_STEPS if steady else COOLING_STEPS)
+    settings = Settings(seed, split, learning_rate, passages=passages)
+    options = Options(data, start, out, copy, settings, device_of(device), threads, every_s, steps)
+    with said_in_one_line("train-split", *FAULTS):
+        run_of = Run(options, Console(highlight=False, soft_wrap=True))
+        try:
+            run_of.steady() if steady else run_of.cool_down()
+        finally:
+            run_of.trainer.close()
 
 
-def main(given: list[str] | None = None) -> int:
-    """0 done, 1 it cannot begin or was stopped."""
-    options = arguments().parse_args(given)
-    console = Console(highlight=False, soft_wrap=True)
-    run = None
-    try:
-        if options.phase == "write":
-            write(options, console)
-            return 0
-        if min(options.steps, options.threads, options.passages) < 1:
-            raise TrainError("--steps, --threads and --passages must be at least 1")
-        run = Run(options, console)
-        run.steady() if options.phase == "steady" else run.cool_down()
-    except (TrainError, split_reader.SplitReaderError, squad.BadFile, tokenizers.TextError, OSError) as error:
-        print(f"keymiss.models.train_split: {error}", file=sys.stderr)
-        return 1
-    finally:
-        if run is not None:
-            run.trainer.close()
-    return 0
+@app.command("write")
+def write(
+    start: Annotated[Path, typer.Option(help="as in the training")],
+    checkpoint: Annotated[Path, typer.Option()],
+    out: Annotated[Path, typer.Option(help="folder of the reader")],
+) -> None:
+    """Make a reader of a checkpoint as it is."""
+    with said_in_one_line("train-split", *FAULTS):
+        try:
+            state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            raise TrainError(f"{checkpoint} is no checkpoint: {error}") from None
+        model = split_reader.load(start, state["settings"]["split"])
+        model.load_state_dict(state["model"])
+        split_reader.save(model, out, start)
+        print(f"written: {out}, of step {state['step']}")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line's exit code."""
+    return exit_code(app, "keymiss models train-split", arguments)
 
 
 if __name__ == "__main__":

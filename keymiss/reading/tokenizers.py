@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-ROOT = Path(__file__).resolve().parents[2]
+from keymiss.resources import PROJECT, default_var
 
 
 class TextError(ValueError):
@@ -24,12 +24,12 @@ def model_slug(model: str) -> str:
 
 def models_folder() -> Path:
     """Where exported models are kept."""
-    return Path(os.environ.get("KEYMISS_VAR") or ROOT / "var") / "models"
+    return Path(os.environ.get("KEYMISS_VAR") or default_var()) / "models"
 
 
 def model_folder(model: str) -> Path | None:
     """The local folder that `model` names (as given, or from the project's root), or None for a hub name."""
-    return next((path for path in (Path(model), ROOT / model) if path.is_dir()), None)
+    return next((path for path in (Path(model), PROJECT / model) if path.is_dir()), None)
 
 
 def tokenizer_path() -> Path:
@@ -41,7 +41,7 @@ def tokenizer_path() -> Path:
     for path in places:
         if path.is_file():
             return path
-    raise FileNotFoundError(f"no tokenizer for {model}: run python -m keymiss.models.export --model {model}")
+    raise FileNotFoundError(f"no tokenizer for {model}: run keymiss models export --model {model}")
 
 
 @lru_cache(maxsize=4)

@@ -1,6 +1,74 @@
-import sys
+"""`python -m keymiss.worker`: the command line of the worker."""
 
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+from keymiss.addresses import parse_addresses
+from keymiss.typer_app import typer_app
 from keymiss.worker.lifecycle import main
+from keymiss.worker.options import WorkerOptions
+
+app = typer_app()
+DEFAULTS = WorkerOptions()
+
+
+@app.command()
+def worker(
+    nodes: Annotated[
+        str, typer.Option(help="host:port,... to start from; default: KEYMISS_NODES, or the local system's")
+    ] = "",
+    job_threads: Annotated[
+        int, typer.Option(min=1, max=512, help="jobs that run at once")
+    ] = DEFAULTS.job_threads,
+    model_threads: Annotated[
+        int, typer.Option(min=1, max=512, help="model runs at once, one core each")
+    ] = DEFAULTS.model_threads,
+    execute_timeout_s: Annotated[
+        float, typer.Option(min=0.1, max=3600, help="limit of one command")
+    ] = DEFAULTS.execute_timeout_s,
+    grace_s: Annotated[
+        float, typer.Option(min=0, max=3600, help="time to finish at SIGTERM")
+    ] = DEFAULTS.grace_s,
+    startup_s: Annotated[
+        float, typer.Option(min=0, max=86400, help="wait for a first node so long")
+    ] = DEFAULTS.startup_s,
+    nice: Annotated[
+        int, typer.Option(min=0, max=19, help="priority, so that the shards come first")
+    ] = DEFAULTS.nice,
+    backend: Annotated[
+        Literal["torch", "dummy"], typer.Option(help="dummy needs no weights, for tests")
+    ] = "torch",
+    metrics_host: Annotated[str, typer.Option(help="where /metrics listens")] = DEFAULTS.metrics_host,
+    metrics_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="port of /metrics; 0: none")
+    ] = DEFAULTS.metrics_port,
+    name: Annotated[
+        str, typer.Option(help="this worker's name in the shards; default: host and process id")
+    ] = "",
+) -> None:
+    """Run the jobs of a Keymiss cluster."""
+    try:
+        named = parse_addresses(nodes) if nodes else ()
+    except ValueError as error:
+        raise typer.BadParameter(f"--nodes {error}") from None
+    options = WorkerOptions(
+        nodes=named,
+        job_threads=job_threads,
+        model_threads=model_threads,
+        execute_timeout_s=execute_timeout_s,
+        grace_s=grace_s,
+        startup_s=startup_s,
+        nice=nice,
+        backend=backend,
+        metrics_host=metrics_host,
+        metrics_port=metrics_port,
+        name=name or DEFAULTS.name,
+    )
+    raise typer.Exit(main(options))
+
 
 if __name__ == "__main__":
-    sys.exit(main())
+    app(prog_name="python -m keymiss.worker")

@@ -14,17 +14,13 @@ never on the command line, where others could read it.
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
-import socket
 import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
 
-from keymiss.addresses import Address, parse_addresses
 from keymiss.cluster.access import ClusterAccess
 from keymiss.cluster.discovery import Discovery, NoNodeError, RefusedError
 from keymiss.cluster.shard_connection import ThreadConnections
@@ -41,6 +37,7 @@ from keymiss.worker.jobs.runner import JobRunner
 from keymiss.worker.jobs.threads import JobPool
 from keymiss.worker.metrics import WorkerMetrics
 from keymiss.worker.model_runner import ModelPool, ModelRunner, ModelStore
+from keymiss.worker.options import WorkerOptions
 from keymiss.worker.services import Services
 
 EXIT_OK, EXIT_FAULT, EXIT_USAGE, EXIT_NO_NODE, EXIT_UNFINISHED = 0, 1, 2, 3, 4
@@ -53,67 +50,26 @@ REPORT_S = 60.0
 """How often the counts are logged, if they changed."""
 
 
-def _nodes(text: str) -> tuple[Address, ...]:
-    try:
-        return parse_addresses(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-
-
-def _number(kind: type[int] | type[float], low: float, high: float) -> Callable[[str], float]:
-    def parse(text: str) -> float:
-        value = kind(text)
-        if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"must be in {low}..{high}")
-        return value
-
-    parse.__name__ = kind.__name__
-    return parse
-
-
-def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line; exits with code 2 and a usage line if it is wrong."""
-    cores = len(os.sched_getaffinity(0))
-    parser = argparse.ArgumentParser(
-        prog="python -m keymiss.worker", description="Runs the jobs of a Keymiss cluster."
-    )
-    add = parser.add_argument
-    add(
-        "--nodes",
-        type=_nodes,
-        help="host:port,... to start from (default: KEYMISS_NODES)",
-    )
-    add("--job-threads", type=_number(int, 1, 512), default=max(4, 4 * cores), help="jobs that run at once")
-    add("--model-threads", type=_number(int, 1, 512), default=cores, help="model runs at once, one core each")
-    add("--execute-timeout-s", type=_number(float, 0.1, 3600), default=60.0, help="limit of one command")
-    add("--grace-s", type=_number(float, 0, 3600), default=10.0, help="time to finish at SIGTERM")
-    add("--startup-s", type=_number(float, 0, 86400), default=60.0, help="wait for a first node so long")
-    add("--nice", type=_number(int, 0, 19), default=10, help="priority, so that the shards come first")
-    add("--backend", choices=("torch", "dummy"), default="torch", help="dummy needs no weights, for tests")
-    add("--metrics-host", default="127.0.0.1", help="where /metrics listens")
-    add("--metrics-port", type=_number(int, 0, 65535), default=0, help="port of /metrics; 0: none")
-    add("--name", default=f"{socket.gethostname()}-{os.getpid()}", help="this worker's name in the shards")
-    return parser.parse_args(argv)
 
 
 class Worker:
     """Everything that lives as long as the process."""
 
-    def __init__(self, args: argparse.Namespace, access: ClusterAccess) -> None:
-        self._args = args
+    def __init__(self, options: WorkerOptions, access: ClusterAccess) -> None:
+        self._options = options
         self._credentials = access.credentials
         self._wake = threading.Event()
         self._stopping = False
         self._fault: str | None = None
-        self._metrics = WorkerMetrics(args.name, args.backend)
-        self._discovery = Discovery(args.nodes or access.nodes, self._credentials)
-        self._pool = JobPool(args.job_threads, self._handle, self._dead)
-        backends = backend_table(args.backend)
+        self._metrics = WorkerMetrics(options.name, options.backend)
+        self._discovery = Discovery(options.nodes or access.nodes, self._credentials)
+        self._pool = JobPool(options.job_threads, self._handle, self._dead)
+        backends = backend_table(options.backend)
         self._model_store = ModelStore(backends, self._metrics.not_kept)
-        self._model_pool = ModelPool(args.model_threads, list(backends.values()), self._dead)
+        self._model_pool = ModelPool(options.model_threads, list(backends.values()), self._dead)
         self._attendance = Attendance(self._credentials)
         self._services = Services(
-            connections=ThreadConnections(args.execute_timeout_s, self._credentials),
+            connections=ThreadConnections(options.execute_timeout_s, self._credentials),
             masters=self._discovery.masters,
             models=ModelRunner(
                 self._model_store, self._model_pool, self._metrics.models, self._metrics.not_kept
@@ -132,7 +88,7 @@ class Worker:
         """Works until a signal or a fault; returns the exit code."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
-        if self._args.metrics_port and not self._serve_metrics():
+        if self._options.metrics_port and not self._serve_metrics():
             return EXIT_USAGE
         gears_api.install_modules()
         self._model_pool.start()
@@ -163,7 +119,7 @@ class Worker:
         """The figures that are looked up when somebody asks for the metrics."""
         watch = self._metrics.watch
         watch("jobs_running", "Jobs that run now.", lambda: len(self._pool.running()))
-        watch("job_threads", "Jobs that may run at once.", lambda: self._args.job_threads)
+        watch("job_threads", "Jobs that may run at once.", lambda: self._options.job_threads)
         watch("shards_attached", "Masters that answer this worker's pulls.", self._shards_attached)
         watch("models_loaded", "Different models in memory.", lambda: self._model_store.loaded()[0])
         watch("models_bytes", "Size of the loaded models' files.", lambda: self._model_store.loaded()[1])
@@ -173,7 +129,7 @@ class Worker:
         return sum(puller.attached for puller in list(self._pullers.values()))
 
     def _serve_metrics(self) -> bool:
-        host, port = self._args.metrics_host, self._args.metrics_port
+        host, port = self._options.metrics_host, self._options.metrics_port
         try:
             self._metrics.serve(host, port)
         except OSError as error:
@@ -201,7 +157,7 @@ class Worker:
 
     def _find_cluster(self) -> bool:
         """Waits for a node that answers. RefusedError when one refuses this worker."""
-        deadline_s = time.monotonic() + self._args.startup_s
+        deadline_s = time.monotonic() + self._options.startup_s
         said = ""
         while not self._stopping:
             try:
@@ -250,7 +206,7 @@ class Worker:
 
     def _attach(self, identity: str, shard: Shard) -> None:
         puller = Puller(
-            self._args.name,
+            self._options.name,
             shard,
             self._credentials,
             self._pool,
@@ -265,10 +221,10 @@ class Worker:
 
     def _shut_down(self) -> int:
         """Stops taking, gives back what has not started, finishes the rest or gives that back too."""
-        deadline_s = time.monotonic() + self._args.grace_s
+        deadline_s = time.monotonic() + self._options.grace_s
         pullers = [*self._pullers.values(), *self._leaving]
         self._attendance.stop()
-        log_event("stopping", grace_s=self._args.grace_s, running=len(self._pool.running()))
+        log_event("stopping", grace_s=self._options.grace_s, running=len(self._pool.running()))
         for puller in pullers:
             puller.stop()
         self._give_back(self._pool.take_queued(lambda _: True))
@@ -294,25 +250,24 @@ class Worker:
                 self._metrics.jobs.ended(job, JobStatus.GIVEN_BACK)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(options: WorkerOptions) -> int:
     """Runs a worker. Returns the exit code, or ends the process when threads are still busy."""
-    args = parse_arguments(argv)
     try:
         access = ClusterAccess.from_env()
     except BadSetting as error:
         log_event("bad_setting", "error", error=str(error))
         return EXIT_USAGE
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    os.nice(args.nice)
+    os.nice(options.nice)
     log_event(
         "started",
         pid=os.getpid(),
-        name=args.name,
-        job_threads=args.job_threads,
-        model_threads=args.model_threads,
+        name=options.name,
+        job_threads=options.job_threads,
+        model_threads=options.model_threads,
     )
     try:
-        code = Worker(args, access).run()
+        code = Worker(options, access).run()
     except Exception as error:
         log_event("fault", "error", error=one_line(error))
         code = EXIT_FAULT

@@ -166,7 +166,7 @@ def test_an_evicted_model_is_said(
 ) -> None:
     evict(servers, worker, client, keys.model_key(TAGS[0]))
     try:
-        is_missing(api, f"shard {{{TAGS[0]}}}: there is no model: python -m keymiss.models.load")
+        is_missing(api, f"shard {{{TAGS[0]}}}: there is no model: keymiss models load")
     finally:
         assert load.main(["--model", "models/reader", "--nodes", servers.addresses]) == 0
     assert api.missing() == []

@@ -1,4 +1,4 @@
-"""keymiss.cli cluster-create: empty nodes become one cluster, once; wrong numbers of nodes are refused."""
+"""keymiss cluster-create: empty nodes become one cluster, once; wrong numbers of nodes are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`keymiss.cli concepts load`: the table on every shard, broken rows named, exit codes."""
+"""`keymiss concepts load`: the table on every shard, broken rows named, exit codes."""
 
 from __future__ import annotations
 

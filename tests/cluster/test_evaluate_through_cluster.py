@@ -61,10 +61,10 @@ def test_the_cluster_answers_as_the_eager_model(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     before, out = everything(client), tmp_path / "out.json"
-    arguments = ["cluster", "--nodes", cluster.addresses, "--data", str(file)]
+    arguments = ["cluster", "--nodes", cluster.addresses, str(file)]
     there = evaluated([*arguments, "--against", "eager", "--model", "models/reader"], out)
     assert "the same answer to 4 of 4 questions (100.0 %)" in capsys.readouterr().out
-    here = evaluated(["eager", "--model", "models/reader", "--data", str(file)], out)
+    here = evaluated(["eager", "--model", "models/reader", str(file)], out)
     assert there.pop("same_answer") == 100
     assert (there.pop("ms") > 0, here.pop("ms") > 0) == (True, True)
     assert there == here
@@ -82,7 +82,7 @@ def test_through_the_api(
 ) -> None:
     before = everything(client)
     with ApiProcess(cluster.addresses, wait_indexed=2) as api:
-        arguments = ["retrieval", "--nodes", cluster.addresses, "--url", api.url, "--data", str(file)]
+        arguments = ["retrieval", "--nodes", cluster.addresses, "--url", api.url, str(file)]
         found = evaluated(arguments, tmp_path / "out.json")
     assert (found["questions"], found["failed"], found["competing"]) == (3, 0, 1)
     assert found["recall_20"] == 100
@@ -96,7 +96,7 @@ def test_without_an_api_nothing_is_written(
     cluster: RedisClusterServers, client: RedisCluster, file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = everything(client)
-    arguments = ["--url", "http://127.0.0.1:1", "--data", str(file)]
+    arguments = ["--url", "http://127.0.0.1:1", str(file)]
     assert evaluate.main(["retrieval", "--nodes", cluster.addresses, *arguments]) == 1
     assert "there is no API at http://127.0.0.1:1" in capsys.readouterr().err
     assert everything(client) == before
@@ -113,7 +113,7 @@ def test_interrupted_it_leaves_nothing_behind(
     before = everything(client)
     command = [sys.executable, "-m", "keymiss.models.evaluate", "cluster", "--nodes", cluster.addresses]
     process = subprocess.Popen(
-        [*command, "--data", str(path), "--part", "all"],
+        [*command, str(path), "--part", "all"],
         cwd=REPO,
         env={**os.environ, "PYTHONPATH": str(REPO)},
         stdout=subprocess.PIPE,
@@ -128,7 +128,7 @@ def test_interrupted_it_leaves_nothing_behind(
         _, said = process.communicate(timeout=patient(40))
     finally:
         process.kill()
-    assert (process.returncode, said) == (130, "keymiss.models.evaluate: interrupted\n")
+    assert (process.returncode, said) == (130, "keymiss models evaluate: interrupted\n")
     assert everything(client) == before
 
 
@@ -141,6 +141,6 @@ def test_without_functions_it_says_what_to_do(
         for registration in client.execute_command("RG.DUMPREGISTRATIONS", target_nodes=node):
             fields = dict(zip(registration[::2], registration[1::2], strict=True))
             client.execute_command("RG.UNREGISTER", fields["id"], target_nodes=node)
-    assert evaluate.main(["cluster", "--nodes", cluster.addresses, "--data", str(file), "--part", "all"]) == 1
+    assert evaluate.main(["cluster", "--nodes", cluster.addresses, str(file), "--part", "all"]) == 1
     assert "no function answers bertspan" in capsys.readouterr().err
     assert everything(client) == before

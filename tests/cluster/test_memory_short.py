@@ -1,5 +1,5 @@
 """When memory is short: what is evicted of articles is noted until it is there again, and said by
-`keymiss.cli pipeline`; when nothing may be evicted, writes are refused with a clear error."""
+`keymiss pipeline`; when nothing may be evicted, writes are refused with a clear error."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def article(client: RedisCluster, name: str = "A1") -> tuple[str, str, str]:
 
 
 def said_by(system: Running) -> tuple[int, str]:
-    """Exit code of `keymiss.cli pipeline`, and what is not its table."""
+    """Exit code of `keymiss pipeline`, and what is not its table."""
     done = cli(system[0], "pipeline")
     assert "Traceback" not in done.stderr
     return done.returncode, " ".join(done.stderr.split())
@@ -307,7 +307,7 @@ def test_an_evicted_concept_table_is_missed_until_it_is_loaded(system: Running, 
     concept_table = keys.concept_table_key(tag_of(client, "A1"))
     evict(system, concept_table)
     assert client.hgetall(noted) == {concept_table: "0"}
-    assert "the concept table: keymiss.cli concepts load" in said_by(system)[1]
+    assert "the concept table: keymiss concepts load" in said_by(system)[1]
     pipeline.store_table(client, TABLE)
     settle(client)
     assert said_by(system) == (0, "")

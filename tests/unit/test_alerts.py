@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from keymiss.settings import PROJECT
+from keymiss.resources import PROJECT
 from tests.patience import patient
 from tests.unit.test_docs_are_complete import anchors
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keymiss.models import by_model, calibrate, export
+from keymiss.models import by_model, calibrate
 from keymiss.models.calibrate import CalibrateError
+from keymiss.resources import PROJECT
 from tests.unit.test_export import small
 from tests.unit.test_squad import put, qa
 
@@ -102,9 +103,9 @@ def test_a_calibration_is_fitted_written_and_checked(
     folder = tmp_path / "reader"
     folder.mkdir()
     for name in ("config.json", "model.safetensors", "tokenizer.json"):
-        (folder / name).symlink_to(export.tokenizers.ROOT / "models" / "reader" / name)
+        (folder / name).symlink_to(PROJECT / "models" / "reader" / name)
     data = corpus(tmp_path)
-    assert calibrate.main(["--model", str(folder), "--data", str(data)]) == 0
+    assert calibrate.main(["--model", str(folder), str(data)]) == 0
     written = json.loads((folder / "reader.json").read_text())
     fitted_on = written["fitted_on"]
     assert fitted_on["right"] == fitted_on["files"]["given"]["right"] == 3  # of 80 paragraphs
@@ -124,10 +125,10 @@ def test_faults_leave_the_folder_as_it_was(tmp_path: Path, capsys: pytest.Captur
     folder = small(tmp_path / "tiny")
     (folder / "reader.json").write_text('{"calibration": null}')
     few = put(tmp_path, [("Text.", [qa("What?", ("Text", 0))])])  # nothing for calibration
-    assert calibrate.main(["--model", str(folder), "--data", str(few)]) == 1
+    assert calibrate.main(["--model", str(folder), str(few)]) == 1
     said = capsys.readouterr()
     assert "left out" in said.out
     assert "nothing to fit" in said.err
-    assert calibrate.main(["--model", str(folder), "--data", str(tmp_path / "none.json")]) == 1
-    assert calibrate.main(["--model", str(tmp_path / "none"), "--data", str(few)]) == 1
+    assert calibrate.main(["--model", str(folder), str(tmp_path / "none.json")]) == 1
+    assert calibrate.main(["--model", str(tmp_path / "none"), str(few)]) == 1
     assert (folder / "reader.json").read_text() == '{"calibration": null}'

@@ -25,7 +25,7 @@ from keymiss.api.watch.dashboards import (
     expand,
     load_dashboards,
 )
-from keymiss.settings import PROJECT
+from keymiss.resources import PROJECT
 
 PAGES = load_dashboards()
 PANELS = [(page, panel) for page in PAGES.values() for panel in page.panels]

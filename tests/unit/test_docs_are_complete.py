@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from keymiss.api.settings import ApiSettings
-from keymiss.worker.lifecycle import parse_arguments
+from keymiss.typer_app import exit_code
+from keymiss.worker.__main__ import app as worker
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
@@ -126,8 +127,7 @@ def test_api_settings_have_their_defaults() -> None:
 
 
 def test_every_worker_option_is_documented(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        parse_arguments(["--help"])
+    assert exit_code(worker, "worker", ["--help"]) == 0
     options = set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out)) - {"--help"}
     assert "--job-threads" in options
     page = (ROOT / "docs/operations.md").read_text()

@@ -17,10 +17,11 @@ from keymiss.reading import tokenizers
 from keymiss.reading.backends.base import Model
 from keymiss.reading.encoder import MAX_BATCH, MAX_BATCH_TOKENS, MAX_TEXT_TOKENS, Batch, Encoder, in_order
 from keymiss.reading.stored_vector import DIMENSIONS, Vector
+from keymiss.resources import PROJECT
 from tests.unit.test_export import put_tokenizer
 from tests.unit.test_export import small as small_reader
 
-ENCODER = tokenizers.ROOT / "models" / "encoder"
+ENCODER = PROJECT / "models" / "encoder"
 TEXTS = [
     "Which river flows through Frankfurt?",
     "The river Main flows through Frankfurt before it reaches the Rhine at Mainz.",

@@ -140,7 +140,7 @@ def test_eager_and_exported_answer_the_same(
     figures = {}
     for way, model in (("eager", folder), ("exported", Path(made.path))):
         out = tmp_path / f"{way}.json"
-        arguments = [way, "--model", str(model), "--data", str(file), "--part", "all", "--json", str(out)]
+        arguments = [way, "--model", str(model), str(file), "--part", "all", "--json", str(out)]
         assert evaluate.main(arguments) == 0
         figures[way] = json.loads(out.read_text())["files"]["given"]
         assert (figures[way].pop("ms") > 0, figures[way]["questions"], figures[way]["failed"]) == (True, 3, 0)
@@ -178,12 +178,12 @@ def test_a_text_that_is_too_long_counts_as_wrong(
     long = "word " * 40_000 + "end"
     asked = [qa("Which?", ("word", 0), id="long")]
     path = put(tmp_path, [(long, asked)], [(RIVER, ASKED[RIVER])])
-    assert evaluate.main(["eager", "--model", str(folder), "--data", str(path), "--part", "all"]) == 0
+    assert evaluate.main(["eager", "--model", str(folder), str(path), "--part", "all"]) == 0
     printed = capsys.readouterr().out
     assert "could not be put, 1 questions: the sentence has 40001 tokens" in printed
     assert "not put" in printed
     alone = put(tmp_path, [(long, asked)], name="alone.json")
-    assert evaluate.main(["eager", "--model", str(folder), "--data", str(alone), "--part", "all"]) == 1
+    assert evaluate.main(["eager", "--model", str(folder), str(alone), "--part", "all"]) == 1
     assert "not one question could be put" in capsys.readouterr().err
 
 
@@ -227,7 +227,7 @@ def test_ties_count_half() -> None:
 
 
 def test_answerability(file: Path, folder: Path, tmp_path: Path) -> None:
-    out, arguments = tmp_path / "out.json", ["--data", str(file), "--part", "all", "--negatives", "2"]
+    out, arguments = tmp_path / "out.json", [str(file), "--part", "all", "--negatives", "2"]
     figures = []
     for _ in range(2):
         arguments += ["--json", str(out)]
@@ -253,12 +253,12 @@ def test_names_of_articles_can_be_parts_of_keys(file: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["eager", "--model", "no/such/folder", "--data", "FILE"], "no/such/folder"),
-        (["eager", "--data", "none.json"], "none.json: No such file"),
-        (["exported", "--model", "none.pt", "--data", "FILE"], "none.pt"),
-        (["exported", "--model", "FILE", "--data", "FILE"], "is not an exported model"),
-        (["cluster", "--nodes", "127.0.0.1:1", "--data", "FILE"], "no cluster at 127.0.0.1:1"),
-        (["cluster", "--nodes", "nowhere", "--data", "FILE"], "no cluster at nowhere"),
+        (["eager", "--model", "no/such/folder", "FILE"], "no/such/folder"),
+        (["eager", "none.json"], "none.json: No such file"),
+        (["exported", "--model", "none.pt", "FILE"], "none.pt"),
+        (["exported", "--model", "FILE", "FILE"], "is not an exported model"),
+        (["cluster", "--nodes", "127.0.0.1:1", "FILE"], "no cluster at 127.0.0.1:1"),
+        (["cluster", "--nodes", "nowhere", "FILE"], "no cluster at nowhere"),
     ],
 )
 def test_faults_are_said_in_one_line(
@@ -267,22 +267,20 @@ def test_faults_are_said_in_one_line(
     assert evaluate.main([argument.replace("FILE", str(file)) for argument in arguments]) == 1
     said = capsys.readouterr().err
     assert reason in said
-    assert said.startswith("keymiss.models.evaluate: ")
+    assert said.startswith("keymiss models evaluate: ")
 
 
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["cluster", "--against", "eager", "--data", "a.json"],
-        ["cluster", "--against", "exported", "--model", "models", "--data", "a.json"],
-        ["eager", "--data", "x/a.json", "y/a.json"],
-        ["eager", "--data", "a.json", "--limit", "0"],
-        ["eager", "--data", "a.json", "--part", "test"],
+        ["cluster", "--against", "eager", "a.json"],
+        ["cluster", "--against", "exported", "--model", "models", "a.json"],
+        ["eager", "x/a.json", "y/a.json"],
+        ["eager", "a.json", "--limit", "0"],
+        ["eager", "a.json", "--part", "test"],
         ["eager"],
         [],
     ],
 )
 def test_bad_arguments(arguments: list[str]) -> None:
-    with pytest.raises(SystemExit) as end:
-        evaluate.main(arguments)
-    assert end.value.code == 2
+    assert evaluate.main(arguments) == 2

@@ -11,11 +11,12 @@ import pytest
 from keymiss.models import squad
 from keymiss.models.examples import Example, Maker, Mix, Stream, collate, micro_batches, source
 from keymiss.reading import tokenizers
+from keymiss.resources import PROJECT
 
 CONTEXT = (
     "The hall was built in 1890. It was rebuilt by Anna Berg in 1921 after a fire. Today it is a museum."
 )
-TOKENIZER = tokenizers.load_tokenizer(tokenizers.ROOT / "models" / "reader" / "tokenizer.json")
+TOKENIZER = tokenizers.load_tokenizer(PROJECT / "models" / "reader" / "tokenizer.json")
 
 
 def question(asked: str, *answers: str) -> squad.Question:

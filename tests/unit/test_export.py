@@ -21,13 +21,13 @@ from transformers import DistilBertForQuestionAnswering as DistilBert
 
 from keymiss.models import export as exporting
 from keymiss.models import forms
-from keymiss.reading import tokenizers
 from keymiss.reading.backends.base import Model
 from keymiss.reading.reader import Calibration, Reader
 from keymiss.reading.tensors import Tensor
+from keymiss.resources import PROJECT
 from tests.patience import patient
 
-READER = tokenizers.ROOT / "models" / "reader"
+READER = PROJECT / "models" / "reader"
 BATCHES = (1, 2, 7, 32)
 LENGTHS = (8, 45, 384)
 FLOAT32 = ("torchscript", "onnx")
@@ -128,7 +128,7 @@ def test_torchscript_int8_computes_the_same_without_vnni(tmp_path: Path) -> None
     held_down = {"FBGEMM_ENABLE_INSTRUCTIONS": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
     order = [sys.executable, "-W", "ignore", "-c", code, made.path, str(tmp_path / "logits.npy")]
     env = {**os.environ, **held_down, "ONEDNN_MAX_CPU_ISA": "AVX2"}
-    subprocess.run(order, cwd=tokenizers.ROOT, env=env, check=True, timeout=patient(100))
+    subprocess.run(order, cwd=PROJECT, env=env, check=True, timeout=patient(100))
     inputs = [Tensor(one.numpy()) for one in forms.dummy_inputs(3, 45, 30522)]
     here = np.stack([one.array for one in model.run(inputs)])
     assert np.abs(np.load(tmp_path / "logits.npy") - here).max() < 1e-3

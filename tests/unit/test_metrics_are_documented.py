@@ -15,7 +15,8 @@ from keymiss.api.metrics import ApiMetrics, Ended, IndexFigures, SentenceEnded, 
 from keymiss.api.unused import Reason, Signal
 from keymiss.cluster.access import ClusterAccess
 from keymiss.retrieval import Retrieval
-from keymiss.worker.lifecycle import Worker, parse_arguments
+from keymiss.worker.lifecycle import Worker
+from keymiss.worker.options import WorkerOptions
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs/metrics.md").read_text()
 OF_SAMPLES = {"le"}  # labels that Prometheus's own format adds
@@ -43,7 +44,7 @@ def made() -> Iterator[Metric]:
     yield from api.registry.collect()
     yield from IndexFigures(Retrieval()).collect()
     yield from families(ClusterFigures())
-    yield from Worker(parse_arguments([]), ClusterAccess())._metrics.registry.collect()
+    yield from Worker(WorkerOptions(), ClusterAccess())._metrics.registry.collect()
 
 
 def described(metric: Metric) -> tuple[str, Described]:

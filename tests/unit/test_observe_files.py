@@ -15,7 +15,8 @@ from keymiss.environment import BadSetting
 from keymiss.local.observe import find_grafana, observing_programs, targets, with_interval, write_observing
 from keymiss.local.preflight import observing_problems
 from keymiss.local.processes import programs
-from keymiss.settings import PROJECT, Settings
+from keymiss.resources import PROJECT
+from keymiss.settings import Settings
 
 
 @pytest.fixture

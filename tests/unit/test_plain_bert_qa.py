@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 
 from keymiss.models import export as exporting
-from keymiss.reading import tokenizers
 from keymiss.reading.reader import default_reader
+from keymiss.resources import PROJECT
 from tests.patience import patient
 
 QUESTION = "Who performs viral transmission among adults"
@@ -27,7 +27,7 @@ def own_answer(sentence: str) -> str:
     inputs = reader.inputs(QUESTION, encoded)
     arrays = (inputs.input_ids, inputs.attention_mask, inputs.token_type_ids)
     with torch.no_grad():
-        out = exporting.load_eager(tokenizers.ROOT / "models" / "reader")(
+        out = exporting.load_eager(PROJECT / "models" / "reader")(
             **dict(
                 zip(
                     ("input_ids", "attention_mask", "token_type_ids"),
@@ -43,7 +43,7 @@ def test_prints_the_same_answers_with_both_times(tmp_path: Path) -> None:
     file = tmp_path / "candidates.json"
     file.write_text(json.dumps(CANDIDATES))
     script = [sys.executable, "scripts/plain_bert_qa.py", "--question", QUESTION, "--candidates", str(file)]
-    done = subprocess.run(script, cwd=tokenizers.ROOT, capture_output=True, text=True, timeout=patient(100))
+    done = subprocess.run(script, cwd=PROJECT, capture_output=True, text=True, timeout=patient(100))
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert said["cold_s"] > said["warm_ms_per_sentence"] / 1000 > 0
@@ -53,6 +53,6 @@ def test_prints_the_same_answers_with_both_times(tmp_path: Path) -> None:
 
 def test_without_a_sentence_it_says_what_to_give() -> None:
     script = [sys.executable, "scripts/plain_bert_qa.py"]
-    done = subprocess.run(script, cwd=tokenizers.ROOT, capture_output=True, text=True, timeout=patient(100))
+    done = subprocess.run(script, cwd=PROJECT, capture_output=True, text=True, timeout=patient(100))
     assert done.returncode == 2
     assert "give --sentence or --candidates" in done.stderr

@@ -15,7 +15,8 @@ from keymiss.environment import BadSetting
 from keymiss.local.process_user import ProcessUser, process_user, user_problems
 from keymiss.local.project_copy import copied_model, copy_project
 from keymiss.local.var_folders import SHARED, THEIRS, make_folders
-from keymiss.settings import PROJECT, Settings
+from keymiss.resources import PROJECT
+from keymiss.settings import Settings
 from tests.servers import open_folder
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")

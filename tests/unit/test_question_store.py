@@ -12,8 +12,9 @@ from tokenizers import Tokenizer
 from keymiss.models import question_store, squad
 from keymiss.models.question_store import Ragged, Store, holds, with_quantifier
 from keymiss.reading import tokenizers
+from keymiss.resources import PROJECT
 
-TOKENIZER = tokenizers.ROOT / "models" / "reader" / "tokenizer.json"
+TOKENIZER = PROJECT / "models" / "reader" / "tokenizer.json"
 NAMES = [
     "Berlin",
     "Vienna",

@@ -10,6 +10,7 @@ import pytest
 
 from keymiss.reading import reader, tokenizers
 from keymiss.reading.reader import About, Calibration, Reader
+from keymiss.resources import PROJECT
 
 CLS, SEP = 101, 102
 QUESTION = "Who performs viral transmission among adults"
@@ -186,7 +187,7 @@ def test_a_probability_whatever_the_margin(margin: float) -> None:
 
 
 def tokenizer_json() -> str:
-    return (tokenizers.ROOT / "models" / "reader" / "tokenizer.json").read_text()
+    return (PROJECT / "models" / "reader" / "tokenizer.json").read_text()
 
 
 def test_what_a_model_says_of_itself_comes_back() -> None:

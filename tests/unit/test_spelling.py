@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
+from keymiss.corpus import spelling
 from keymiss.corpus.concept_matcher import ConceptMatcher
 from keymiss.corpus.concept_table import ConceptTable
 from keymiss.corpus.spelling import Repair
@@ -65,3 +68,14 @@ def test_words_of_a_matcher() -> None:
         map(matcher.has_word, ("becouse", "BECOUSE", "Syndrome", "syndromes", "peopel", "goverment", "itis"))
     )
     assert not any(map(matcher.has_word, ("becous", "people", "", " ", ",", "government")))
+
+
+def test_without_its_package_sentences_stay_and_that_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "symspellpy", None)
+    monkeypatch.setattr(spelling, "_dictionary", spelling._dictionary.__wrapped__)
+    assert Repair(None).sentence("The goverment said so.") == "The goverment said so."
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "pip install 'keymiss[spelling]'" in said

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from transformers import BertConfig, BertModel
 
 from keymiss.models import squad, train
-from keymiss.reading import tokenizers
+from keymiss.resources import PROJECT
 
 TOPICS = (
     "Berlin",
@@ -39,7 +39,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(1)
     config = BertConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64)
     BertModel(config).save_pretrained(folder)
-    shutil.copy(tokenizers.ROOT / "models" / "reader" / "tokenizer.json", folder)
+    shutil.copy(PROJECT / "models" / "reader" / "tokenizer.json", folder)
     return folder
 
 
@@ -61,9 +61,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(encoder: Path, data: Path, out: Path, *more: str) -> int:
-    return train.main(
-        ["--data", str(data), "--encoder", str(encoder), "--out", str(out), "--device", "cpu", *more]
-    )
+    return train.main([str(data), "--encoder", str(encoder), "--out", str(out), "--device", "cpu", *more])
 
 
 def weights(out: Path) -> dict[str, Any]:
@@ -149,8 +147,7 @@ def test_a_held_out_context_in_another_file_is_refused(data: Path, tmp_path: Pat
     ("given", "why"),
     [
         (["--encoder", "no/such"], "no folder with a Hugging Face model"),
-        (["--data", "no.json"], "No such file"),
-        (["--steps", "0"], "at least 1"),
+        (["no.json"], "No such file"),
         (["--out", "/proc/none"], "/proc/none"),
     ],
 )
@@ -159,6 +156,11 @@ def test_what_cannot_begin_says_why(
 ) -> None:
     assert run(encoder, data, tmp_path, *given) == 1
     assert why in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--steps", "--every"])
+def test_a_number_below_1_is_wrong_use(encoder: Path, data: Path, tmp_path: Path, option: str) -> None:
+    assert run(encoder, data, tmp_path, option, "0") == 2
 
 
 def test_the_learning_rate_rises_stays_and_falls() -> None:

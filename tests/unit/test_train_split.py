@@ -32,7 +32,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(phase: str, start: Path, data: Path, out: Path, *more: str) -> int:
-    given = [phase, "--data", str(data), "--start", str(start), "--out", str(out), "--device", "cpu"]
+    given = [phase, str(data), "--start", str(start), "--out", str(out), "--device", "cpu"]
     return train_split.main([*given, "--split", "2", "--passages", "4", *more])
 
 
@@ -176,9 +176,7 @@ def test_a_checkpoint_of_another_training_is_not_gone_on_with(
     ("given", "why"),
     [
         (["--start", "no/such"], "no/such"),
-        (["--data", "no.json"], "No such file"),
-        (["--steps", "0"], "at least 1"),
-        (["--threads", "0"], "at least 1"),
+        (["no.json"], "No such file"),
         (["--split", "3"], "a split at layer 3 of 3"),
         (["--out", "/proc/none"], "/proc/none"),
     ],
@@ -188,6 +186,11 @@ def test_what_cannot_begin_says_why(
 ) -> None:
     assert run("steady", start, data, tmp_path, *given) == 1
     assert why in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--steps", "--threads", "--passages"])
+def test_a_number_below_1_is_wrong_use(start: Path, data: Path, tmp_path: Path, option: str) -> None:
+    assert run("steady", start, data, tmp_path, option, "0") == 2
 
 
 def test_there_is_nothing_to_cool_down(

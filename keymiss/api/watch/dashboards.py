@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from keymiss.settings import PROJECT
+from keymiss.resources import PROJECT
 
 DASHBOARDS = PROJECT / "grafana" / "dashboards"
 ORDER = ("the-pattern", "gears-and-models", "redis-cluster")

@@ -2,7 +2,7 @@
 
 from keymiss.worker.functions.evictions import note_evicted, note_evicted_of, there_again
 
-What is noted is in evicted:{tag}, where /readyz and `keymiss.cli pipeline` look.
+What is noted is in evicted:{tag}, where /readyz and `keymiss pipeline` look.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ def encoder_of(model_key: str) -> Encoder | None:
     model, _ = context.services.models.store.get(context.shard, context.connection, model_key)
     if model.about is None:
         raise ModelError(
-            f"model {model_key}: its file has no tokenizer; store it by python -m keymiss.models.load_encoder"
+            f"model {model_key}: its file has no tokenizer; store it by keymiss models load-encoder"
         )
     try:
         return _encoder(model.about)

@@ -1,0 +1,99 @@
+"""`keymiss ask`: a question, by the HTTP API."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from keymiss.cli.common import fail, out, settings
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from keymiss.client import Answers, Client, Result
+
+Url = Annotated[
+    str, typer.Option(help="of the API; default: the local system", show_default=False, envvar="KEYMISS_URL")
+]
+
+
+def ask(
+    question: Annotated[str, typer.Argument(help="in English")],
+    limit: Annotated[int, typer.Option("-n", "--limit", min=1, max=100, help="answers to show")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="the API's whole reply")] = False,
+    url: Url = "",
+    certificate: Annotated[
+        Path | None, typer.Option(help="PEM file to trust; default: the local system's own")
+    ] = None,
+    insecure: Annotated[bool, typer.Option("-k", "--insecure", help="trust any certificate")] = False,
+) -> None:
+    """Ask a question. Exit code 1 when there is no answer, or the API is away."""
+    from keymiss.client import BadRequest, KeymissError
+
+    with api(url, certificate, insecure) as client:
+        try:
+            reply = client.ask(question, limit=limit)
+        except BadRequest as error:
+            fail(str(error), 2)
+        except KeymissError as error:
+            fail(str(error))
+    if as_json:
+        print(reply.model_dump_json(indent=2))
+    else:
+        _show(reply)
+    if not reply.found:
+        raise typer.Exit(1)
+
+
+@contextmanager
+def api(url: str = "", certificate: Path | None = None, insecure: bool = False) -> Iterator[Client]:
+    """A client of the API at `url`; exit 2 when it cannot be made."""
+    from keymiss.client import Client
+
+    current = settings()
+    own = current.var / "tls" / "cert.pem"
+    if not (url or certificate or insecure):
+        if not os.access(own, os.R_OK):
+            fail(f"{own} is not there, or not yours to read: keymiss up, or ask with --insecure.", 2)
+        certificate = own
+    try:
+        client = Client(
+            url or f"https://localhost:{current.https_port}", verify=not insecure and (certificate or True)
+        )
+    except (ValueError, OSError) as error:
+        fail(str(error), 2)
+    with client:
+        yield client
+
+
+def _show(reply: Answers) -> None:
+    if not reply.found:
+        out.print(reply.message or "There is no answer.", markup=False)
+    for result in reply.results:
+        out.print(result.answer, style="bold", markup=False)
+        out.print(_marked(result))
+        out.print(f"  score {result.score:.2f}")
+        for source in result.sources:
+            year = f", {source.year}" if source.year else ""
+            where = f"  {source.title or source.article}{year} ({source.sentencekey})"
+            out.print(where, style="dim", markup=False)
+    sentences, unused = reply.coverage.sentences, reply.coverage.unused
+    if sentences.answered < sentences.asked:
+        out.print(f"{sentences.answered} of {sentences.asked} sentences were read in time.", style="yellow")
+    for one in unused:
+        out.print(f"Searched without {one.signal}: {one.reason}.", style="yellow", markup=False)
+
+
+def _marked(result: Result) -> Text:
+    """The sentence, its answer highlighted."""
+    from rich.text import Text
+
+    text = Text(result.sentence)
+    if result.start is not None and result.end is not None:
+        text.stylize("bold reverse", result.start, result.end)
+    return Text("  ") + text

@@ -1,0 +1,108 @@
+"""`keymiss doctor`: whether this machine has what the local system needs, and how the one that runs is."""
+
+from __future__ import annotations
+
+import platform
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+import typer
+
+import keymiss
+from keymiss.cli.common import out, runs, settings
+from keymiss.settings import Settings
+
+if TYPE_CHECKING:
+    from keymiss.local.preflight import Check
+
+LEAST_VERSIONS = {"redis-server": (7, 0), "valkey-server": (8, 0)}
+EXTRAS = {
+    "api": ("fastapi", "uvicorn", "tantivy", "usearch", "prometheus_client"),
+    "worker": ("torch", "tokenizers", "onnxruntime", "cloudpickle", "ahocorasick"),
+    "load": ("transformers", "onnx", "onnxscript", "safetensors"),
+    "local": ("supervisor",),
+}
+"""A part of the system -> some modules that show that its extra is installed."""
+OPTIONAL_EXTRAS = {"spelling": ("symspellpy",)}
+
+
+def doctor() -> None:
+    """Say what is in the way on this machine. Looks at versions, programs, Python packages, ports, memory,
+    disk, and at the system if it runs; each line says what to do. Exit code 1 when something is wrong."""
+    from keymiss.local.preflight import Check, checks
+
+    current = settings()
+    found = [Check("keymiss", f"{keymiss.__version__}, Python {platform.python_version()}"), *_extras()]
+    if find_spec("supervisor") and runs(current):
+        found += [*_versions(current), *_running(current)]
+    else:
+        found += [*_versions(current), *checks(current)]
+    found += _optional()
+    for check in found:
+        mark, style = ("!!", "red") if check.problem else ("ok", "green")
+        out.print(f"[{style}]{mark}[/]", end=" ")
+        out.print(f"{check.what}: {check.problem or check.found}", markup=False)
+    if any(check.problem for check in found):
+        raise typer.Exit(1)
+
+
+def _extras() -> Iterator[Check]:
+    from keymiss.local.preflight import Check
+
+    for extra, modules in EXTRAS.items():
+        lacks = [name for name in modules if find_spec(name) is None]
+        problem = f"without {', '.join(lacks)}: pip install 'keymiss[{extra}]'" if lacks else ""
+        yield Check(f"Python packages of keymiss[{extra}]", "there", problem)
+
+
+def _versions(current: Settings) -> Iterator[Check]:
+    from keymiss.local.preflight import Check
+    from keymiss.settings import SERVER_BINARIES
+
+    program = SERVER_BINARIES[current.server]
+    if not shutil.which(program):
+        return  # said with the other programs
+    said = subprocess.run([program, "--version"], capture_output=True, text=True).stdout
+    version = re.search(r"v=(\d+)\.(\d+)[\d.]*", said)
+    least = LEAST_VERSIONS[program]
+    old = version is None or (int(version[1]), int(version[2])) < least
+    needs = f"at least {least[0]}.{least[1]} is needed, it says: {said.strip()}"
+    yield Check(
+        f"version of {program}", version[0].removeprefix("v=") if version else "", needs if old else ""
+    )
+
+
+def _running(current: Settings) -> Iterator[Check]:
+    """Of the system that runs: its processes, and whether it is ready."""
+    from keymiss.local.preflight import Check
+    from keymiss.local.processes import Supervisor
+    from keymiss.local.system import http_ok
+
+    for name, (state, _) in sorted(Supervisor(current).states().items()):
+        log = current.log / f"{name.replace(':', '-')}.log"
+        yield Check(f"process {name}", "runs", "" if state == "RUNNING" else f"{state}; see {log}")
+    url = f"https://localhost:{current.https_port}/readyz"
+    unready = f"{url} says what is missing; keymiss up stores models, functions and the sample"
+    yield Check("ready to answer", url, "" if http_ok(url) else unready)
+
+
+def _optional() -> Iterator[Check]:
+    """What the system runs without."""
+    from keymiss.local.observe import find_exporter, find_grafana, find_prometheus
+    from keymiss.local.preflight import Check
+
+    for extra, modules in OPTIONAL_EXTRAS.items():
+        there = all(find_spec(name) for name in modules)
+        how = "there" if there else f"not there, and not needed: pip install 'keymiss[{extra}]'"
+        yield Check(f"Python packages of keymiss[{extra}]", how)
+    observers = {
+        "Prometheus": find_prometheus(),
+        "the Redis exporter": find_exporter(),
+        "Grafana": find_grafana(),
+    }
+    for name, path in observers.items():
+        yield Check(name, "there" if path else "not there, and needed for up --observe only")

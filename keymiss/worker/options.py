@@ -1,0 +1,29 @@
+"""What a worker is told on its command line (docs/operations.md)."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass, field
+
+from keymiss.addresses import Address
+
+CORES = len(os.sched_getaffinity(0))
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """The defaults are those of the command line."""
+
+    nodes: tuple[Address, ...] = ()
+    """To start from; none: `ClusterAccess.nodes`."""
+    job_threads: int = max(4, 4 * CORES)
+    model_threads: int = CORES
+    execute_timeout_s: float = 60.0
+    grace_s: float = 10.0
+    startup_s: float = 60.0
+    nice: int = 10
+    backend: str = "torch"
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int = 0
+    name: str = field(default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}")
