@@ -1,5 +1,7 @@
-"""`/docs`: Swagger UI over this API's OpenAPI document. Its files come from the package fastapi-offline, so that the
-page asks no other host. Nothing in it is inline: nginx's Content-Security-Policy forbids that.
+"""`/docs`: Swagger UI over the OpenAPI document of this API.
+
+Its files come from the package fastapi-offline: the page asks no other host. Nothing in it is inline: nginx's
+Content-Security-Policy forbids that.
 """
 
 from __future__ import annotations
