@@ -1,5 +1,5 @@
-"""A hook of mkdocs (mkdocs.yml): pages that lie elsewhere in the project are in the site too, and nothing in it
-comes from another host."""
+"""A hook of mkdocs (mkdocs.yml): pages that lie elsewhere in the project are in the site too, and it loads
+nothing from another host."""
 
 from __future__ import annotations
 
