@@ -1,4 +1,4 @@
-"""docs/migrating.md is true: what it says is refused is refused in these words, its known gaps are as it says."""
+"""docs/migrating.md is true: what it says is refused is refused in these words; its known gaps are there."""
 
 from __future__ import annotations
 
