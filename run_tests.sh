@@ -50,6 +50,7 @@ check() {
 check ruff "$VENV/bin/ruff" check -q --output-format concise .
 check mypy "$VENV/bin/mypy"
 check "the layers" env PYTHONPATH="$KEYMISS_HOME" "$VENV/bin/lint-imports" --no-logo
+check "the site of docs/" env NO_MKDOCS_2_WARNING=1 "$VENV/bin/mkdocs" build --strict
 check "the module's own tests" make -s -C module test
 # Three files of tests at a time: most of them wait for servers most of the time.
 # (tests/whole_run.py is pytest with a time limit of the whole, that leaves nothing behind.)

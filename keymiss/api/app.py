@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Iterator
-from importlib import metadata
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect
 
+from keymiss import __version__
 from keymiss.api.articles import routes as article_routes
 from keymiss.api.articles.article_store import ArticleStore
 from keymiss.api.articles.titles import Articles
@@ -19,7 +19,7 @@ from keymiss.api.figures.shard_figures import ShardFigures
 from keymiss.api.graph import routes as graph_routes
 from keymiss.api.graph.concept_names import Concepts
 from keymiss.api.graph.replies import Explorer
-from keymiss.api.http import problems
+from keymiss.api.http import docs_page, problems
 from keymiss.api.http.disconnect import ClientLeft, on_client_left
 from keymiss.api.http.openapi import describe, problem_docs
 from keymiss.api.http.problems import NotReady
@@ -113,13 +113,6 @@ def mix_of(settings: ApiSettings) -> Mix:
     )
 
 
-def _version() -> str:
-    try:
-        return metadata.version("keymiss")
-    except metadata.PackageNotFoundError:
-        return "0"
-
-
 def expected_requests() -> Iterator[tuple[str, str, int]]:
     """Route, method and code of every reply that the OpenAPI document promises."""
     for each in (question_routes.router, article_routes.router, graph_routes.router, router):
@@ -133,9 +126,10 @@ def create_app(settings: ApiSettings) -> FastAPI:
     """The application. It starts without a cluster too, and is not ready until there is one."""
     app = TracedApp(
         title="Keymiss",
-        version=_version(),
+        version=__version__,
         summary="Questions answered by the shards of a Redis Cluster.",
         lifespan=_lifespan,
+        docs_url=None,
         redoc_url=None,
     )
     app.metrics = app.state.metrics = ApiMetrics()
@@ -146,6 +140,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
     app.include_router(graph_routes.router)
     app.include_router(watch_routes.router)
     app.include_router(figure_routes.router)
+    app.include_router(docs_page.router)
     app.include_router(router)
     problems.install(app)
     app.add_exception_handler(ClientLeft, on_client_left)
