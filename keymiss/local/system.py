@@ -12,7 +12,6 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from functools import partial
 
 import redis
@@ -33,19 +32,6 @@ LOAD_WAIT_S = 600.0
 Say = Callable[[str], None]
 
 
-@dataclass(frozen=True, slots=True)
-class NodeState:
-    """How one node is. error is empty when it answers."""
-
-    port: int
-    role: str = ""
-    slots: int = 0
-    keys: int = 0
-    used_memory_bytes: int = 0
-    workers: int = 0
-    error: str = ""
-
-
 def connection(settings: Settings, port: int) -> AbstractContextManager[redis.Redis]:
     """A client of one local node that does not repeat commands."""
     return node_connection((settings.host, port))
@@ -63,32 +49,19 @@ def _nodes(settings: Settings) -> list[Node]:
     return [(settings.host, port) for port in settings.ports]
 
 
-def node_state(settings: Settings, port: int) -> NodeState:
-    """Asks one node how it is."""
+def _is_served(settings: Settings, port: int) -> bool:
+    """False only for a master that answers and has no worker."""
     try:
         with connection(settings, port) as client:
-            role = client.info("replication")["role"]
-            my_id = client.execute_command("CLUSTER MYID")
-            slots = 0
-            for first, last, master, *_ in client.execute_command("CLUSTER SLOTS"):
-                if master[2] == my_id:
-                    slots += last - first + 1
-            keymiss = client.info("keymiss")
-            return NodeState(
-                port=port,
-                role="replica" if role == "slave" else role,
-                slots=slots,
-                keys=client.dbsize(),
-                used_memory_bytes=client.info("memory")["used_memory"],
-                workers=int(keymiss.get("keymiss_workers", 0)),
-            )
-    except (redis.RedisError, OSError) as error:
-        return NodeState(port=port, error=str(error))
+            if client.info("replication")["role"] != "master":
+                return True
+            return int(client.info("keymiss").get("keymiss_workers", 0)) > 0
+    except (redis.RedisError, OSError):
+        return True
 
 
 def _workers_attached(settings: Settings) -> bool:
-    states = [node_state(settings, port) for port in settings.ports]
-    return all(s.workers for s in states if s.role == "master")
+    return all(_is_served(settings, port) for port in settings.ports)
 
 
 def http_ok(url: str, timeout_s: float = 5.0) -> bool:
