@@ -164,8 +164,6 @@ static int derive_command(RedisModuleCtx *ctx, RedisModuleString **argv, int arg
         return RedisModule_ReplyWithError(ctx, "ERR numsources must be a whole number from 1 to 64");
     if (n > argc - 3) return RedisModule_ReplyWithError(ctx, "ERR after the numsources sources at least one key must follow");
     if (RedisModule_GetSelectedDb(ctx) != 0) return RedisModule_ReplyWithError(ctx, "ERR keys are derived in database 0 only");
-    for (int i = 2; i < argc; i++)
-        if (name_from(argv[i]).len > KM_DEPS_MAX_NAME) return RedisModule_ReplyWithError(ctx, "ERR a name is longer than 512 MiB");
     km_name sources[KM_DEPS_MAX_SOURCES];
     for (int i = 0; i < n; i++) sources[i] = name_from(argv[2 + i]);
     RedisModuleString **keys = argv + 2 + n, **recorded = km_alloc(sizeof *recorded * (size_t)argc);
@@ -218,7 +216,7 @@ static int load_number(RedisModuleIO *rdb, uint64_t max, uint64_t *out) {
 static RedisModuleString *load_name(RedisModuleIO *rdb) {
     RedisModuleString *name = RedisModule_LoadString(rdb);
     if (!name) return NULL;
-    if (!RedisModule_IsIOError(rdb) && name_from(name).len <= KM_DEPS_MAX_NAME) return name;
+    if (!RedisModule_IsIOError(rdb)) return name;
     RedisModule_FreeString(NULL, name);
     return NULL;
 }
