@@ -3,7 +3,7 @@
 #include "jobs.h"
 
 /* RG.PYEXECUTE source [UNBLOCKING] [ID id] [DESCRIPTION text] [UPGRADE] [REPLACE_WITH id]
- *              [REQUIREMENTS name ...] */
+ *              [REQUIREMENTS name [name ...]] */
 static int pyexecute_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     if (argc < 2) return RedisModule_WrongArity(ctx);
     int unblocking = 0, i = 2;
@@ -19,7 +19,7 @@ static int pyexecute_command(RedisModuleCtx *ctx, RedisModuleString **argv, int 
             break;
         } else {
             return RedisModule_ReplyWithError(ctx, "ERR unknown option: the syntax is RG.PYEXECUTE source [UNBLOCKING] [ID id] "
-                                                   "[DESCRIPTION text] [UPGRADE] [REPLACE_WITH id] [REQUIREMENTS name ...]");
+                                                   "[DESCRIPTION text] [UPGRADE] [REPLACE_WITH id] [REQUIREMENTS name [name ...]]");
         }
     }
     size_t len;

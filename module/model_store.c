@@ -155,7 +155,7 @@ static int store(RedisModuleCtx *ctx, RedisModuleString **argv, int argc, int co
 }
 
 /* AI.MODELSTORE key backend device [TAG tag] [BATCHSIZE n] [MINBATCHSIZE n] [MINBATCHTIMEOUT ms]
- *               [INPUTS n name ...] [OUTPUTS n name ...] BLOB chunk [chunk ...] */
+ *               [INPUTS n name [name ...]] [OUTPUTS n name [name ...]] BLOB chunk [chunk ...] */
 static int modelstore_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     if (argc < 6) return RedisModule_WrongArity(ctx);
     if (store(ctx, argv, argc, 1, 0) != REDISMODULE_OK) return REDISMODULE_OK;
@@ -163,7 +163,7 @@ static int modelstore_command(RedisModuleCtx *ctx, RedisModuleString **argv, int
 }
 
 /* AI.MODELSET key backend device [TAG tag] [BATCHSIZE n] [MINBATCHSIZE n] [MINBATCHTIMEOUT ms]
- *             [INPUTS name ...] [OUTPUTS name ...] BLOB chunk [chunk ...]
+ *             [INPUTS name [name ...]] [OUTPUTS name [name ...]] BLOB chunk [chunk ...]
  * The programs that send it end when it is answered and know nothing of WAIT: hence the wait here. */
 static int modelset_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     if (argc < 6) return RedisModule_WrongArity(ctx);

@@ -1,9 +1,13 @@
 /* Keymiss: the module in every shard. Start reading here.
  *
  * Threads. There is one: the server's main thread. Every command, callback, filter, timer and event
- * of this module runs on it, so there is no lock and no race between them. The only thing that happens
- * elsewhere is an RDB or AOF child (fork), which sees a copy of memory and only reads. What takes long,
- * Python and models, runs in worker processes that are clients of the server.
+ * of this module runs on it, so there is no lock and no race between them. Two things happen elsewhere: an RDB or AOF
+ * child (fork) sees a copy of memory and only reads, and the server's lazy-free thread frees tensors and models (hence the
+ * atomic count of their memory in datatype.c). What takes long, Python and models, runs in worker processes that are
+ * clients of the server.
+ *
+ * Files know those below them, never those above: what the server tells (keys, clients, flushes, time) and what jobs and
+ * registrations tell comes through hooks (events.h), left at load and never taken away.
  *
  * Lifetimes.
  *  - A job (jobs.c; its commands: protocol.c) lives from the request until exactly one of: answered (KM.DONE), failed (KM.FAIL, or
