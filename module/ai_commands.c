@@ -1,55 +1,23 @@
 /* AI.TENSORSET, AI.MODELGET and the rest: glue between arguments and the two data types. Storing a model: model_store.c. */
 #include <limits.h>
 
-#include "ai.h"
+#include "command.h"
+#include "jobs.h"
+#include "model.h"
+#include "tensor.h"
 
 #define MAX_CHUNK_REPLY (16 * 1024 * 1024)
 /* VALUES is for people: 4 Mi of them are 120 MB of reply at most and 0.1 s of the main thread. */
 #define MAX_VALUES_REPLY (1LL << 22)
 
-static long long memory_bytes;
-
-long long km_ai_memory_bytes(void) { return __atomic_load_n(&memory_bytes, __ATOMIC_RELAXED); }
-/* Values may be freed by the server's lazy-free thread: hence atomic. */
-void km_ai_memory_add(long long bytes) { __atomic_add_fetch(&memory_bytes, bytes, __ATOMIC_RELAXED); }
-
-/* The value at a key if it is of the type, else NULL after an error reply. */
-static void *open_value(RedisModuleCtx *ctx, RedisModuleString *name, RedisModuleType *type, const char *missing) {
-    RedisModuleKey *key = RedisModule_OpenKey(ctx, name, REDISMODULE_READ);
-    void *value = NULL;
-    if (RedisModule_KeyType(key) == REDISMODULE_KEYTYPE_EMPTY)
-        RedisModule_ReplyWithError(ctx, missing);
-    else if (RedisModule_ModuleTypeGetType(key) != type)
-        RedisModule_ReplyWithError(ctx, REDISMODULE_ERRORMSG_WRONGTYPE);
-    else
-        value = RedisModule_ModuleTypeGetValue(key);
-    RedisModule_CloseKey(key);
-    return value;
-}
-
 static const char *const no_tensor = "ERR tensor key is empty: AI.TENSORSET makes one";
 static const char *const no_model = "ERR model key is empty: AI.MODELSTORE makes one";
 
-static void *open_tensor(RedisModuleCtx *ctx, RedisModuleString *name) { return open_value(ctx, name, km_tensor_type, no_tensor); }
-static void *open_model(RedisModuleCtx *ctx, RedisModuleString *name) { return open_value(ctx, name, km_model_type, no_model); }
-
-RedisModuleKey *km_ai_open_for_write(RedisModuleCtx *ctx, RedisModuleString *name, RedisModuleType *type) {
-    RedisModuleKey *key = RedisModule_OpenKey(ctx, name, REDISMODULE_READ | REDISMODULE_WRITE);
-    if (RedisModule_KeyType(key) == REDISMODULE_KEYTYPE_EMPTY || RedisModule_ModuleTypeGetType(key) == type) return key;
-    RedisModule_CloseKey(key);
-    RedisModule_ReplyWithError(ctx, REDISMODULE_ERRORMSG_WRONGTYPE);
-    return NULL;
-}
-
-void km_ai_written(RedisModuleCtx *ctx, RedisModuleKey *key, RedisModuleString *name, const char *event) {
-    RedisModule_CloseKey(key);
-    RedisModule_SignalModifiedKey(ctx, name);
-    RedisModule_NotifyKeyspaceEvent(ctx, REDISMODULE_NOTIFY_MODULE, event, name);
-    RedisModule_ReplicateVerbatim(ctx);
-}
+static void *open_tensor(RedisModuleCtx *ctx, RedisModuleString *name) { return km_value_at(ctx, name, km_tensor_type, no_tensor); }
+static void *open_model(RedisModuleCtx *ctx, RedisModuleString *name) { return km_value_at(ctx, name, km_model_type, no_model); }
 
 static int written(RedisModuleCtx *ctx, RedisModuleKey *key, RedisModuleString *name, const char *event) {
-    km_ai_written(ctx, key, name, event);
+    km_written(ctx, key, name, event);
     return RedisModule_ReplyWithSimpleString(ctx, "OK");
 }
 
@@ -95,17 +63,13 @@ static int tensorset_command(RedisModuleCtx *ctx, RedisModuleString **argv, int 
         km_tensor_free(tensor);
         return RedisModule_ReplyWithError(ctx, "ERR a value is not a number of the tensor's type, or out of its range");
     }
-    RedisModuleKey *key = km_ai_open_for_write(ctx, argv[1], km_tensor_type);
+    RedisModuleKey *key = km_open_for_write(ctx, argv[1], km_tensor_type);
     if (!key) {
         km_tensor_free(tensor);
         return REDISMODULE_OK;
     }
     RedisModule_ModuleTypeSetValue(key, km_tensor_type, tensor);
     return written(ctx, key, argv[1], "tensorset");
-}
-
-int km_ai_read_count(RedisModuleString *arg, long long max, long long *out) {
-    return RedisModule_StringToLongLong(arg, out) == REDISMODULE_OK && *out >= 0 && *out <= max ? 0 : -1;
 }
 
 static void reply_values(RedisModuleCtx *ctx, const km_tensor *t) {
@@ -162,16 +126,6 @@ static void reply_names(RedisModuleCtx *ctx, const char *field, const km_strings
     for (int i = 0; i < names->n; i++) RedisModule_ReplyWithString(ctx, names->items[i]);
 }
 
-static void reply_text(RedisModuleCtx *ctx, const char *field, const char *value) {
-    RedisModule_ReplyWithCString(ctx, field);
-    RedisModule_ReplyWithCString(ctx, value);
-}
-
-static void reply_number(RedisModuleCtx *ctx, const char *field, long long value) {
-    RedisModule_ReplyWithCString(ctx, field);
-    RedisModule_ReplyWithLongLong(ctx, value);
-}
-
 static void reply_blob(RedisModuleCtx *ctx, const km_model *m) {
     if (m->chunks.n > 1) RedisModule_ReplyWithArray(ctx, m->chunks.n);
     for (int i = 0; i < m->chunks.n; i++) RedisModule_ReplyWithString(ctx, m->chunks.items[i]);
@@ -196,14 +150,14 @@ static int modelget_command(RedisModuleCtx *ctx, RedisModuleString **argv, int a
         return REDISMODULE_OK;
     }
     RedisModule_ReplyWithArray(ctx, blob ? 18 : 16);
-    reply_text(ctx, "backend", m->backend);
-    reply_text(ctx, "device", m->device);
-    reply_text(ctx, "tag", m->tag);
-    reply_number(ctx, "batchsize", m->batch_size);
-    reply_number(ctx, "minbatchsize", m->min_batch_size);
+    km_reply_text(ctx, "backend", m->backend);
+    km_reply_text(ctx, "device", m->device);
+    km_reply_text(ctx, "tag", m->tag);
+    km_reply_number(ctx, "batchsize", m->batch_size);
+    km_reply_number(ctx, "minbatchsize", m->min_batch_size);
     reply_names(ctx, "inputs", &m->inputs);
     reply_names(ctx, "outputs", &m->outputs);
-    reply_number(ctx, "minbatchtimeout", m->min_batch_timeout_ms);
+    km_reply_number(ctx, "minbatchtimeout", m->min_batch_timeout_ms);
     if (blob) {
         RedisModule_ReplyWithCString(ctx, "blob");
         reply_blob(ctx, m);
@@ -217,29 +171,29 @@ static int modeldel_command(RedisModuleCtx *ctx, RedisModuleString **argv, int a
     if (!open_model(ctx, argv[1])) return REDISMODULE_OK;
     RedisModuleKey *key = RedisModule_OpenKey(ctx, argv[1], REDISMODULE_READ | REDISMODULE_WRITE);
     RedisModule_DeleteKey(key);
-    km_models_changed();
     return written(ctx, key, argv[1], "modeldel");
 }
 
-/* AI.MODELEXECUTE key INPUTS n key ... OUTPUTS n key ... [TIMEOUT ms] */
+/* AI.MODELEXECUTE key INPUTS n key [key ...] OUTPUTS n key [key ...] [TIMEOUT ms] */
 static int modelexecute_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     int asking_keys = RedisModule_IsKeysPositionRequest(ctx);
     if (argc < 8) return asking_keys ? REDISMODULE_OK : RedisModule_WrongArity(ctx);
     long long n_in = 0, n_out = 0, timeout_ms = 0;
-    const char *syntax = "ERR the syntax is AI.MODELEXECUTE key INPUTS n key ... OUTPUTS n key ... [TIMEOUT ms], n from 1 to 64";
-    int ok = km_is_word(argv[2], "inputs") && km_ai_read_count(argv[3], KM_MODEL_MAX_NAMES, &n_in) == 0 && n_in > 0 && n_in <= argc - 7;
+    int ok = km_is_word(argv[2], "inputs") && km_read_number(argv[3], 1, KM_MODEL_MAX_NAMES, &n_in) == 0 && n_in <= argc - 7;
     int out_at = ok ? 4 + (int)n_in : 0;
-    ok = ok && km_is_word(argv[out_at], "outputs") && km_ai_read_count(argv[out_at + 1], KM_MODEL_MAX_NAMES, &n_out) == 0 && n_out > 0;
+    ok = ok && km_is_word(argv[out_at], "outputs") && km_read_number(argv[out_at + 1], 1, KM_MODEL_MAX_NAMES, &n_out) == 0;
     int end = ok ? out_at + 2 + (int)n_out : 0;
-    ok = ok && (end == argc || (end + 2 == argc && km_is_word(argv[end], "timeout") && km_ai_read_count(argv[end + 1], 86400000, &timeout_ms) == 0));
+    ok = ok && (end == argc || (end + 2 == argc && km_is_word(argv[end], "timeout") && km_read_number(argv[end + 1], 0, 86400000, &timeout_ms) == 0));
     if (asking_keys) {
         if (!ok) return REDISMODULE_OK;
-        RedisModule_KeyAtPos(ctx, 1);
-        for (int i = 0; i < n_in; i++) RedisModule_KeyAtPos(ctx, 4 + i);
-        for (int i = 0; i < n_out; i++) RedisModule_KeyAtPos(ctx, out_at + 2 + i);
+        RedisModule_KeyAtPosWithFlags(ctx, 1, KM_READ);
+        for (int i = 0; i < n_in; i++) RedisModule_KeyAtPosWithFlags(ctx, 4 + i, KM_READ);
+        for (int i = 0; i < n_out; i++) RedisModule_KeyAtPosWithFlags(ctx, out_at + 2 + i, KM_OVERWRITE);
         return REDISMODULE_OK;
     }
-    if (!ok) return RedisModule_ReplyWithError(ctx, syntax);
+    if (!ok)
+        return RedisModule_ReplyWithError(ctx, "ERR the syntax is AI.MODELEXECUTE key INPUTS n key [key ...] OUTPUTS n key [key ...] "
+                                               "[TIMEOUT ms], n from 1 to 64");
     if (!open_model(ctx, argv[1])) return REDISMODULE_OK;
     for (int i = 0; i < n_in; i++)
         if (!open_tensor(ctx, argv[4 + i])) return REDISMODULE_OK;
@@ -248,7 +202,8 @@ static int modelexecute_command(RedisModuleCtx *ctx, RedisModuleString **argv, i
     payload[k++] = argv[1];
     for (int i = 3; i < 4 + n_in; i++) payload[k++] = argv[i];
     for (int i = out_at + 1; i < end; i++) payload[k++] = argv[i];
-    int result = km_submit_model_job(ctx, payload, n, timeout_ms);
+    int result = km_jobs_submit(ctx, KM_JOB_MODEL, payload, n, timeout_ms > 0 ? timeout_ms : km_config.model_timeout_ms,
+                                "ERR AI.MODELEXECUTE cannot wait inside MULTI, a script or a module's call");
     km_free(payload);
     return result;
 }
@@ -266,14 +221,14 @@ static int info_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc)
     RedisModule_ReplyWithArray(ctx, 18);
     RedisModule_ReplyWithCString(ctx, "key");
     RedisModule_ReplyWithString(ctx, argv[1]);
-    reply_text(ctx, "type", "MODEL");
-    reply_text(ctx, "backend", m->backend);
-    reply_text(ctx, "device", m->device);
-    reply_text(ctx, "tag", m->tag);
-    reply_number(ctx, "duration", m->duration_us);
-    reply_number(ctx, "samples", m->samples);
-    reply_number(ctx, "calls", m->calls);
-    reply_number(ctx, "errors", m->errors);
+    km_reply_text(ctx, "type", "MODEL");
+    km_reply_text(ctx, "backend", m->backend);
+    km_reply_text(ctx, "device", m->device);
+    km_reply_text(ctx, "tag", m->tag);
+    km_reply_number(ctx, "duration", m->duration_us);
+    km_reply_number(ctx, "samples", m->samples);
+    km_reply_number(ctx, "calls", m->calls);
+    km_reply_number(ctx, "errors", m->errors);
     return REDISMODULE_OK;
 }
 
@@ -290,7 +245,7 @@ static int modelran_command(RedisModuleCtx *ctx, RedisModuleString **argv, int a
     if (argc != 6) return RedisModule_WrongArity(ctx);
     long long n[4];
     for (int i = 0; i < 4; i++)
-        if (km_ai_read_count(argv[2 + i], 1LL << 40, &n[i])) return RedisModule_ReplyWithError(ctx, "ERR the figures are whole numbers, 0 or more");
+        if (km_read_number(argv[2 + i], 0, 1LL << 40, &n[i])) return RedisModule_ReplyWithError(ctx, "ERR the figures are whole numbers, 0 or more");
     km_model *m = open_model(ctx, argv[1]);
     if (!m) return REDISMODULE_OK;
     long long *sums[] = {&m->calls, &m->samples, &m->duration_us, &m->errors};
@@ -301,19 +256,16 @@ static int modelran_command(RedisModuleCtx *ctx, RedisModuleString **argv, int a
 /* KM.MODELINFO key */
 static int modelinfo_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     if (argc != 2) return RedisModule_WrongArity(ctx);
-    RedisModuleKey *key = RedisModule_OpenKey(ctx, argv[1], REDISMODULE_READ);
-    int empty = RedisModule_KeyType(key) == REDISMODULE_KEYTYPE_EMPTY;
-    RedisModule_CloseKey(key);
-    if (empty) return RedisModule_ReplyWithNullArray(ctx);
+    if (km_look_at_type(ctx, argv[1], 0) == REDISMODULE_KEYTYPE_EMPTY) return RedisModule_ReplyWithNullArray(ctx);
     const km_model *m = open_model(ctx, argv[1]);
     if (!m) return REDISMODULE_OK;
     RedisModule_ReplyWithArray(ctx, 12);
-    reply_number(ctx, "version", (long long)m->version);
-    reply_text(ctx, "backend", m->backend);
-    reply_text(ctx, "device", m->device);
-    reply_text(ctx, "tag", m->tag);
-    reply_number(ctx, "size_bytes", (long long)m->n_bytes);
-    reply_text(ctx, "sha256", m->sha256);
+    km_reply_number(ctx, "version", (long long)m->version);
+    km_reply_text(ctx, "backend", m->backend);
+    km_reply_text(ctx, "device", m->device);
+    km_reply_text(ctx, "tag", m->tag);
+    km_reply_number(ctx, "size_bytes", (long long)m->n_bytes);
+    km_reply_text(ctx, "sha256", m->sha256);
     return REDISMODULE_OK;
 }
 
@@ -335,7 +287,7 @@ static km_model *open_version(RedisModuleCtx *ctx, RedisModuleString *name, Redi
 static int modelchunk_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     if (argc != 5) return RedisModule_WrongArity(ctx);
     long long offset, length;
-    if (km_ai_read_count(argv[3], 1LL << 50, &offset) || km_ai_read_count(argv[4], MAX_CHUNK_REPLY, &length))
+    if (km_read_number(argv[3], 0, 1LL << 50, &offset) || km_read_number(argv[4], 0, MAX_CHUNK_REPLY, &length))
         return RedisModule_ReplyWithError(ctx, "ERR the offset is 0 or more, the length at most 16777216");
     const km_model *m = open_version(ctx, argv[1], argv[2]);
     if (!m) return REDISMODULE_OK;
@@ -362,28 +314,60 @@ static int modeldigest_command(RedisModuleCtx *ctx, RedisModuleString **argv, in
     if (!m) return REDISMODULE_OK;
     if (strcmp(m->sha256, hex) == 0) return RedisModule_ReplyWithLongLong(ctx, 1); /* another worker was first */
     memcpy(m->sha256, hex, 65);
-    km_models_changed();
     RedisModule_SignalModifiedKey(ctx, argv[1]);
     /* A replica's version is its own: it applies to whatever came before in the stream. */
     RedisModule_Replicate(ctx, "KM.MODELDIGEST", "scs", argv[1], "*", argv[3]);
     return RedisModule_ReplyWithLongLong(ctx, 1);
 }
 
+static const km_command commands[] = {
+    {"ai.tensorset", tensorset_command, "write deny-oom", -4, KM_KEYS(KM_KEY_AT(1, KM_OVERWRITE)),
+     KM_ARGS(KM_KEY("key", 0), KM_TEXT("type"), KM_NUMBER("dim", .flags = KM_MANY),
+             KM_ONE_OF("contents", .flags = KM_OPTIONAL,
+                       .subargs = KM_ARGS(KM_TEXT("data", .token = "BLOB"), KM_TEXT("value", .token = "VALUES", .flags = KM_MANY)))),
+     "Stores a tensor.", "O(N), with N elements", NULL},
+    {"ai.tensorget", tensorget_command, "readonly", -2, KM_KEYS(KM_KEY_AT(1, KM_READ)),
+     KM_ARGS(KM_KEY("key", 0), KM_WORD("meta", "META", .flags = KM_OPTIONAL),
+             KM_ONE_OF("contents", .flags = KM_OPTIONAL, .subargs = KM_ARGS(KM_WORD("blob", "BLOB"), KM_WORD("values", "VALUES")))),
+     "Gives a tensor's type, shape and contents.", "O(N), with N elements", NULL},
+    {"ai.modelget", modelget_command, "readonly", -2, KM_KEYS(KM_KEY_AT(1, KM_READ)),
+     KM_ARGS(KM_KEY("key", 0), KM_WORD("meta", "META", .flags = KM_OPTIONAL), KM_WORD("blob", "BLOB", .flags = KM_OPTIONAL)),
+     "Gives a model's settings and its blob.", "O(N), with N bytes of blob", NULL},
+    {"ai.modeldel", modeldel_command, "write", 2, KM_KEYS(KM_KEY_AT(1, KM_REMOVE)), KM_ARGS(KM_KEY("key", 0)),
+     "Deletes a model.", "O(N), with N chunks", NULL},
+    {"ai.modelexecute", modelexecute_command, "write deny-oom getkeys-api", -8,
+     KM_KEYS(KM_KEY_AT(1, KM_READ),
+             {.flags = KM_READ, .begin_search_type = REDISMODULE_KSPEC_BS_INDEX, .bs.index.pos = 3,
+              .find_keys_type = REDISMODULE_KSPEC_FK_KEYNUM, .fk.keynum = {.keynumidx = 0, .firstkey = 1, .keystep = 1}},
+             /* Not to be believed by the server: a user could have a key checked that is not the one written. */
+             {.notes = "an input may have the name OUTPUTS, too",
+              .flags = KM_OVERWRITE | REDISMODULE_CMD_KEY_INCOMPLETE | REDISMODULE_CMD_KEY_VARIABLE_FLAGS,
+              .begin_search_type = REDISMODULE_KSPEC_BS_KEYWORD, .bs.keyword = {.keyword = "OUTPUTS", .startfrom = 5},
+              .find_keys_type = REDISMODULE_KSPEC_FK_KEYNUM, .fk.keynum = {.keynumidx = 0, .firstkey = 1, .keystep = 1}}),
+     KM_ARGS(KM_KEY("key", 0),
+             KM_BLOCK("inputs", .token = "INPUTS", .subargs = KM_ARGS(KM_NUMBER("n"), KM_KEY("key", 1, .flags = KM_MANY))),
+             KM_BLOCK("outputs", .token = "OUTPUTS", .subargs = KM_ARGS(KM_NUMBER("n"), KM_KEY("key", 2, .flags = KM_MANY))),
+             KM_NUMBER("ms", .token = "TIMEOUT", .flags = KM_OPTIONAL)),
+     "Runs a model on tensors and stores what comes out.", "O(N), with N tensors, and the model's time", NULL},
+    {"ai.info", info_command, "readonly", -2, KM_KEYS(KM_KEY_AT(1, KM_READ)),
+     KM_ARGS(KM_KEY("key", 0), KM_WORD("resetstat", "RESETSTAT", .flags = KM_OPTIONAL)),
+     "Gives a model's settings and what its runs took, or forgets the latter.", "O(1)", "nondeterministic_output"},
+    {"ai.config", config_command, "readonly", 3, NULL, KM_ARGS(KM_TEXT("name", .token = "GET")),
+     "Says into what chunks to cut a model.", "O(1)", NULL},
+    {"km.modelran", modelran_command, "write fast admin", 6, KM_KEYS(KM_KEY_AT(1, KM_CHANGE)),
+     KM_ARGS(KM_KEY("key", 0), KM_NUMBER("calls"), KM_NUMBER("samples"), KM_NUMBER("duration_us"), KM_NUMBER("errors")),
+     "Adds to the figures of a model's runs.", "O(1)", NULL},
+    {"km.modelinfo", modelinfo_command, "readonly fast", 2, KM_KEYS(KM_KEY_AT(1, KM_READ)), KM_ARGS(KM_KEY("key", 0)),
+     "Gives a model's version, settings and digest.", "O(1)", NULL},
+    {"km.modelchunk", modelchunk_command, "readonly", 5, KM_KEYS(KM_KEY_AT(1, KM_READ)),
+     KM_ARGS(KM_KEY("key", 0), KM_TEXT("version"), KM_NUMBER("offset"), KM_NUMBER("length")),
+     "Gives a part of a model's blob.", "O(N), with N bytes given", NULL},
+    {"km.modeldigest", modeldigest_command, "write admin", 4, KM_KEYS(KM_KEY_AT(1, KM_CHANGE)),
+     KM_ARGS(KM_KEY("key", 0), KM_TEXT("version"), KM_TEXT("sha256")),
+     "Keeps the digest of a model's blob.", "O(1)", NULL},
+};
+
 int km_ai_register(RedisModuleCtx *ctx) {
-    static const km_command commands[] = {
-        {"ai.tensorset", tensorset_command, "write deny-oom", 1, 1, 1},
-        {"ai.tensorget", tensorget_command, "readonly", 1, 1, 1},
-        {"ai.modelget", modelget_command, "readonly", 1, 1, 1},
-        {"ai.modeldel", modeldel_command, "write", 1, 1, 1},
-        {"ai.modelexecute", modelexecute_command, "write deny-oom getkeys-api", 1, 1, 1},
-        {"ai.info", info_command, "readonly", 1, 1, 1},
-        {"ai.config", config_command, "readonly", 0, 0, 0},
-        {"km.modelran", modelran_command, "write fast admin", 1, 1, 1},
-        {"km.modelinfo", modelinfo_command, "readonly fast", 1, 1, 1},
-        {"km.modelchunk", modelchunk_command, "readonly", 1, 1, 1},
-        {"km.modeldigest", modeldigest_command, "write admin", 1, 1, 1},
-    };
     if (km_tensor_type_register(ctx) != REDISMODULE_OK || km_model_type_register(ctx) != REDISMODULE_OK) return REDISMODULE_ERR;
-    if (km_commands_register(ctx, commands, (int)(sizeof commands / sizeof *commands)) != REDISMODULE_OK) return REDISMODULE_ERR;
-    return km_model_store_register(ctx);
+    return KM_REGISTER(ctx, commands);
 }

@@ -3,7 +3,8 @@
  *
  * A message over the cluster's bus, each second and at each change: the version, then each prefix with its length in
  * two bytes, the higher first. What a node told is forgotten when it has been silent for a while. */
-#include "core.h"
+#include "events.h"
+#include "registry.h"
 
 #define MESSAGE 1
 #define VERSION 1
@@ -111,13 +112,16 @@ static void announce(void) {
     RedisModule_SendClusterMessage(own_ctx, NULL, MESSAGE, message, (uint32_t)(len + 1));
 }
 
-void km_registrations_changed(void) {
-    if (!own_ctx) return; /* not yet loaded */
+static void registrations_changed(RedisModuleCtx *ctx, const void *data) {
+    (void)ctx;
+    (void)data;
     compare();
     announce();
 }
 
-void km_announce_tick(mstime_t now) {
+static void tick(RedisModuleCtx *ctx, const void *data) {
+    (void)ctx;
+    mstime_t now = *(const mstime_t *)data;
     if (now < next_ms) return;
     next_ms = now + EVERY_MS;
     announce();
@@ -139,5 +143,7 @@ void km_announce_tick(mstime_t now) {
 int km_announce_register(RedisModuleCtx *ctx) {
     own_ctx = RedisModule_GetDetachedThreadSafeContext(ctx);
     RedisModule_RegisterClusterMessageReceiver(ctx, MESSAGE, receive);
+    km_on(KM_ON_REGISTRATIONS, registrations_changed);
+    km_on(KM_ON_TICK, tick);
     return REDISMODULE_OK;
 }

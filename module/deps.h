@@ -1,21 +1,14 @@
 /* Which keys were derived from which: two tables of names and the links between them.
  * A source that changes makes every key derived from it stale, however many, in constant time: it leaves the
  * table with its list, and whoever is derived from that name later gets a new source. Every call is constant
- * time (in the at most KM_DEPS_MAX_SOURCES sources of a key), growth too: one bucket at a time.
+ * time (in the at most KM_DEPS_MAX_SOURCES sources of a key).
  * Not thread safe: everything here runs on the server's main thread. */
 #ifndef KM_DEPS_H
 #define KM_DEPS_H
 
-#include <stddef.h>
-#include <stdint.h>
+#include "map.h"
 
 #define KM_DEPS_MAX_SOURCES 64
-#define KM_DEPS_MAX_NAME (512U * 1024 * 1024)
-
-typedef struct {
-    const char *bytes;
-    size_t len; /* at most KM_DEPS_MAX_NAME */
-} km_name;
 
 typedef struct km_deps km_deps;
 

@@ -2,8 +2,11 @@
  * changes. What depends on what is in deps.c; here is what tells it of changes, and what takes the keys away. */
 #include <time.h>
 
-#include "core.h"
+#include "command.h"
+#include "datatype.h"
 #include "deps.h"
+#include "derive.h"
+#include "events.h"
 
 #define RDB_VERSION 1
 /* Of every turn of the server's loop; handing the UNLINKs to replicas and AOF takes about as long again. */
@@ -38,13 +41,7 @@ static km_name name_from(RedisModuleString *s) {
     return name;
 }
 
-static int exists(RedisModuleCtx *ctx, RedisModuleString *name) {
-    RedisModuleKey *key = RedisModule_OpenKey(
-        ctx, name, REDISMODULE_READ | REDISMODULE_OPEN_KEY_NOTOUCH | REDISMODULE_OPEN_KEY_NOSTATS | REDISMODULE_OPEN_KEY_NONOTIFY);
-    int type = RedisModule_KeyType(key);
-    RedisModule_CloseKey(key);
-    return type != REDISMODULE_KEYTYPE_EMPTY;
-}
+static int exists(RedisModuleCtx *ctx, RedisModuleString *name) { return km_look_at_type(ctx, name, 0) != REDISMODULE_KEYTYPE_EMPTY; }
 
 /* ---- taking stale keys away ---- */
 
@@ -121,9 +118,12 @@ static int keeps_value(const char *event) {
     return 0;
 }
 
-void km_derive_key_event(const char *event, const char *key, size_t len) {
-    km_name name = {key, len};
-    if (!km_deps_has(deps, name) || keeps_value(event)) return;
+/* On replicas and while an AOF loads, too. */
+static void key_event(RedisModuleCtx *ctx, const void *data) {
+    (void)ctx;
+    const km_key_event *event = data;
+    km_name name = name_from(event->key);
+    if (km_derived_keys == 0 || !km_deps_has(deps, name) || keeps_value(event->name)) return;
     km_deps_changed(deps, name);
     recount();
     if (km_derived_stale) set_timer(NEXT_SLICE_MS);
@@ -144,7 +144,9 @@ static void forget_all(int at_once) {
     set_timer(NEXT_SLICE_MS);
 }
 
-void km_derive_flushed(const RedisModuleFlushInfo *info) {
+static void flushed(RedisModuleCtx *ctx, const void *data) {
+    (void)ctx;
+    const RedisModuleFlushInfo *info = data;
     if (info->dbnum <= 0) forget_all(info->sync);
 }
 
@@ -158,14 +160,17 @@ void km_derive_remove_if_allowed(RedisModuleCtx *ctx, RedisModuleString *key) {
 
 /* KM.DERIVE numsources source [source ...] key [key ...] */
 static int derive_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
-    if (argc < 4) return RedisModule_WrongArity(ctx);
     long long n;
-    if (RedisModule_StringToLongLong(argv[1], &n) != REDISMODULE_OK || n < 1 || n > KM_DEPS_MAX_SOURCES)
+    if (RedisModule_IsKeysPositionRequest(ctx)) {
+        if (argc < 4 || km_read_number(argv[1], 1, KM_DEPS_MAX_SOURCES, &n) != 0) return REDISMODULE_OK;
+        for (int i = 2; i < argc; i++) RedisModule_KeyAtPosWithFlags(ctx, i, i < 2 + n ? KM_READ : KM_CHANGE);
+        return REDISMODULE_OK;
+    }
+    if (argc < 4) return RedisModule_WrongArity(ctx);
+    if (km_read_number(argv[1], 1, KM_DEPS_MAX_SOURCES, &n) != 0)
         return RedisModule_ReplyWithError(ctx, "ERR numsources must be a whole number from 1 to 64");
     if (n > argc - 3) return RedisModule_ReplyWithError(ctx, "ERR after the numsources sources at least one key must follow");
     if (RedisModule_GetSelectedDb(ctx) != 0) return RedisModule_ReplyWithError(ctx, "ERR keys are derived in database 0 only");
-    for (int i = 2; i < argc; i++)
-        if (name_from(argv[i]).len > KM_DEPS_MAX_NAME) return RedisModule_ReplyWithError(ctx, "ERR a name is longer than 512 MiB");
     km_name sources[KM_DEPS_MAX_SOURCES];
     for (int i = 0; i < n; i++) sources[i] = name_from(argv[2 + i]);
     RedisModuleString **keys = argv + 2 + n, **recorded = km_alloc(sizeof *recorded * (size_t)argc);
@@ -176,7 +181,7 @@ static int derive_command(RedisModuleCtx *ctx, RedisModuleString **argv, int arg
         recorded[n_recorded++] = keys[i];
     }
     if (n_recorded) {
-        km_miss_watch_events();
+        km_events_watch_keys();
         recount();
         RedisModule_Replicate(ctx, "KM.DERIVE", "lvv", n, argv + 2, (size_t)n, recorded, n_recorded);
     }
@@ -218,7 +223,7 @@ static int load_number(RedisModuleIO *rdb, uint64_t max, uint64_t *out) {
 static RedisModuleString *load_name(RedisModuleIO *rdb) {
     RedisModuleString *name = RedisModule_LoadString(rdb);
     if (!name) return NULL;
-    if (!RedisModule_IsIOError(rdb) && name_from(name).len <= KM_DEPS_MAX_NAME) return name;
+    if (!RedisModule_IsIOError(rdb)) return name;
     RedisModule_FreeString(NULL, name);
     return NULL;
 }
@@ -286,31 +291,29 @@ static int aux_load(RedisModuleIO *rdb, int encver, int when) {
         RedisModule_LogIOError(rdb, "warning", "keymiss: the RDB's records of derived keys are damaged: %s", bad);
         return REDISMODULE_ERR;
     }
-    if (km_derived_keys) km_miss_watch_events();
+    if (km_derived_keys) km_events_watch_keys();
     if (km_derived_stale) set_timer(RETRY_MS);
     return REDISMODULE_OK;
 }
 
-/* The type has no values, so nothing else is ever called; this is, by RESTORE of a made-up payload. */
-static void *no_load(RedisModuleIO *rdb, int encver) {
-    (void)rdb;
-    (void)encver;
-    return NULL;
-}
+static const km_command commands[] = {
+    {"km.derive", derive_command, "write getkeys-api", -4,
+     KM_KEYS({.notes = "sources are read, keys are written",
+              .flags = KM_CHANGE | REDISMODULE_CMD_KEY_ACCESS | REDISMODULE_CMD_KEY_VARIABLE_FLAGS,
+              .begin_search_type = REDISMODULE_KSPEC_BS_INDEX, .bs.index.pos = 2,
+              .find_keys_type = REDISMODULE_KSPEC_FK_RANGE, .fk.range = {.lastkey = -1, .keystep = 1}}),
+     KM_ARGS(KM_NUMBER("numsources"), KM_KEY("source", 0, .flags = KM_MANY), KM_KEY("key", 0, .flags = KM_MANY)),
+     "Records from which sources keys were made: when a source changes they are removed.", "O(N*S), with N keys and S sources", NULL},
+};
 
 int km_derive_register(RedisModuleCtx *ctx) {
-    RedisModule_GetRandomBytes((unsigned char *)&seed, sizeof seed);
+    seed = km_seed();
     deps = km_deps_new(seed);
     own_ctx = RedisModule_GetDetachedThreadSafeContext(ctx);
-    RedisModuleTypeMethods methods = {
-        .version = REDISMODULE_TYPE_METHOD_VERSION,
-        .rdb_load = no_load,
-        .aux_load = aux_load,
-        .aux_save = aux_save,
-        .aux_save2 = aux_save_if_any,
-        .aux_save_triggers = REDISMODULE_AUX_AFTER_RDB,
-    };
-    if (!RedisModule_CreateDataType(ctx, "km-derive", RDB_VERSION, &methods)) return REDISMODULE_ERR;
-    static const km_command commands[] = {{"km.derive", derive_command, "write", 2, -1, 1}};
-    return km_commands_register(ctx, commands, 1);
+    km_on(KM_ON_KEY_EVENT, key_event);
+    km_on(KM_ON_FLUSH, flushed);
+    RedisModuleTypeMethods part = {
+        .aux_load = aux_load, .aux_save = aux_save, .aux_save2 = aux_save_if_any, .aux_save_triggers = REDISMODULE_AUX_AFTER_RDB};
+    if (km_aux_type_register(ctx, "km-derive", RDB_VERSION, part) != REDISMODULE_OK) return REDISMODULE_ERR;
+    return KM_REGISTER(ctx, commands);
 }

@@ -1,30 +1,64 @@
-/* The server's events, all in one place: a module has one callback for each, and a second one would replace it. */
-#include "core.h"
-#include "jobs.h"
+#include "events.h"
 
-/* FLUSHALL and FLUSHDB unlink nothing key by key. Called before and after. */
-static void flushed(RedisModuleCtx *ctx, RedisModuleEvent event, uint64_t subevent, void *data) {
-    (void)ctx;
-    (void)event;
-    (void)subevent;
-    km_models_changed();
-    km_derive_flushed(data);
-    km_miss_forget_seen();
+#define MAX_HOOKS 4
+#define TICK_MS 100
+
+static km_hook hooks[KM_N_EVENTS][MAX_HOOKS];
+static RedisModuleCtx *own_ctx; /* detached: to subscribe to key events later than at load */
+
+void km_on(km_event event, km_hook hook) {
+    int i = 0;
+    while (hooks[event][i]) i++; /* there are fewer hooks in the sources than room */
+    hooks[event][i] = hook;
 }
 
-/* Another way in which many keys change without an event of each. */
+void km_tell(km_event event, RedisModuleCtx *ctx, const void *data) {
+    for (int i = 0; i < MAX_HOOKS && hooks[event][i]; i++) hooks[event][i](ctx, data);
+}
+
+static int key_event(RedisModuleCtx *ctx, int type, const char *event, RedisModuleString *key) {
+    (void)type;
+    if (RedisModule_GetSelectedDb(ctx) == 0) km_tell(KM_ON_KEY_EVENT, ctx, &(km_key_event){event, key});
+    return REDISMODULE_OK;
+}
+
+void km_events_watch_keys(void) {
+    static int watching;
+    if (watching) return;
+    watching = RedisModule_SubscribeToKeyspaceEvents(
+                   own_ctx,
+                   REDISMODULE_NOTIFY_GENERIC | REDISMODULE_NOTIFY_STRING | REDISMODULE_NOTIFY_LIST | REDISMODULE_NOTIFY_SET |
+                       REDISMODULE_NOTIFY_HASH | REDISMODULE_NOTIFY_ZSET | REDISMODULE_NOTIFY_STREAM |
+                       REDISMODULE_NOTIFY_EXPIRED | REDISMODULE_NOTIFY_EVICTED | REDISMODULE_NOTIFY_MODULE,
+                   key_event) == REDISMODULE_OK;
+}
+
+/* FLUSHALL and FLUSHDB unlink nothing key by key. */
+static void flushed(RedisModuleCtx *ctx, RedisModuleEvent event, uint64_t subevent, void *data) {
+    (void)event;
+    (void)subevent;
+    km_tell(KM_ON_FLUSH, ctx, data);
+    km_tell(KM_ON_KEYS_REPLACED, ctx, NULL);
+}
+
 static void keyspace_replaced(RedisModuleCtx *ctx, RedisModuleEvent event, uint64_t subevent, void *data) {
-    (void)ctx;
     (void)event;
     (void)subevent;
     (void)data;
-    km_miss_forget_seen();
+    km_tell(KM_ON_KEYS_REPLACED, ctx, NULL);
 }
 
 static void client_changed(RedisModuleCtx *ctx, RedisModuleEvent event, uint64_t subevent, void *data) {
     (void)event;
-    if (subevent == REDISMODULE_SUBEVENT_CLIENT_CHANGE_DISCONNECTED)
-        km_protocol_client_left(ctx, ((RedisModuleClientInfo *)data)->id);
+    unsigned long long client = ((RedisModuleClientInfo *)data)->id;
+    if (subevent == REDISMODULE_SUBEVENT_CLIENT_CHANGE_DISCONNECTED) km_tell(KM_ON_CLIENT_LEFT, ctx, &client);
+}
+
+static void tick(RedisModuleCtx *ctx, void *data) {
+    (void)data;
+    mstime_t now = RedisModule_Milliseconds();
+    km_tell(KM_ON_TICK, ctx, &now);
+    RedisModule_CreateTimer(ctx, TICK_MS, tick, NULL);
 }
 
 int km_events_register(RedisModuleCtx *ctx) {
@@ -39,8 +73,10 @@ int km_events_register(RedisModuleCtx *ctx) {
         {REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED, keyspace_replaced},
         {REDISMODULE_EVENT_CLIENT_CHANGE, client_changed},
     };
+    own_ctx = RedisModule_GetDetachedThreadSafeContext(ctx);
     for (size_t i = 0; i < sizeof table / sizeof *table; i++)
         if (RedisModule_SubscribeToServerEvent(ctx, (RedisModuleEvent){table[i].event, 1}, table[i].callback) != REDISMODULE_OK)
             return REDISMODULE_ERR;
+    RedisModule_CreateTimer(ctx, TICK_MS, tick, NULL);
     return REDISMODULE_OK;
 }

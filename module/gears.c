@@ -1,10 +1,9 @@
 /* RG.*: the commands people know. Scripts run on a worker; these only hand them over and show state. */
-#include "core.h"
-
-#define MAX_SCRIPT_BYTES (64 * 1024 * 1024)
+#include "command.h"
+#include "jobs.h"
 
 /* RG.PYEXECUTE source [UNBLOCKING] [ID id] [DESCRIPTION text] [UPGRADE] [REPLACE_WITH id]
- *              [REQUIREMENTS name ...] */
+ *              [REQUIREMENTS name [name ...]] */
 static int pyexecute_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     if (argc < 2) return RedisModule_WrongArity(ctx);
     int unblocking = 0, i = 2;
@@ -20,32 +19,23 @@ static int pyexecute_command(RedisModuleCtx *ctx, RedisModuleString **argv, int 
             break;
         } else {
             return RedisModule_ReplyWithError(ctx, "ERR unknown option: the syntax is RG.PYEXECUTE source [UNBLOCKING] [ID id] "
-                                                   "[DESCRIPTION text] [UPGRADE] [REPLACE_WITH id] [REQUIREMENTS name ...]");
+                                                   "[DESCRIPTION text] [UPGRADE] [REPLACE_WITH id] [REQUIREMENTS name [name ...]]");
         }
     }
     size_t len;
     RedisModule_StringPtrLen(argv[1], &len);
-    if (len > MAX_SCRIPT_BYTES) return RedisModule_ReplyWithError(ctx, "ERR the script is larger than 64 MiB");
-    if (!unblocking && km_cannot_block(ctx))
-        return RedisModule_ReplyWithError(ctx, "ERR RG.PYEXECUTE cannot wait inside MULTI, a script or a module's call; use UNBLOCKING");
+    if (len > KM_MAX_SCRIPT_BYTES) return RedisModule_ReplyWithError(ctx, "ERR the script is larger than 64 MiB");
     int n_requirements = argc - i;
     int n = 2 + n_requirements;
     RedisModuleString **payload = km_alloc(sizeof *payload * (size_t)n);
     payload[0] = argv[1];
     payload[1] = RedisModule_CreateString(ctx, unblocking ? "1" : "0", 1);
     for (int k = 0; k < n_requirements; k++) payload[2 + k] = argv[i + k];
-    if (unblocking) {
-        uint64_t id = km_jobs_submit_detached(KM_JOB_SCRIPT, payload, n, km_config.script_timeout_ms);
-        if (id == 0) {
-            RedisModule_ReplyWithError(ctx, "BUSY the job queue is full: try again later, or raise keymiss.queue-limit");
-        } else {
-            RedisModuleString *text = RedisModule_CreateStringPrintf(ctx, "%llu", (unsigned long long)id);
-            RedisModule_ReplyWithString(ctx, text);
-            RedisModule_FreeString(ctx, text);
-        }
-    } else {
-        km_jobs_submit(ctx, KM_JOB_SCRIPT, payload, n, km_config.script_timeout_ms);
-    }
+    if (unblocking)
+        km_jobs_submit_detached(ctx, KM_JOB_SCRIPT, payload, n, km_config.script_timeout_ms);
+    else
+        km_jobs_submit(ctx, KM_JOB_SCRIPT, payload, n, km_config.script_timeout_ms,
+                       "ERR RG.PYEXECUTE cannot wait inside MULTI, a script or a module's call; use UNBLOCKING");
     RedisModule_FreeString(ctx, payload[1]);
     km_free(payload);
     return REDISMODULE_OK;
@@ -56,22 +46,17 @@ static int unregister_command(RedisModuleCtx *ctx, RedisModuleString **argv, int
     if (argc != 2) return RedisModule_WrongArity(ctx);
     if (!km_registry_by_id(RedisModule_StringPtrLen(argv[1], NULL)))
         return RedisModule_ReplyWithError(ctx, "ERR unknown registration: RG.DUMPREGISTRATIONS lists the ids");
-    if (km_cannot_block(ctx))
-        return RedisModule_ReplyWithError(ctx, "ERR RG.UNREGISTER cannot wait inside MULTI, a script or a module's call");
-    return km_jobs_submit(ctx, KM_JOB_UNREGISTER, argv + 1, 1, km_config.script_timeout_ms);
+    return km_jobs_submit(ctx, KM_JOB_UNREGISTER, argv + 1, 1, km_config.script_timeout_ms,
+                          "ERR RG.UNREGISTER cannot wait inside MULTI, a script or a module's call");
 }
 
 static void reply_field(RedisModuleCtx *ctx, const char *name, const char *value) {
-    RedisModule_ReplyWithCString(ctx, name);
-    if (value && value[0])
-        RedisModule_ReplyWithCString(ctx, value);
-    else
+    if (value && value[0]) {
+        km_reply_text(ctx, name, value);
+    } else {
+        RedisModule_ReplyWithCString(ctx, name);
         RedisModule_ReplyWithNull(ctx);
-}
-
-static void reply_number(RedisModuleCtx *ctx, const char *name, long long value) {
-    RedisModule_ReplyWithCString(ctx, name);
-    RedisModule_ReplyWithLongLong(ctx, value);
+    }
 }
 
 /* RG.DUMPREGISTRATIONS */
@@ -87,14 +72,14 @@ static int dumpregistrations_command(RedisModuleCtx *ctx, RedisModuleString **ar
         RedisModule_ReplyWithCString(ctx, "RegistrationData");
         RedisModule_ReplyWithArray(ctx, 20);
         reply_field(ctx, "mode", reg->mode);
-        reply_number(ctx, "numTriggered", reg->triggered);
-        reply_number(ctx, "numSuccess", reg->done);
-        reply_number(ctx, "numFailures", reg->failed);
-        reply_number(ctx, "numAborted", reg->aborted);
-        reply_number(ctx, "lastRunDurationMS", reg->last_us / 1000);
-        reply_number(ctx, "totalRunDurationMS", reg->total_us / 1000);
+        km_reply_number(ctx, "numTriggered", reg->triggered);
+        km_reply_number(ctx, "numSuccess", reg->done);
+        km_reply_number(ctx, "numFailures", reg->failed);
+        km_reply_number(ctx, "numAborted", reg->aborted);
+        km_reply_number(ctx, "lastRunDurationMS", reg->last_us / 1000);
+        km_reply_number(ctx, "totalRunDurationMS", reg->total_us / 1000);
         long long ended = reg->done + reg->failed;
-        reply_number(ctx, "avgRunDurationMS", ended ? reg->total_us / ended / 1000 : 0);
+        km_reply_number(ctx, "avgRunDurationMS", ended ? reg->total_us / ended / 1000 : 0);
         reply_field(ctx, "lastError", reg->last_error);
         RedisModule_ReplyWithCString(ctx, "args");
         RedisModule_ReplyWithArray(ctx, 8);
@@ -111,11 +96,19 @@ static int dumpregistrations_command(RedisModuleCtx *ctx, RedisModuleString **ar
     return REDISMODULE_OK;
 }
 
-int km_gears_register(RedisModuleCtx *ctx) {
-    static const km_command commands[] = {
-        {"rg.pyexecute", pyexecute_command, "write deny-oom admin", 0, 0, 0},
-        {"rg.unregister", unregister_command, "write admin", 0, 0, 0},
-        {"rg.dumpregistrations", dumpregistrations_command, "readonly", 0, 0, 0},
-    };
-    return km_commands_register(ctx, commands, 3);
-}
+static const km_command commands[] = {
+    {"rg.pyexecute", pyexecute_command, "write deny-oom admin", -2, NULL,
+     KM_ARGS(KM_TEXT("source"), KM_WORD("unblocking", "UNBLOCKING", .flags = KM_OPTIONAL),
+             KM_TEXT("id", .token = "ID", .flags = KM_OPTIONAL), KM_TEXT("text", .token = "DESCRIPTION", .flags = KM_OPTIONAL),
+             KM_WORD("upgrade", "UPGRADE", .flags = KM_OPTIONAL), KM_TEXT("id", .token = "REPLACE_WITH", .flags = KM_OPTIONAL),
+             KM_WORD("force_reinstall_requirements", "FORCE_REINSTALL_REQUIREMENTS", .flags = KM_OPTIONAL),
+             KM_TEXT("name", .token = "REQUIREMENTS", .flags = KM_OPTIONAL | KM_MANY)),
+     "Runs a Python script on a worker, which may register functions on every shard.", "O(N), with N bytes of source, and the script's time",
+     "nondeterministic_output"},
+    {"rg.unregister", unregister_command, "write admin", 2, NULL, KM_ARGS(KM_TEXT("id")),
+     "Removes a registration on every shard.", "O(N), with N registrations", NULL},
+    {"rg.dumpregistrations", dumpregistrations_command, "readonly", 1, NULL, NULL,
+     "Lists this shard's registrations, and how often they have run.", "O(N), with N registrations", "nondeterministic_output"},
+};
+
+int km_gears_register(RedisModuleCtx *ctx) { return KM_REGISTER(ctx, commands); }

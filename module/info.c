@@ -1,12 +1,14 @@
-#include "ai.h"
-#include "core.h"
+#include "command.h"
+#include "datatype.h"
+#include "derive.h"
+#include "jobs.h"
 
 km_counters km_stats;
 
 /* Calls add(name, value) for every figure: INFO keymiss and KM.STATS show the same ones. */
 static void each_figure(void (*add)(void *arg, const char *name, long long value), void *arg) {
     km_jobs_now now = km_jobs_snapshot();
-    add(arg, "workers", now.workers);
+    add(arg, "workers", (long long)km_protocol_workers());
     add(arg, "jobs_queued", now.queued);
     add(arg, "events_queued", now.events_queued);
     add(arg, "events_running", now.events_running);
@@ -15,8 +17,7 @@ static void each_figure(void (*add)(void *arg, const char *name, long long value
     add(arg, "oldest_job_ms", now.oldest_ms);
     add(arg, "registrations", km_registry_count());
     add(arg, "scripts", km_registry_scripts());
-    add(arg, "epoch", km_epoch);
-    add(arg, "tensors_and_models_bytes", km_ai_memory_bytes());
+    add(arg, "tensors_and_models_bytes", km_values_bytes());
     add(arg, "derived_keys", (long long)km_derived_keys);
     add(arg, "derived_sources", (long long)km_derived_sources());
     add(arg, "derived_stale", (long long)km_derived_stale);
@@ -57,8 +58,12 @@ static int stats_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc
     return REDISMODULE_OK;
 }
 
+static const km_command commands[] = {
+    {"km.stats", stats_command, "readonly fast", 1, NULL, NULL,
+     "Gives the figures of INFO keymiss.", "O(1)", "nondeterministic_output"},
+};
+
 int km_info_register(RedisModuleCtx *ctx) {
-    static const km_command commands[] = {{"km.stats", stats_command, "readonly fast", 0, 0, 0}};
-    if (km_commands_register(ctx, commands, 1) != REDISMODULE_OK) return REDISMODULE_ERR;
+    if (KM_REGISTER(ctx, commands) != REDISMODULE_OK) return REDISMODULE_ERR;
     return RedisModule_RegisterInfoFunc(ctx, info);
 }

@@ -3,7 +3,9 @@
 
 #include "jobs.h"
 
-#define TICK_MS 100
+#include "command.h"
+#include "events.h"
+
 #define MAX_ATTEMPTS 2
 #define MAX_EVENT_ATTEMPTS 8 /* nobody can ask again for an event that is given up */
 
@@ -258,7 +260,7 @@ static km_waiter *block_on(RedisModuleCtx *ctx, km_job *job, long long timeout_m
 static void enqueue(km_job *job) {
     km_map_set(by_id, &job->id, sizeof job->id, job);
     list_push(list_of(job), job, 0);
-    km_protocol_wake();
+    km_tell(KM_ON_WORK, NULL, NULL);
 }
 
 static int reply_busy(RedisModuleCtx *ctx) {
@@ -335,7 +337,8 @@ static km_job *job_with_payload(km_job_kind kind, RedisModuleString **payload, i
     return job;
 }
 
-int km_jobs_submit(RedisModuleCtx *ctx, km_job_kind kind, RedisModuleString **payload, int n, long long timeout_ms) {
+int km_jobs_submit(RedisModuleCtx *ctx, km_job_kind kind, RedisModuleString **payload, int n, long long timeout_ms, const char *cannot_wait) {
+    if (km_cannot_block(ctx)) return RedisModule_ReplyWithError(ctx, cannot_wait);
     if (questions.n >= km_config.queue_limit) return reply_busy(ctx);
     km_job *job = job_with_payload(kind, payload, n, timeout_ms);
     block_on(ctx, job, timeout_ms);
@@ -343,21 +346,14 @@ int km_jobs_submit(RedisModuleCtx *ctx, km_job_kind kind, RedisModuleString **pa
     return REDISMODULE_OK;
 }
 
-uint64_t km_jobs_submit_detached(km_job_kind kind, RedisModuleString **payload, int n, long long timeout_ms) {
-    if (questions.n >= km_config.queue_limit) {
-        km_stats.refused_busy++;
-        return 0;
-    }
+int km_jobs_submit_detached(RedisModuleCtx *ctx, km_job_kind kind, RedisModuleString **payload, int n, long long timeout_ms) {
+    if (questions.n >= km_config.queue_limit) return reply_busy(ctx);
     km_job *job = job_with_payload(kind, payload, n, timeout_ms);
-    uint64_t id = job->id;
+    RedisModuleString *id = RedisModule_CreateStringPrintf(ctx, "%llu", (unsigned long long)job->id);
     enqueue(job);
-    return id;
-}
-
-int km_submit_model_job(RedisModuleCtx *ctx, RedisModuleString **payload, int n_payload, long long timeout_ms) {
-    if (km_cannot_block(ctx))
-        return RedisModule_ReplyWithError(ctx, "ERR AI.MODELEXECUTE cannot wait inside MULTI, a script or a module's call");
-    return km_jobs_submit(ctx, KM_JOB_MODEL, payload, n_payload, timeout_ms > 0 ? timeout_ms : km_config.model_timeout_ms);
+    RedisModule_ReplyWithString(ctx, id);
+    RedisModule_FreeString(ctx, id);
+    return REDISMODULE_OK;
 }
 
 /* ---- for the protocol ---- */
@@ -409,14 +405,14 @@ void km_job_done(km_job *job, const char *raw, size_t len) {
     km_stats.jobs_done++;
     job_count(job, 0, "", 0);
     job_answer(job, km_answer_new(raw, len));
-    km_protocol_wake(); /* for what was parked behind it */
+    km_tell(KM_ON_WORK, NULL, NULL); /* what was parked behind it */
 }
 
 void km_job_failed(km_job *job, const char *text, size_t len) {
     km_stats.jobs_failed++;
     job_count(job, 1, text, len);
     job_answer(job, km_answer_error("FAILED ", text, len));
-    km_protocol_wake();
+    km_tell(KM_ON_WORK, NULL, NULL);
 }
 
 /* Back to the head of its queue; a job that nobody waits for ends instead. */
@@ -455,12 +451,12 @@ void km_jobs_worker_gone(RedisModuleCtx *ctx, unsigned long long client) {
         }
         job_refuse(job, lost);
     }
-    km_protocol_wake();
+    km_tell(KM_ON_WORK, NULL, NULL);
 }
 
 /* ---- time ---- */
 
-static void refuse_without_worker(mstime_t now) {
+void km_jobs_refuse_all(mstime_t now) {
     for (km_job *job = questions.head, *next; job; job = next) {
         next = job->next;
         if (now - job->created_ms < km_config.noworker_grace_ms) continue;
@@ -488,17 +484,14 @@ static void time_out_waiters(job_list *list, mstime_t now) {
     }
 }
 
-static void tick(RedisModuleCtx *ctx, void *data) {
-    (void)data;
-    mstime_t now = RedisModule_Milliseconds();
-    if (km_protocol_workers() == 0) refuse_without_worker(now);
+static void tick(RedisModuleCtx *ctx, const void *data) {
+    (void)ctx;
+    mstime_t now = *(const mstime_t *)data;
     if (first_deadline_ms && now >= first_deadline_ms) {
         first_deadline_ms = 0;
         time_out_waiters(&questions, now);
         time_out_waiters(&running, now);
     }
-    km_protocol_tick(now);
-    km_announce_tick(now);
     /* A running job that took its time twice is forgotten; who joined it meanwhile asks anew. */
     for (km_job *job = running.head, *next; job; job = next) {
         next = job->next;
@@ -507,26 +500,22 @@ static void tick(RedisModuleCtx *ctx, void *data) {
             job_refuse(job, timeout_text);
         }
     }
-    RedisModule_CreateTimer(ctx, TICK_MS, tick, NULL);
 }
 
 km_jobs_now km_jobs_snapshot(void) {
     mstime_t oldest = 0;
     if (questions.head) oldest = RedisModule_Milliseconds() - questions.head->created_ms;
-    return (km_jobs_now){(long long)km_protocol_workers(), questions.n, events.n + n_parked, n_events_running,
-                         running.n, n_waiting, oldest};
+    return (km_jobs_now){questions.n, events.n + n_parked, n_events_running, running.n, n_waiting, oldest};
 }
 
 int km_jobs_register(RedisModuleCtx *ctx) {
-    uint64_t seed;
-    RedisModule_GetRandomBytes((unsigned char *)&seed, sizeof seed);
+    uint64_t seed = km_seed();
     next_id = (uint64_t)RedisModule_Milliseconds() << 20; /* never an id of the process before */
     by_id = km_map_new(seed);
     flights = km_map_new(seed);
     queued_events = km_map_new(seed);
     running_events = km_map_new(seed);
     waiters = km_map_new(seed);
-    if (km_protocol_register(ctx, seed) != REDISMODULE_OK) return REDISMODULE_ERR;
-    RedisModule_CreateTimer(ctx, TICK_MS, tick, NULL);
-    return REDISMODULE_OK;
+    km_on(KM_ON_TICK, tick);
+    return km_protocol_register(ctx);
 }

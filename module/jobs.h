@@ -1,20 +1,56 @@
-/* Between the jobs' own files: answers (answer.c), the jobs and who waits for them (jobs.c), and the commands by which
- * workers take and answer them (protocol.c). For everyone else: core.h. */
+/* Jobs: what is asked of workers, and who waits for it. */
 #ifndef KM_JOBS_H
 #define KM_JOBS_H
 
-#include "core.h"
+#include "map.h"
+#include "registry.h"
 
 #define KM_MAX_PULL 1024
 #define KM_MAX_REQUESTS 16 /* ids that a job carries into a log: enough to find it, not a line without end */
 
-/* ---- answer.c ---- */
-typedef struct km_answer km_answer;
-km_answer *km_answer_new(const char *raw, size_t len); /* one RESP2 value, checked; held once */
-km_answer *km_answer_error(const char *prefix, const char *text, size_t len); /* line breaks become spaces */
-void km_answer_share(km_answer *a);
-void km_answer_release(km_answer *a);
-void km_answer_reply(RedisModuleCtx *ctx, const km_answer *a);
+typedef enum { KM_JOB_MISS, KM_JOB_EVENT, KM_JOB_SCRIPT, KM_JOB_UNREGISTER, KM_JOB_MODEL } km_job_kind;
+
+#define KM_MAX_REQUEST_ID 64
+
+typedef struct km_waiter { /* one blocked client */
+    struct km_waiter *next;
+    struct km_job *job;
+    RedisModuleBlockedClient *bc;
+    mstime_t deadline_ms;
+    char request[KM_MAX_REQUEST_ID + 1]; /* its request's id (KM.MISS ... REQUEST); empty: it gave none */
+} km_waiter;
+
+typedef struct km_job {
+    struct km_job *prev, *next; /* in the queue or among the running */
+    uint64_t id;
+    km_job_kind kind;
+    int running, attempts;
+    unsigned long long owner; /* the client id that pulled it */
+    mstime_t created_ms, taken_ms, deadline_ms;
+    char *registration, *event, *key;
+    size_t key_len;
+    RedisModuleString **payload;
+    int n_payload;
+    km_waiter *waiters; /* the newest first */
+    struct km_job *parked, *parked_tail; /* of a running event: later events of its registration and key */
+} km_job;
+
+/* ---- jobs.c, for those who ask ---- */
+int km_jobs_register(RedisModuleCtx *ctx);
+/* Blocks the context's client on the key's job, opening it if there is none. Replies when refused. The request's
+ * id, if there is one, has 1 to KM_MAX_REQUEST_ID bytes and no NUL; it is copied. */
+int km_jobs_join_miss(RedisModuleCtx *ctx, km_registration *reg, const char *key, size_t len, const char *request);
+/* 1 when the event waits in the queue now, 0 when the queue is full. */
+int km_jobs_add_event(RedisModuleCtx *ctx, km_registration *reg, const char *event, const char *key, size_t len);
+/* A job of its own (script, unregister, model); the payload is copied. Blocks the context's client on it, or replies
+ * with an error: the queue is full, or the client cannot wait (cannot_wait is the error then). */
+int km_jobs_submit(RedisModuleCtx *ctx, km_job_kind kind, RedisModuleString **payload, int n, long long timeout_ms, const char *cannot_wait);
+/* The same, and replies with the job's id: nobody waits. */
+int km_jobs_submit_detached(RedisModuleCtx *ctx, km_job_kind kind, RedisModuleString **payload, int n, long long timeout_ms);
+typedef struct {
+    long long queued, events_queued, events_running, running, waiting, oldest_ms;
+} km_jobs_now;
+km_jobs_now km_jobs_snapshot(void);
 
 /* ---- jobs.c, for the protocol ---- */
 const char *km_job_kind_name(const km_job *job);
@@ -30,13 +66,19 @@ int km_job_wanted(const km_job *job); /* somebody waits for it, or nobody has to
 void km_job_done(km_job *job, const char *raw, size_t len);
 void km_job_failed(km_job *job, const char *text, size_t len);
 void km_job_give_back(km_job *job); /* it was not begun */
+void km_jobs_refuse_all(mstime_t now); /* no worker is there: the questions that have waited their grace */
 void km_jobs_worker_gone(RedisModuleCtx *ctx, unsigned long long client); /* its jobs go back, or end */
 
-/* ---- protocol.c, for the jobs ---- */
-int km_protocol_register(RedisModuleCtx *ctx, uint64_t seed); /* KM.PULL, KM.DONE, ... */
-void km_protocol_wake(void); /* hands what waits to a worker that waits */
+/* ---- protocol.c: the commands by which workers take and answer them ---- */
+int km_protocol_register(RedisModuleCtx *ctx); /* KM.PULL, KM.DONE, ... */
 size_t km_protocol_workers(void);
-void km_protocol_tick(mstime_t now);
-void km_protocol_client_left(RedisModuleCtx *ctx, unsigned long long client); /* any client of the server */
+
+/* ---- answer.c ---- */
+typedef struct km_answer km_answer;
+km_answer *km_answer_new(const char *raw, size_t len); /* one RESP2 value, checked; held once */
+km_answer *km_answer_error(const char *prefix, const char *text, size_t len); /* line breaks become spaces */
+void km_answer_share(km_answer *a);
+void km_answer_release(km_answer *a);
+void km_answer_reply(RedisModuleCtx *ctx, const km_answer *a);
 
 #endif

@@ -40,18 +40,11 @@ typedef long long mstime_t;
 #define REDISMODULE_NO_EXPIRE -1
 #define REDISMODULE_KEYTYPE_EMPTY 0
 #define REDISMODULE_KEYTYPE_STRING 1
-#define REDISMODULE_KEYTYPE_LIST 2
-#define REDISMODULE_KEYTYPE_HASH 3
-#define REDISMODULE_KEYTYPE_SET 4
-#define REDISMODULE_KEYTYPE_ZSET 5
-#define REDISMODULE_KEYTYPE_MODULE 6
-#define REDISMODULE_KEYTYPE_STREAM 7
 #define REDISMODULE_POSTPONED_LEN -1
 #define REDISMODULE_CTX_FLAGS_LUA (1 << 0)
 #define REDISMODULE_CTX_FLAGS_MULTI (1 << 1)
 #define REDISMODULE_CTX_FLAGS_MASTER (1 << 2)
 #define REDISMODULE_CTX_FLAGS_SLAVE (1 << 3)
-#define REDISMODULE_CTX_FLAGS_READONLY (1 << 4)
 #define REDISMODULE_CTX_FLAGS_CLUSTER (1 << 5)
 #define REDISMODULE_CTX_FLAGS_REPLICATED (1 << 12)
 #define REDISMODULE_CTX_FLAGS_LOADING (1 << 13)
@@ -65,7 +58,6 @@ typedef long long mstime_t;
 #define REDISMODULE_NOTIFY_EXPIRED (1 << 8)
 #define REDISMODULE_NOTIFY_EVICTED (1 << 9)
 #define REDISMODULE_NOTIFY_STREAM (1 << 10)
-#define REDISMODULE_NOTIFY_KEY_MISS (1 << 11)
 #define REDISMODULE_NOTIFY_MODULE (1 << 13)
 #define REDISMODULE_AUX_BEFORE_RDB (1 << 0)
 #define REDISMODULE_AUX_AFTER_RDB (1 << 1)
@@ -81,8 +73,6 @@ typedef long long mstime_t;
 #define REDISMODULE_EVENT_SWAPDB 11
 #define REDISMODULE_EVENT_REPL_ASYNC_LOAD 14
 #define REDISMODULE_SUBEVENT_CLIENT_CHANGE_DISCONNECTED 1
-#define REDISMODULE_EVENT_REPLROLECHANGED_NOW_MASTER 0
-#define REDISMODULE_EVENT_REPLROLECHANGED_NOW_REPLICA 1
 
 typedef struct RedisModuleEvent {
     uint64_t id, dataver;
@@ -99,9 +89,31 @@ typedef struct RedisModuleFlushInfo {
     int32_t sync, dbnum; /* dbnum -1: all */
 } RedisModuleFlushInfo;
 
-/* What a command's keys are, for ACLs and COMMAND DOCS. The layouts are those of version 1; unions have their full size. */
+/* What COMMAND DOCS tells of a command, and what ACLs check its keys by. The layouts are those of version 1; unions have
+ * their full size. */
 #define REDISMODULE_CMD_KEY_RO (1ULL << 0)
+#define REDISMODULE_CMD_KEY_RW (1ULL << 1)
+#define REDISMODULE_CMD_KEY_OW (1ULL << 2)
+#define REDISMODULE_CMD_KEY_RM (1ULL << 3)
 #define REDISMODULE_CMD_KEY_ACCESS (1ULL << 4)
+#define REDISMODULE_CMD_KEY_UPDATE (1ULL << 5)
+#define REDISMODULE_CMD_KEY_DELETE (1ULL << 7)
+#define REDISMODULE_CMD_KEY_INCOMPLETE (1ULL << 9)
+#define REDISMODULE_CMD_KEY_VARIABLE_FLAGS (1ULL << 10)
+#define REDISMODULE_CMD_ARG_OPTIONAL (1 << 0)
+#define REDISMODULE_CMD_ARG_MULTIPLE (1 << 1)
+
+typedef enum {
+    REDISMODULE_ARG_TYPE_STRING,
+    REDISMODULE_ARG_TYPE_INTEGER,
+    REDISMODULE_ARG_TYPE_DOUBLE,
+    REDISMODULE_ARG_TYPE_KEY,
+    REDISMODULE_ARG_TYPE_PATTERN,
+    REDISMODULE_ARG_TYPE_UNIX_TIME,
+    REDISMODULE_ARG_TYPE_PURE_TOKEN,
+    REDISMODULE_ARG_TYPE_ONEOF,
+    REDISMODULE_ARG_TYPE_BLOCK
+} RedisModuleCommandArgType;
 
 typedef struct {
     int version;
@@ -138,21 +150,23 @@ typedef struct {
 
 typedef struct RedisModuleCommandArg {
     const char *name;
-    int type, key_spec_index;
+    RedisModuleCommandArgType type;
+    int key_spec_index;
     const char *token, *summary, *since;
     int flags;
     const char *deprecated_since;
-    struct RedisModuleCommandArg *subargs;
+    const struct RedisModuleCommandArg *subargs;
+    const char *display_text; /* 7.2+ reads it whatever size we say; 7.0 steps over it */
 } RedisModuleCommandArg;
 
 typedef struct {
     const RedisModuleCommandInfoVersion *version;
     const char *summary, *complexity, *since;
-    RedisModuleCommandHistoryEntry *history;
-    const char *tips;
+    const RedisModuleCommandHistoryEntry *history;
+    const char *tips; /* separated by blanks */
     int arity;
-    RedisModuleCommandKeySpec *key_specs;
-    RedisModuleCommandArg *args;
+    const RedisModuleCommandKeySpec *key_specs;
+    const RedisModuleCommandArg *args;
 } RedisModuleCommandInfo;
 
 #define REDISMODULE_COMMAND_INFO_VERSION                                                                     \
@@ -229,8 +243,6 @@ typedef struct RedisModuleTypeMethods {
     X(int, DeleteKey, (RedisModuleKey *key))                                                                 \
     X(int, UnlinkKey, (RedisModuleKey *key))                                                                 \
     X(mstime_t, GetExpire, (RedisModuleKey *key))                                                            \
-    X(RedisModuleCommand *, GetCommand, (RedisModuleCtx *ctx, const char *name))                             \
-    X(int, SetCommandInfo, (RedisModuleCommand *command, const RedisModuleCommandInfo *info))                \
     X(char *, StringDMA, (RedisModuleKey *key, size_t *len, int mode))                                       \
     X(RedisModuleType *, ModuleTypeGetType, (RedisModuleKey *key))                                           \
     X(void *, ModuleTypeGetValue, (RedisModuleKey *key))                                                     \
@@ -242,7 +254,7 @@ typedef struct RedisModuleTypeMethods {
     X(int, Replicate, (RedisModuleCtx *ctx, const char *cmd, const char *fmt, ...))                          \
     X(int, AvoidReplicaTraffic, (void))                                                                      \
     X(int, IsKeysPositionRequest, (RedisModuleCtx *ctx))                                                     \
-    X(void, KeyAtPos, (RedisModuleCtx *ctx, int pos))                                                        \
+    X(void, KeyAtPosWithFlags, (RedisModuleCtx *ctx, int pos, int flags))                                    \
     X(unsigned long long, GetClientId, (RedisModuleCtx *ctx))                                                \
     X(int, GetSelectedDb, (RedisModuleCtx *ctx))                                                             \
     X(int, GetContextFlags, (RedisModuleCtx *ctx))                                                           \
@@ -285,14 +297,19 @@ typedef struct RedisModuleTypeMethods {
     X(int, LoadConfigs, (RedisModuleCtx *ctx))                                                               \
     X(void, SaveString, (RedisModuleIO *io, RedisModuleString *s))                                           \
     X(RedisModuleString *, LoadString, (RedisModuleIO *io))                                                  \
-    X(int, GetServerVersion, (void))                                                                         \
     X(void, GetRandomBytes, (unsigned char *dst, size_t len))
+
+/* Those it can run without: NULL where a server lacks them. */
+#define KM_OPTIONAL_API(X)                                                                                   \
+    X(RedisModuleCommand *, GetCommand, (RedisModuleCtx *ctx, const char *name))                             \
+    X(int, SetCommandInfo, (RedisModuleCommand *command, const RedisModuleCommandInfo *info))
 
 #define KM_DECLARE(ret, name, args) extern ret(*RedisModule_##name) args;
 KM_API(KM_DECLARE)
+KM_OPTIONAL_API(KM_DECLARE)
 #undef KM_DECLARE
 
-/* Looks every function of KM_API up. Returns NULL, or the name of the first one the server lacks. */
+/* Looks every function up. Returns NULL, or the name of the first one of KM_API that the server lacks. */
 const char *km_api_load(RedisModuleCtx *ctx);
 
 #endif

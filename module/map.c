@@ -2,22 +2,7 @@
 
 #include "alloc.h"
 
-typedef struct entry {
-    struct entry *next;
-    void *value;
-    uint64_t hash;
-    size_t len;
-    char key[];
-} entry;
-
-struct km_map {
-    entry **buckets;
-    size_t n_buckets; /* a power of two */
-    size_t size;
-    uint64_t seed;
-};
-
-#define MIN_BUCKETS 64
+#define SEGMENT 512 /* buckets that are allocated together; a power of two */
 
 uint64_t km_hash_bytes(const void *key, size_t len, uint64_t seed) {
     const unsigned char *p = key;
@@ -36,91 +21,152 @@ uint64_t km_hash_bytes(const void *key, size_t len, uint64_t seed) {
     return h ^ (h >> 29);
 }
 
-km_map *km_map_new(uint64_t seed) {
-    km_map *map = km_calloc(1, sizeof *map);
-    map->n_buckets = MIN_BUCKETS;
-    map->buckets = km_calloc(map->n_buckets, sizeof *map->buckets);
-    map->seed = seed;
-    return map;
+/* ---- nodes ---- */
+
+static uint32_t hash_of(const km_table *t, km_name name) { return (uint32_t)(km_hash_bytes(name.bytes, name.len, t->seed) >> 16); }
+
+void *km_node_new(const km_table *t, size_t head, km_name name) {
+    km_node *n = km_calloc(1, head + name.len);
+    *n = (km_node){.hash = hash_of(t, name), .len = name.len, .name_at = (uint16_t)head};
+    if (name.len) memcpy((char *)n + head, name.bytes, name.len);
+    return n;
 }
 
-void km_map_free(km_map *map) {
-    if (!map) return;
-    for (size_t i = 0; i < map->n_buckets; i++) {
-        for (entry *e = map->buckets[i]; e;) {
-            entry *next = e->next;
-            km_free(e);
-            e = next;
+km_name km_node_name(const km_node *n) { return (km_name){(const char *)n + n->name_at, n->len}; }
+
+static km_node **bucket(const km_table *t, size_t i) { return &t->segments[i / SEGMENT][i % SEGMENT]; }
+
+static size_t index_of(const km_table *t, uint32_t hash) {
+    size_t i = hash & (2 * t->half - 1);
+    return i < t->n_buckets ? i : i & (t->half - 1);
+}
+
+void km_table_init(km_table *t, uint64_t seed) {
+    *t = (km_table){.segments = km_alloc(sizeof *t->segments), .n_segments = 1, .n_buckets = SEGMENT, .half = SEGMENT, .seed = seed};
+    t->segments[0] = km_calloc(SEGMENT, sizeof **t->segments);
+}
+
+static void grow(km_table *t) {
+    size_t last = t->n_buckets, s = last / SEGMENT;
+    if (s == t->n_segments) {
+        km_node ***more = km_alloc(2 * s * sizeof *more);
+        memcpy(more, t->segments, s * sizeof *more);
+        km_free(t->segments);
+        t->segments = more;
+        t->n_segments = 2 * s;
+    }
+    if (last % SEGMENT == 0) t->segments[s] = km_calloc(SEGMENT, sizeof **t->segments);
+    if (last == 2 * t->half) t->half = last;
+    km_node **from = bucket(t, last - t->half), **to = bucket(t, last);
+    t->n_buckets++;
+    while (*from) {
+        km_node *n = *from;
+        if (index_of(t, n->hash) == last) {
+            *from = n->next;
+            n->next = *to;
+            *to = n;
+        } else {
+            from = &n->next;
         }
     }
-    km_free(map->buckets);
-    km_free(map);
 }
 
-size_t km_map_size(const km_map *map) { return map->size; }
-
-static void resize(km_map *map, size_t n_buckets) {
-    entry **buckets = km_calloc(n_buckets, sizeof *buckets);
-    for (size_t i = 0; i < map->n_buckets; i++) {
-        for (entry *e = map->buckets[i]; e;) {
-            entry *next = e->next;
-            entry **slot = &buckets[e->hash & (n_buckets - 1)];
-            e->next = *slot;
-            *slot = e;
-            e = next;
-        }
-    }
-    km_free(map->buckets);
-    map->buckets = buckets;
-    map->n_buckets = n_buckets;
+static void shrink(km_table *t) {
+    size_t last = t->n_buckets - 1;
+    if (last < t->half) t->half /= 2;
+    km_node **to = bucket(t, last - t->half);
+    while (*to) to = &(*to)->next;
+    *to = *bucket(t, last);
+    *bucket(t, last) = NULL;
+    t->n_buckets = last;
+    if (last % SEGMENT == 0) km_free(t->segments[last / SEGMENT]);
 }
 
-/* The link that points at the key's entry, or the empty link at its chain's end. */
-static entry **find(const km_map *map, const void *key, size_t len, uint64_t hash) {
-    entry **link = &map->buckets[hash & (map->n_buckets - 1)];
-    while (*link && ((*link)->hash != hash || (*link)->len != len || memcmp((*link)->key, key, len) != 0))
-        link = &(*link)->next;
-    return link;
-}
-
-void *km_map_set(km_map *map, const void *key, size_t len, void *value) {
-    uint64_t hash = km_hash_bytes(key, len, map->seed);
-    entry **link = find(map, key, len, hash);
-    if (*link) {
-        void *old = (*link)->value;
-        (*link)->value = value;
-        return old;
-    }
-    entry *e = km_alloc(sizeof *e + len);
-    e->next = NULL;
-    e->value = value;
-    e->hash = hash;
-    e->len = len;
-    memcpy(e->key, key, len);
-    *link = e;
-    if (++map->size > map->n_buckets) resize(map, map->n_buckets * 2);
+km_node *km_table_find(const km_table *t, km_name name) {
+    uint32_t hash = hash_of(t, name);
+    for (km_node *n = *bucket(t, index_of(t, hash)); n; n = n->next)
+        if (n->hash == hash && n->len == name.len && memcmp((char *)n + n->name_at, name.bytes, name.len) == 0) return n;
     return NULL;
 }
 
+void km_table_add(km_table *t, km_node *n) {
+    km_node **first = bucket(t, index_of(t, n->hash));
+    n->next = *first;
+    *first = n;
+    if (++t->size > t->n_buckets) grow(t);
+}
+
+void km_table_remove(km_table *t, km_node *n) {
+    km_node **link = bucket(t, index_of(t, n->hash));
+    while (*link != n) link = &(*link)->next;
+    *link = n->next;
+    t->size--;
+    for (int i = 0; i < 2 && t->n_buckets > SEGMENT && t->size < t->n_buckets / 2; i++) shrink(t);
+}
+
+km_node *km_table_next(const km_table *t, const km_node *n) {
+    if (n && n->next) return n->next;
+    for (size_t i = n ? index_of(t, n->hash) + 1 : 0; i < t->n_buckets; i++)
+        if (*bucket(t, i)) return *bucket(t, i);
+    return NULL;
+}
+
+int km_table_free_some(km_table *t, size_t *n) {
+    while (t->n_buckets && *n) {
+        km_node **first = bucket(t, --t->n_buckets);
+        --*n;
+        while (*first) {
+            km_node *next = (*first)->next;
+            km_free(*first);
+            *first = next;
+            if (*n) --*n;
+        }
+        if (t->n_buckets % SEGMENT == 0) km_free(t->segments[t->n_buckets / SEGMENT]);
+    }
+    if (t->n_buckets) return 0;
+    km_free(t->segments);
+    t->segments = NULL;
+    return 1;
+}
+
+/* ---- pointers ---- */
+
+typedef struct {
+    km_node node;
+    void *value;
+} entry;
+
+km_map *km_map_new(uint64_t seed) {
+    km_map *map = km_alloc(sizeof *map);
+    km_table_init(&map->table, seed);
+    return map;
+}
+
+static entry *find(const km_map *map, const void *key, size_t len) { return (entry *)km_table_find(&map->table, (km_name){key, len}); }
+
+void *km_map_set(km_map *map, const void *key, size_t len, void *value) {
+    entry *e = find(map, key, len);
+    void *old = e ? e->value : NULL;
+    if (!e) {
+        e = km_node_new(&map->table, sizeof *e, (km_name){key, len});
+        km_table_add(&map->table, &e->node);
+    }
+    e->value = value;
+    return old;
+}
+
 void *km_map_get(const km_map *map, const void *key, size_t len) {
-    if (map->size == 0) return NULL;
-    entry *e = *find(map, key, len, km_hash_bytes(key, len, map->seed));
+    entry *e = map->table.size ? find(map, key, len) : NULL;
     return e ? e->value : NULL;
 }
 
 void *km_map_del(km_map *map, const void *key, size_t len) {
-    entry **link = find(map, key, len, km_hash_bytes(key, len, map->seed));
-    entry *e = *link;
+    entry *e = find(map, key, len);
     if (!e) return NULL;
     void *value = e->value;
-    *link = e->next;
+    km_table_remove(&map->table, &e->node);
     km_free(e);
-    map->size--;
-    if (map->n_buckets > MIN_BUCKETS && map->size < map->n_buckets / 8) resize(map, map->n_buckets / 2);
     return value;
 }
 
-void km_map_each(const km_map *map, void (*fn)(void *, void *), void *arg) {
-    for (size_t i = 0; i < map->n_buckets; i++)
-        for (entry *e = map->buckets[i]; e; e = e->next) fn(e->value, arg);
-}
+size_t km_map_size(const km_map *map) { return map->table.size; }

@@ -8,22 +8,18 @@
  * costs no more than a GET, the filter leaves the GET of a key alone that KM.MISS found a moment ago (seen.h). */
 #include <time.h>
 
-#include "core.h"
+#include "command.h"
+#include "derive.h"
+#include "events.h"
+#include "jobs.h"
 #include "seen.h"
 
 /* What is left of a key's time to live, for it to be remembered. An expired key stays, without any event, until somebody
  * opens it: it must not be remembered then. */
 #define SEEN_TTL_AT_LEAST_MS 1000
 
-static RedisModuleCtx *module_ctx; /* detached: to subscribe to key events later than at load */
 static RedisModuleString *miss_name;
 static km_seen *seen;
-
-int km_cannot_block(RedisModuleCtx *ctx) {
-    int flags = RedisModule_GetContextFlags(ctx);
-    return (flags & (REDISMODULE_CTX_FLAGS_DENY_BLOCKING | REDISMODULE_CTX_FLAGS_MULTI |
-                     REDISMODULE_CTX_FLAGS_LUA)) != 0;
-}
 
 static long long coarse_now_ms(void) {
     struct timespec now;
@@ -102,35 +98,9 @@ static int miss_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc)
     return km_jobs_join_miss(ctx, reg, bytes, len, request);
 }
 
-/* What ACLs are to know of it: it reads its key, so %R~ is enough. */
-static int describe_miss(RedisModuleCtx *ctx) {
-    static const RedisModuleCommandInfoVersion version = REDISMODULE_COMMAND_INFO_VERSION;
-    static RedisModuleCommandKeySpec key_specs[] = {
-        {.flags = REDISMODULE_CMD_KEY_RO | REDISMODULE_CMD_KEY_ACCESS,
-         .begin_search_type = REDISMODULE_KSPEC_BS_INDEX,
-         .bs.index.pos = 1,
-         .find_keys_type = REDISMODULE_KSPEC_FK_RANGE,
-         .fk.range = {.lastkey = 0, .keystep = 1, .limit = 0}},
-        {0}};
-    const RedisModuleCommandInfo info = {
-        .version = &version,
-        .summary = "Gives a key's value; what is missing is computed by the function registered for it.",
-        .complexity = "O(1), and the function's time for a key that is missing",
-        .since = "0.1.0",
-        .arity = -2,
-        .key_specs = key_specs,
-    };
-    RedisModuleCommand *command = RedisModule_GetCommand(ctx, "km.miss");
-    return command ? RedisModule_SetCommandInfo(command, &info) : REDISMODULE_ERR;
-}
-
 static const char *type_name(RedisModuleCtx *ctx, RedisModuleString *key) {
     static const char *const names[] = {"empty", "string", "list", "hash", "set", "zset", "module", "stream"};
-    RedisModuleKey *open = RedisModule_OpenKey(
-        ctx, key, REDISMODULE_READ | REDISMODULE_OPEN_KEY_NOTOUCH | REDISMODULE_OPEN_KEY_NOSTATS | REDISMODULE_OPEN_KEY_NONOTIFY |
-                      REDISMODULE_OPEN_KEY_NOEXPIRE);
-    int type = RedisModule_KeyType(open);
-    RedisModule_CloseKey(open);
+    int type = km_look_at_type(ctx, key, REDISMODULE_OPEN_KEY_NOEXPIRE);
     return names[type >= 0 && type < 8 ? type : 0];
 }
 
@@ -153,18 +123,21 @@ static int queue_event(RedisModuleCtx *ctx, const char *event, RedisModuleString
     return queued;
 }
 
-static int key_event(RedisModuleCtx *ctx, int type, const char *event, RedisModuleString *key) {
-    (void)type;
-    if (RedisModule_GetSelectedDb(ctx) != 0) return REDISMODULE_OK;
+static void key_event(RedisModuleCtx *ctx, const void *data) {
+    const km_key_event *event = data;
     size_t len;
-    const char *bytes = RedisModule_StringPtrLen(key, &len);
+    const char *bytes = RedisModule_StringPtrLen(event->key, &len);
     km_seen_drop(seen, bytes, len);
-    if (km_derived_keys) km_derive_key_event(event, bytes, len); /* on replicas and while an AOF loads, too */
     if (km_event_count == 0 ||
         (RedisModule_GetContextFlags(ctx) & (REDISMODULE_CTX_FLAGS_SLAVE | REDISMODULE_CTX_FLAGS_LOADING)))
-        return REDISMODULE_OK;
-    queue_event(ctx, event, key);
-    return REDISMODULE_OK;
+        return;
+    queue_event(ctx, event->name, event->key);
+}
+
+static void keys_replaced(RedisModuleCtx *ctx, const void *data) {
+    (void)ctx;
+    (void)data;
+    km_seen_clear(seen);
 }
 
 /* KM.NOTIFY event key [key ...]: as if the event had happened to the keys; for what was missed, and for events of
@@ -182,30 +155,20 @@ static int notify_command(RedisModuleCtx *ctx, RedisModuleString **argv, int arg
     return RedisModule_ReplyWithLongLong(ctx, queued);
 }
 
-void km_miss_forget_seen(void) { km_seen_clear(seen); }
-
-/* Once, and not before a registration or a derived key needs it: a subscriber costs every SET of every client a context. */
-void km_miss_watch_events(void) {
-    static int watching;
-    if (watching) return;
-    watching = RedisModule_SubscribeToKeyspaceEvents(
-                   module_ctx,
-                   REDISMODULE_NOTIFY_GENERIC | REDISMODULE_NOTIFY_STRING | REDISMODULE_NOTIFY_LIST | REDISMODULE_NOTIFY_SET |
-                       REDISMODULE_NOTIFY_HASH | REDISMODULE_NOTIFY_ZSET | REDISMODULE_NOTIFY_STREAM |
-                       REDISMODULE_NOTIFY_EXPIRED | REDISMODULE_NOTIFY_EVICTED | REDISMODULE_NOTIFY_MODULE,
-                   key_event) == REDISMODULE_OK;
-}
+static const km_command commands[] = {
+    {"km.miss", miss_command, "readonly fast", -2, KM_KEYS(KM_KEY_AT(1, KM_READ)),
+     KM_ARGS(KM_KEY("key", 0), KM_TEXT("id", .token = "REQUEST", .flags = KM_OPTIONAL)),
+     "Gives a key's value; what is missing is computed by the function registered for it.",
+     "O(1), and the function's time for a key that is missing", NULL},
+    {"km.notify", notify_command, "deny-script admin", -3, NULL, KM_ARGS(KM_TEXT("event"), KM_TEXT("key", .flags = KM_MANY)),
+     "Queues jobs as if the event had happened to the keys.", "O(N*R), with N keys and R registrations", NULL},
+};
 
 int km_miss_register(RedisModuleCtx *ctx) {
-    static const km_command commands[] = {
-        {"km.miss", miss_command, "readonly fast", 1, 1, 1},
-        {"km.notify", notify_command, "deny-script admin", 0, 0, 0},
-    };
-    if (km_commands_register(ctx, commands, 2) != REDISMODULE_OK || describe_miss(ctx) != REDISMODULE_OK) return REDISMODULE_ERR;
-    module_ctx = RedisModule_GetDetachedThreadSafeContext(ctx);
     miss_name = RedisModule_CreateString(NULL, "km.miss", 7);
-    uint64_t seed;
-    RedisModule_GetRandomBytes((unsigned char *)&seed, sizeof seed);
-    seen = km_seen_new(seed);
+    seen = km_seen_new(km_seed());
+    km_on(KM_ON_KEY_EVENT, key_event);
+    km_on(KM_ON_KEYS_REPLACED, keys_replaced);
+    if (KM_REGISTER(ctx, commands) != REDISMODULE_OK) return REDISMODULE_ERR;
     return RedisModule_RegisterCommandFilter(ctx, filter, REDISMODULE_CMDFILTER_NOSELF) ? REDISMODULE_OK : REDISMODULE_ERR;
 }

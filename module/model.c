@@ -1,6 +1,7 @@
 #include "model.h"
 
-#include "ai.h"
+#include "alloc.h"
+#include "datatype.h"
 
 #define RDB_VERSION 1
 #define MAX_TEXT_BYTES 4096
@@ -35,13 +36,13 @@ km_model *km_model_new(char *backend, char *device, char *tag, km_strings inputs
     m->chunks = chunks;
     m->version = ++last_version;
     m->n_bytes = strings_bytes(&chunks);
-    km_ai_memory_add((long long)(sizeof *m + m->n_bytes));
+    km_values_bytes_add((long long)(sizeof *m + m->n_bytes));
     return m;
 }
 
 void km_model_free(km_model *m) {
     if (!m) return;
-    km_ai_memory_add(-(long long)(sizeof *m + m->n_bytes));
+    km_values_bytes_add(-(long long)(sizeof *m + m->n_bytes));
     km_free(m->backend);
     km_free(m->device);
     km_free(m->tag);
@@ -53,8 +54,6 @@ void km_model_free(km_model *m) {
 
 /* ---- the data type ---- */
 
-static void save_text(RedisModuleIO *rdb, const char *text) { RedisModule_SaveStringBuffer(rdb, text, strlen(text)); }
-
 static void save_strings(RedisModuleIO *rdb, const km_strings *strings) {
     RedisModule_SaveUnsigned(rdb, (uint64_t)strings->n);
     for (int i = 0; i < strings->n; i++) RedisModule_SaveString(rdb, strings->items[i]);
@@ -62,26 +61,16 @@ static void save_strings(RedisModuleIO *rdb, const km_strings *strings) {
 
 static void rdb_save(RedisModuleIO *rdb, void *value) {
     const km_model *m = value;
-    save_text(rdb, m->backend);
-    save_text(rdb, m->device);
-    save_text(rdb, m->tag);
-    save_text(rdb, m->sha256);
+    km_rdb_save_text(rdb, m->backend);
+    km_rdb_save_text(rdb, m->device);
+    km_rdb_save_text(rdb, m->tag);
+    km_rdb_save_text(rdb, m->sha256);
     RedisModule_SaveUnsigned(rdb, (uint64_t)m->batch_size);
     RedisModule_SaveUnsigned(rdb, (uint64_t)m->min_batch_size);
     RedisModule_SaveUnsigned(rdb, (uint64_t)m->min_batch_timeout_ms);
     save_strings(rdb, &m->inputs);
     save_strings(rdb, &m->outputs);
     save_strings(rdb, &m->chunks);
-}
-
-static char *load_text(RedisModuleIO *rdb, size_t max) {
-    if (RedisModule_IsIOError(rdb)) return NULL;
-    size_t len = 0;
-    char *raw = RedisModule_LoadStringBuffer(rdb, &len);
-    if (!raw) return NULL;
-    char *text = !RedisModule_IsIOError(rdb) && len <= max && !memchr(raw, 0, len) ? km_memdup0(raw, len) : NULL;
-    RedisModule_Free(raw);
-    return text;
 }
 
 static int load_strings(RedisModuleIO *rdb, km_strings *out, uint64_t max) {
@@ -103,8 +92,8 @@ static void *rdb_load(RedisModuleIO *rdb, int encver) {
     km_strings inputs = {0}, outputs = {0}, chunks = {0};
     uint64_t batch[3] = {0};
     const char *bad = encver == RDB_VERSION ? NULL : "a version this module does not know";
-    if (!bad && (!(backend = load_text(rdb, MAX_TEXT_BYTES)) || !(device = load_text(rdb, MAX_TEXT_BYTES)) ||
-                 !(tag = load_text(rdb, MAX_TEXT_BYTES)) || !(sha256 = load_text(rdb, 64))))
+    if (!bad && (!(backend = km_rdb_load_text(rdb, MAX_TEXT_BYTES)) || !(device = km_rdb_load_text(rdb, MAX_TEXT_BYTES)) ||
+                 !(tag = km_rdb_load_text(rdb, MAX_TEXT_BYTES)) || !(sha256 = km_rdb_load_text(rdb, 64))))
         bad = "its texts";
     for (int i = 0; i < 3 && !bad; i++) {
         batch[i] = RedisModule_LoadUnsigned(rdb);
@@ -121,7 +110,6 @@ static void *rdb_load(RedisModuleIO *rdb, int encver) {
         m->min_batch_timeout_ms = (long long)batch[2];
         memcpy(m->sha256, sha256, strlen(sha256) + 1);
         km_free(sha256);
-        km_models_changed();
         return m;
     }
     km_free(backend);
@@ -209,15 +197,7 @@ static void *copy(RedisModuleString *from, RedisModuleString *to, const void *va
     twin->min_batch_size = m->min_batch_size;
     twin->min_batch_timeout_ms = m->min_batch_timeout_ms;
     memcpy(twin->sha256, m->sha256, sizeof twin->sha256);
-    km_models_changed();
     return twin;
-}
-
-/* DEL, SET over it, RENAME, expiry, eviction: on the main thread, unlike free. */
-static void unlinked(RedisModuleString *key, const void *value) {
-    (void)key;
-    (void)value;
-    km_models_changed();
 }
 
 static void type_free(void *value) { km_model_free(value); }
@@ -226,7 +206,7 @@ int km_model_type_register(RedisModuleCtx *ctx) {
     RedisModuleTypeMethods methods = {
         .version = REDISMODULE_TYPE_METHOD_VERSION, .rdb_load = rdb_load, .rdb_save = rdb_save,
         .aof_rewrite = aof_rewrite, .mem_usage = mem_usage, .digest = digest, .free = type_free,
-        .copy = copy, .unlink = unlinked,
+        .copy = copy,
     };
     km_model_type = RedisModule_CreateDataType(ctx, "km-aimodl", RDB_VERSION, &methods);
     return km_model_type ? REDISMODULE_OK : REDISMODULE_ERR;

@@ -3,7 +3,10 @@
 #include <stddef.h>
 #include <strings.h>
 
-#include "ai.h"
+#include "command.h"
+#include "core.h"
+#include "model.h"
+#include "replicas.h"
 
 #define MAX_TAG_BYTES 4096
 
@@ -45,7 +48,7 @@ static const struct option *option_named(RedisModuleString *arg) {
 static const char *read_names(RedisModuleString **argv, int argc, int at, int counted, arguments *names) {
     long long n = 0;
     if (counted) {
-        if (km_ai_read_count(argv[at], KM_MODEL_MAX_NAMES, &n) || n > argc - at - 1)
+        if (km_read_number(argv[at], 0, KM_MODEL_MAX_NAMES, &n) || n > argc - at - 1)
             return "ERR INPUTS and OUTPUTS take a number up to 64 and as many names";
         at++;
     } else {
@@ -72,7 +75,7 @@ static const char *read_options(RedisModuleString **argv, int argc, int counted_
             if (error) return error;
             i = ((arguments *)field)->at + ((arguments *)field)->n;
         } else if (option->takes == TAKES_NUMBER) {
-            if (km_ai_read_count(argv[i++], INT32_MAX, field)) return "ERR a batch setting is a whole number, 0 or more";
+            if (km_read_number(argv[i++], 0, INT32_MAX, field)) return "ERR a batch setting is a whole number, 0 or more";
         } else {
             size_t len;
             const char *text = RedisModule_StringPtrLen(argv[i++], &len);
@@ -138,7 +141,7 @@ static int store(RedisModuleCtx *ctx, RedisModuleString **argv, int argc, int co
         RedisModule_ReplyWithError(ctx, error);
         return REDISMODULE_ERR;
     }
-    RedisModuleKey *key = km_ai_open_for_write(ctx, argv[1], km_model_type);
+    RedisModuleKey *key = km_open_for_write(ctx, argv[1], km_model_type);
     if (!key) return REDISMODULE_ERR;
     int copy = will_block || km_cannot_block(ctx);
     km_model *model = km_model_new(upper_copy(argv[2]), upper_copy(argv[3]), km_memdup0(given.tag, strlen(given.tag)),
@@ -147,13 +150,12 @@ static int store(RedisModuleCtx *ctx, RedisModuleString **argv, int argc, int co
     model->min_batch_size = given.min_batch_size;
     model->min_batch_timeout_ms = given.min_batch_timeout_ms;
     RedisModule_ModuleTypeSetValue(key, km_model_type, model);
-    km_models_changed();
-    km_ai_written(ctx, key, argv[1], "modelstore"); /* of both commands: a registration for it sees every model */
+    km_written(ctx, key, argv[1], "modelstore"); /* of both commands: a registration for it sees every model */
     return REDISMODULE_OK;
 }
 
 /* AI.MODELSTORE key backend device [TAG tag] [BATCHSIZE n] [MINBATCHSIZE n] [MINBATCHTIMEOUT ms]
- *               [INPUTS n name ...] [OUTPUTS n name ...] BLOB chunk [chunk ...] */
+ *               [INPUTS n name [name ...]] [OUTPUTS n name [name ...]] BLOB chunk [chunk ...] */
 static int modelstore_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     if (argc < 6) return RedisModule_WrongArity(ctx);
     if (store(ctx, argv, argc, 1, 0) != REDISMODULE_OK) return REDISMODULE_OK;
@@ -161,7 +163,7 @@ static int modelstore_command(RedisModuleCtx *ctx, RedisModuleString **argv, int
 }
 
 /* AI.MODELSET key backend device [TAG tag] [BATCHSIZE n] [MINBATCHSIZE n] [MINBATCHTIMEOUT ms]
- *             [INPUTS name ...] [OUTPUTS name ...] BLOB chunk [chunk ...]
+ *             [INPUTS name [name ...]] [OUTPUTS name [name ...]] BLOB chunk [chunk ...]
  * The programs that send it end when it is answered and know nothing of WAIT: hence the wait here. */
 static int modelset_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     if (argc < 6) return RedisModule_WrongArity(ctx);
@@ -170,10 +172,25 @@ static int modelset_command(RedisModuleCtx *ctx, RedisModuleString **argv, int a
     return wait ? km_reply_when_replicas_have_it(ctx) : RedisModule_ReplyWithSimpleString(ctx, "OK");
 }
 
-int km_model_store_register(RedisModuleCtx *ctx) {
-    static const km_command commands[] = {
-        {"ai.modelstore", modelstore_command, "write deny-oom", 1, 1, 1},
-        {"ai.modelset", modelset_command, "write deny-oom", 1, 1, 1},
-    };
-    return km_commands_register(ctx, commands, (int)(sizeof commands / sizeof *commands));
-}
+/* What both have before and behind the names. */
+#define BEFORE_NAMES                                                                                                             \
+    KM_KEY("key", 0), KM_TEXT("backend"), KM_TEXT("device"), KM_TEXT("tag", .token = "TAG", .flags = KM_OPTIONAL),               \
+        KM_NUMBER("n", .token = "BATCHSIZE", .flags = KM_OPTIONAL), KM_NUMBER("n", .token = "MINBATCHSIZE", .flags = KM_OPTIONAL), \
+        KM_NUMBER("ms", .token = "MINBATCHTIMEOUT", .flags = KM_OPTIONAL)
+#define BEHIND_NAMES KM_TEXT("chunk", .token = "BLOB", .flags = KM_MANY)
+
+static const km_command commands[] = {
+    {"ai.modelstore", modelstore_command, "write deny-oom", -6, KM_KEYS(KM_KEY_AT(1, KM_OVERWRITE)),
+     KM_ARGS(BEFORE_NAMES,
+             KM_BLOCK("inputs", .token = "INPUTS", .flags = KM_OPTIONAL, .subargs = KM_ARGS(KM_NUMBER("n"), KM_TEXT("name", .flags = KM_MANY))),
+             KM_BLOCK("outputs", .token = "OUTPUTS", .flags = KM_OPTIONAL, .subargs = KM_ARGS(KM_NUMBER("n"), KM_TEXT("name", .flags = KM_MANY))),
+             BEHIND_NAMES),
+     "Stores a model.", "O(N), with N chunks", NULL},
+    {"ai.modelset", modelset_command, "write deny-oom", -6, KM_KEYS(KM_KEY_AT(1, KM_OVERWRITE)),
+     KM_ARGS(BEFORE_NAMES, KM_TEXT("name", .token = "INPUTS", .flags = KM_OPTIONAL | KM_MANY),
+             KM_TEXT("name", .token = "OUTPUTS", .flags = KM_OPTIONAL | KM_MANY),
+             BEHIND_NAMES),
+     "Stores a model, and waits until the replicas have it.", "O(N), with N chunks", NULL},
+};
+
+int km_model_store_register(RedisModuleCtx *ctx) { return KM_REGISTER(ctx, commands); }

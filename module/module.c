@@ -1,9 +1,13 @@
 /* Keymiss: the module in every shard. Start reading here.
  *
  * Threads. There is one: the server's main thread. Every command, callback, filter, timer and event
- * of this module runs on it, so there is no lock and no race between them. The only thing that happens
- * elsewhere is an RDB or AOF child (fork), which sees a copy of memory and only reads. What takes long,
- * Python and models, runs in worker processes that are clients of the server.
+ * of this module runs on it, so there is no lock and no race between them. Two things happen elsewhere: an RDB or AOF
+ * child (fork) sees a copy of memory and only reads, and the server's lazy-free thread frees tensors and models (hence the
+ * atomic count of their memory in datatype.c). What takes long, Python and models, runs in worker processes that are
+ * clients of the server.
+ *
+ * Files know those below them, never those above: what the server tells (keys, clients, flushes, time) and what jobs and
+ * registrations tell comes through hooks (events.h), left at load and never taken away.
  *
  * Lifetimes.
  *  - A job (jobs.c; its commands: protocol.c) lives from the request until exactly one of: answered (KM.DONE), failed (KM.FAIL, or
@@ -46,25 +50,10 @@
  * would take the data down); threads here (nothing to run on them); blocking on the key (BlockClientOnKeys) instead of a
  * job (an answer that is not cached would wake nobody); answering from the keymiss notification (the client has its nil
  * by then). */
-#include <strings.h>
-
-#include "ai.h"
 #include "core.h"
-
-int km_is_word(RedisModuleString *arg, const char *word) {
-    size_t len;
-    const char *bytes = RedisModule_StringPtrLen(arg, &len);
-    return len == strlen(word) && strncasecmp(bytes, word, len) == 0;
-}
-
-int km_commands_register(RedisModuleCtx *ctx, const km_command *table, int n) {
-    for (int i = 0; i < n; i++) {
-        const km_command *c = &table[i];
-        if (RedisModule_CreateCommand(ctx, c->name, c->fn, c->flags, c->first, c->last, c->step) != REDISMODULE_OK)
-            return REDISMODULE_ERR;
-    }
-    return REDISMODULE_OK;
-}
+#include "derive.h"
+#include "events.h"
+#include "jobs.h"
 
 __attribute__((visibility("default"))) int RedisModule_OnLoad(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
 
@@ -83,11 +72,13 @@ int RedisModule_OnLoad(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) 
         return REDISMODULE_ERR;
     }
     RedisModule_SetModuleOptions(ctx, REDISMODULE_OPTIONS_HANDLE_IO_ERRORS | REDISMODULE_OPTION_NO_IMPLICIT_SIGNAL_MODIFIED);
-    if (km_config_register(ctx) != REDISMODULE_OK || km_registry_register(ctx) != REDISMODULE_OK ||
-        km_jobs_register(ctx) != REDISMODULE_OK || km_gears_register(ctx) != REDISMODULE_OK ||
-        km_ai_register(ctx) != REDISMODULE_OK || km_info_register(ctx) != REDISMODULE_OK ||
-        km_miss_register(ctx) != REDISMODULE_OK || km_announce_register(ctx) != REDISMODULE_OK ||
-        km_derive_register(ctx) != REDISMODULE_OK || km_events_register(ctx) != REDISMODULE_OK) {
+    /* A part knows only those before it; of what those after it do it hears by a hook (events.h). */
+    static int (*const parts[])(RedisModuleCtx *) = {
+        km_config_register, km_events_register, km_registry_register,    km_announce_register, km_jobs_register, km_derive_register,
+        km_miss_register,   km_gears_register,  km_ai_register,          km_model_store_register, km_info_register,
+    };
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        if (parts[i](ctx) == REDISMODULE_OK) continue;
         RedisModule_Log(ctx, "warning", "keymiss: could not register its commands, types or settings");
         return REDISMODULE_ERR;
     }

@@ -1,5 +1,9 @@
 /* The worker protocol: the commands by which workers, ordinary clients, take jobs and answer them. Lifetimes of pullers: see
  * module.c. */
+#include <limits.h>
+
+#include "command.h"
+#include "events.h"
 #include "jobs.h"
 #include "resp.h"
 
@@ -21,8 +25,11 @@ static km_map *workers;
 
 size_t km_protocol_workers(void) { return km_map_size(workers); }
 
-void km_protocol_wake(void) {
-    if (!pullers || (km_jobs_waiting() == 0)) return;
+/* Hands what waits to a worker that waits. */
+static void wake(RedisModuleCtx *ctx, const void *data) {
+    (void)ctx;
+    (void)data;
+    if (!pullers || km_jobs_waiting() == 0) return;
     puller *p = pullers;
     pullers = p->next;
     /* The jobs are taken when its reply is made, so that all that this turn of the server's loop
@@ -61,7 +68,7 @@ static void reply_jobs(RedisModuleCtx *ctx, unsigned long long client, int max) 
     }
     RedisModule_ReplyWithArray(ctx, n);
     for (int i = 0; i < n; i++) reply_job(ctx, taken[i]);
-    km_protocol_wake();
+    wake(ctx, NULL);
 }
 
 static int puller_reply(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
@@ -106,12 +113,13 @@ static void puller_disconnected(RedisModuleCtx *ctx, RedisModuleBlockedClient *b
 static int pull_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     if (argc != 4) return RedisModule_WrongArity(ctx);
     long long max, block_ms;
-    if (RedisModule_StringToLongLong(argv[2], &max) != REDISMODULE_OK || max < 1 || max > KM_MAX_PULL)
+    if (km_read_number(argv[2], 1, KM_MAX_PULL, &max) != 0)
         return RedisModule_ReplyWithError(ctx, "ERR max must be a whole number from 1 to 1024");
-    if (RedisModule_StringToLongLong(argv[3], &block_ms) != REDISMODULE_OK || block_ms < 0 || block_ms > 60000)
+    if (km_read_number(argv[3], 0, 60000, &block_ms) != 0)
         return RedisModule_ReplyWithError(ctx, "ERR block_ms must be a whole number from 0 to 60000");
+    if (km_cannot_block(ctx)) return RedisModule_ReplyWithNullArray(ctx);
     unsigned long long client = RedisModule_GetClientId(ctx);
-    if (!km_cannot_block(ctx) && !km_map_get(workers, &client, sizeof client)) {
+    if (!km_map_get(workers, &client, sizeof client)) {
         size_t len;
         const char *name = RedisModule_StringPtrLen(argv[1], &len);
         worker *w = km_calloc(1, sizeof *w);
@@ -120,8 +128,7 @@ static int pull_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc)
         km_map_set(workers, &client, sizeof client, w);
         RedisModule_Log(ctx, "notice", "keymiss: worker %s attached", w->name);
     }
-    if (km_jobs_waiting() || block_ms == 0 || km_cannot_block(ctx)) {
-        if (km_cannot_block(ctx)) return RedisModule_ReplyWithNullArray(ctx);
+    if (km_jobs_waiting() || block_ms == 0) {
         reply_jobs(ctx, client, (int)max);
         return REDISMODULE_OK;
     }
@@ -139,7 +146,7 @@ static int pull_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc)
 /* The running job an argument names. Returns 0 and the job (NULL if it ended), or -1 after an error reply. */
 static int running_job(RedisModuleCtx *ctx, RedisModuleString *arg, km_job **job) {
     long long number;
-    if (RedisModule_StringToLongLong(arg, &number) != REDISMODULE_OK || number < 0) {
+    if (km_read_number(arg, 0, LLONG_MAX, &number) != 0) {
         RedisModule_ReplyWithError(ctx, "ERR a job's id is a whole number");
         return -1;
     }
@@ -188,7 +195,7 @@ static int giveback_command(RedisModuleCtx *ctx, RedisModuleString **argv, int a
         km_job_give_back(job);
         n++;
     }
-    km_protocol_wake();
+    wake(ctx, NULL);
     return RedisModule_ReplyWithLongLong(ctx, n);
 }
 
@@ -201,9 +208,9 @@ static int alive_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc
 }
 
 /* A worker's connection closed: its jobs go back, or end. */
-void km_protocol_client_left(RedisModuleCtx *ctx, unsigned long long client) {
-    if (km_map_size(workers) == 0) return;
-    worker *w = km_map_del(workers, &client, sizeof client);
+static void client_left(RedisModuleCtx *ctx, const void *data) {
+    unsigned long long client = *(const unsigned long long *)data;
+    worker *w = km_map_size(workers) ? km_map_del(workers, &client, sizeof client) : NULL;
     if (!w) return;
     RedisModule_Log(ctx, "notice", "keymiss: worker %s detached", w->name);
     km_free(w->name);
@@ -220,7 +227,10 @@ void km_protocol_client_left(RedisModuleCtx *ctx, unsigned long long client) {
     km_jobs_worker_gone(ctx, client);
 }
 
-void km_protocol_tick(mstime_t now) {
+static void tick(RedisModuleCtx *ctx, const void *data) {
+    (void)ctx;
+    mstime_t now = *(const mstime_t *)data;
+    if (km_map_size(workers) == 0) km_jobs_refuse_all(now);
     for (puller **link = &pullers; *link;) {
         puller *p = *link;
         if (now < p->deadline_ms) {
@@ -232,14 +242,23 @@ void km_protocol_tick(mstime_t now) {
     }
 }
 
-int km_protocol_register(RedisModuleCtx *ctx, uint64_t seed) {
-    workers = km_map_new(seed);
-    static const km_command commands[] = {
-        {"km.pull", pull_command, "deny-script admin", 0, 0, 0},
-        {"km.done", done_command, "admin fast", 0, 0, 0},
-        {"km.fail", fail_command, "admin fast", 0, 0, 0},
-        {"km.giveback", giveback_command, "admin", 0, 0, 0},
-        {"km.alive", alive_command, "admin fast", 0, 0, 0},
-    };
-    return km_commands_register(ctx, commands, 5);
+static const km_command commands[] = {
+    {"km.pull", pull_command, "deny-script admin", 4, NULL, KM_ARGS(KM_TEXT("name"), KM_NUMBER("max"), KM_NUMBER("block_ms")),
+     "Takes jobs, waiting for the first; the connection is a worker from then on.", "O(N), with N jobs taken", "nondeterministic_output"},
+    {"km.done", done_command, "admin fast", 3, NULL, KM_ARGS(KM_NUMBER("id"), KM_TEXT("reply")),
+     "Answers a job with one RESP2 value, given to every client that waits for it.", "O(N), with N clients that wait", NULL},
+    {"km.fail", fail_command, "admin fast", 3, NULL, KM_ARGS(KM_NUMBER("id"), KM_TEXT("text")),
+     "Ends a job with an error.", "O(N), with N clients that wait", NULL},
+    {"km.giveback", giveback_command, "admin", -2, NULL, KM_ARGS(KM_NUMBER("id", .flags = KM_MANY)),
+     "Hands jobs back that were not begun.", "O(N), with N jobs", NULL},
+    {"km.alive", alive_command, "admin fast", 2, NULL, KM_ARGS(KM_NUMBER("id")),
+     "Says whether somebody still waits for a job.", "O(1)", "nondeterministic_output"},
+};
+
+int km_protocol_register(RedisModuleCtx *ctx) {
+    workers = km_map_new(km_seed());
+    km_on(KM_ON_WORK, wake);
+    km_on(KM_ON_CLIENT_LEFT, client_left);
+    km_on(KM_ON_TICK, tick);
+    return KM_REGISTER(ctx, commands);
 }

@@ -1,13 +1,16 @@
 /* Scripts and registrations: kept in memory, in the RDB's auxiliary part, and in the replication stream. */
+#include <limits.h>
 #include <strings.h>
 
-#include "core.h"
+#include "command.h"
+#include "datatype.h"
+#include "events.h"
+#include "registry.h"
 
 #define RDB_VERSION 1
 #define MAX_REGISTRATIONS 10000
 #define MAX_UNUSED_SCRIPTS 16
 #define MAX_FIELD_BYTES (64 * 1024)
-#define MAX_SCRIPT_BYTES (64 * 1024 * 1024)
 
 typedef struct script {
     struct script *next;
@@ -22,9 +25,7 @@ static km_registration *registrations; /* newest first */
 static int n_registrations;
 static km_registration *misses; /* those of them that answer misses: longest prefix first, then newest */
 int km_miss_count, km_event_count;
-long long km_epoch = 1;
 
-void km_models_changed(void) { km_epoch++; }
 int km_registry_count(void) { return n_registrations; }
 int km_registry_scripts(void) { return n_scripts; }
 km_registration *km_registry_first(void) { return registrations; }
@@ -81,9 +82,8 @@ static void recount(void) {
         else
             km_event_count++;
     }
-    if (n_registrations) km_miss_watch_events();
-    km_registrations_changed();
-    km_epoch++;
+    if (n_registrations) km_events_watch_keys();
+    km_tell(KM_ON_REGISTRATIONS, NULL, NULL);
 }
 
 /* The same registration, made again: the same call of the same script, or the same described one. */
@@ -219,7 +219,7 @@ static int script_command(RedisModuleCtx *ctx, RedisModuleString **argv, int arg
     }
     size_t len;
     const char *source = RedisModule_StringPtrLen(argv[3], &len);
-    if (len > MAX_SCRIPT_BYTES) return RedisModule_ReplyWithError(ctx, "ERR the script is larger than 64 MiB");
+    if (len > KM_MAX_SCRIPT_BYTES) return RedisModule_ReplyWithError(ctx, "ERR the script is larger than 64 MiB");
     add_script(sha1, source, len);
     drop_unused_scripts(MAX_UNUSED_SCRIPTS);
     RedisModule_ReplicateVerbatim(ctx);
@@ -238,7 +238,7 @@ static int register_command(RedisModuleCtx *ctx, RedisModuleString **argv, int a
     long long ordinal;
     if (!is_sha1(argv[2]) || !find_script(RedisModule_StringPtrLen(argv[2], NULL)))
         return RedisModule_ReplyWithError(ctx, "ERR unknown script: store it first with KM.SCRIPT SET");
-    if (RedisModule_StringToLongLong(argv[3], &ordinal) != REDISMODULE_OK || ordinal < 0)
+    if (km_read_number(argv[3], 0, LLONG_MAX, &ordinal) != 0)
         return RedisModule_ReplyWithError(ctx, "ERR the ordinal must be a whole number, 0 or more");
     const char *id = RedisModule_StringPtrLen(argv[1], NULL);
     if (!id[0]) return RedisModule_ReplyWithError(ctx, "ERR the id must not be empty");
@@ -299,22 +299,13 @@ static int registrations_command(RedisModuleCtx *ctx, RedisModuleString **argv, 
     return REDISMODULE_OK;
 }
 
-/* KM.EPOCH */
-static int epoch_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
-    (void)argv;
-    if (argc != 1) return RedisModule_WrongArity(ctx);
-    return RedisModule_ReplyWithLongLong(ctx, km_epoch);
-}
-
 /* ---- RDB: an auxiliary part, so that registrations take no key and no slot ---- */
-
-static void save_text(RedisModuleIO *rdb, const char *s) { RedisModule_SaveStringBuffer(rdb, s, strlen(s)); }
 
 static void aux_save(RedisModuleIO *rdb, int when) {
     (void)when;
     RedisModule_SaveUnsigned(rdb, (uint64_t)n_scripts);
     for (script *s = scripts; s; s = s->next) {
-        save_text(rdb, s->sha1);
+        km_rdb_save_text(rdb, s->sha1);
         RedisModule_SaveStringBuffer(rdb, s->source, s->source_len);
     }
     RedisModule_SaveUnsigned(rdb, (uint64_t)n_registrations);
@@ -322,20 +313,20 @@ static void aux_save(RedisModuleIO *rdb, int when) {
         const char *fields[] = {reg->id, reg->script, reg->reader, reg->desc, reg->mode,
                                 reg->prefix, reg->events, reg->keytypes, reg->commands};
         RedisModule_SaveUnsigned(rdb, (uint64_t)reg->ordinal);
-        for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) save_text(rdb, fields[i]);
+        for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) km_rdb_save_text(rdb, fields[i]);
     }
 }
 
-/* A text of the RDB, bounded; NULL when it is not one. */
-static char *load_text(RedisModuleIO *rdb, size_t max, size_t *len_out) {
+/* The next script of the RDB; its source may hold any bytes. Returns 0, or -1 when it is not one. */
+static int load_script(RedisModuleIO *rdb) {
+    char *sha1 = km_rdb_load_text(rdb, 40);
     size_t len = 0;
-    char *raw = RedisModule_LoadStringBuffer(rdb, &len);
-    if (!raw) return NULL;
-    char *text = NULL;
-    if (!RedisModule_IsIOError(rdb) && len <= max && !memchr(raw, 0, len_out ? 0 : len)) text = km_memdup0(raw, len);
-    RedisModule_Free(raw);
-    if (text && len_out) *len_out = len;
-    return text;
+    char *source = sha1 ? RedisModule_LoadStringBuffer(rdb, &len) : NULL;
+    int ok = source && !RedisModule_IsIOError(rdb) && len <= KM_MAX_SCRIPT_BYTES;
+    if (ok) add_script(sha1, source, len);
+    km_free(source);
+    km_free(sha1);
+    return ok ? 0 : -1;
 }
 
 static int load_failed(RedisModuleIO *rdb, const char *what) {
@@ -349,15 +340,8 @@ static int aux_load(RedisModuleIO *rdb, int encver, int when) {
     clear_all();
     uint64_t n = RedisModule_LoadUnsigned(rdb);
     if (RedisModule_IsIOError(rdb) || n > MAX_REGISTRATIONS + MAX_UNUSED_SCRIPTS) return load_failed(rdb, "the number of scripts");
-    for (uint64_t i = 0; i < n; i++) {
-        size_t len = 0;
-        char *sha1 = load_text(rdb, 40, NULL);
-        char *source = sha1 ? load_text(rdb, MAX_SCRIPT_BYTES, &len) : NULL;
-        if (source) add_script(sha1, source, len);
-        km_free(sha1);
-        km_free(source);
-        if (!source) return load_failed(rdb, "a script");
-    }
+    for (uint64_t i = 0; i < n; i++)
+        if (load_script(rdb) != 0) return load_failed(rdb, "a script");
     script *in_order = NULL; /* each went to the front: turned round, it is the saved order */
     while (scripts) {
         script *next = scripts->next;
@@ -376,7 +360,7 @@ static int aux_load(RedisModuleIO *rdb, int encver, int when) {
         char **fields[] = {&reg->id, &reg->script, &reg->reader, &reg->desc, &reg->mode,
                            &reg->prefix, &reg->events, &reg->keytypes, &reg->commands};
         for (size_t k = 0; k < sizeof fields / sizeof *fields && !bad; k++) {
-            *fields[k] = RedisModule_IsIOError(rdb) ? NULL : load_text(rdb, MAX_FIELD_BYTES, NULL);
+            *fields[k] = km_rdb_load_text(rdb, MAX_FIELD_BYTES);
             bad = *fields[k] == NULL;
         }
         if (bad) {
@@ -405,41 +389,23 @@ static int aux_load(RedisModuleIO *rdb, int encver, int when) {
     return bad ? load_failed(rdb, "a registration") : REDISMODULE_OK;
 }
 
-/* The type has no values: it is only the owner of the auxiliary part. */
-static void *no_load(RedisModuleIO *rdb, int encver) {
-    (void)rdb;
-    (void)encver;
-    return NULL;
-}
-static void no_save(RedisModuleIO *rdb, void *value) {
-    (void)rdb;
-    (void)value;
-}
-static void no_rewrite(RedisModuleIO *aof, RedisModuleString *key, void *value) {
-    (void)aof;
-    (void)key;
-    (void)value;
-}
-static void no_free(void *value) { (void)value; }
+static const km_command commands[] = {
+    {"km.script", script_command, "write deny-oom admin", -2, NULL,
+     KM_ARGS(KM_ONE_OF("what", .subargs = KM_ARGS(KM_BLOCK("set", .token = "SET", .subargs = KM_ARGS(KM_TEXT("sha1"), KM_TEXT("source"))),
+                                                  KM_TEXT("sha1", .token = "GET"), KM_WORD("list", "LIST")))),
+     "Keeps, gives or lists the sources of scripts.", "O(N), with N scripts", NULL},
+    {"km.register", register_command, "write deny-oom admin", 11, NULL,
+     KM_ARGS(KM_TEXT("id"), KM_TEXT("sha1"), KM_NUMBER("ordinal"), KM_TEXT("reader"), KM_TEXT("desc"), KM_TEXT("mode"),
+             KM_TEXT("prefix"), KM_TEXT("events"), KM_TEXT("keytypes"), KM_TEXT("commands")),
+     "Registers a function of a script for misses or key events, on this shard alone.", "O(N), with N registrations", NULL},
+    {"km.unregister", unregister_command, "write admin", 2, NULL, KM_ARGS(KM_TEXT("id")),
+     "Removes a registration, on this shard alone.", "O(N), with N registrations", NULL},
+    {"km.registrations", registrations_command, "readonly", 1, NULL, NULL,
+     "Lists this shard's registrations as KM.REGISTER takes them.", "O(N), with N registrations", NULL},
+};
 
 int km_registry_register(RedisModuleCtx *ctx) {
-    RedisModuleTypeMethods methods = {
-        .version = REDISMODULE_TYPE_METHOD_VERSION,
-        .rdb_load = no_load,
-        .rdb_save = no_save,
-        .aof_rewrite = no_rewrite,
-        .free = no_free,
-        .aux_load = aux_load,
-        .aux_save = aux_save,
-        .aux_save_triggers = REDISMODULE_AUX_BEFORE_RDB,
-    };
-    if (!RedisModule_CreateDataType(ctx, "km-gearsr", RDB_VERSION, &methods)) return REDISMODULE_ERR;
-    static const km_command commands[] = {
-        {"km.script", script_command, "write deny-oom admin", 0, 0, 0},
-        {"km.register", register_command, "write deny-oom admin", 0, 0, 0},
-        {"km.unregister", unregister_command, "write admin", 0, 0, 0},
-        {"km.registrations", registrations_command, "readonly", 0, 0, 0},
-        {"km.epoch", epoch_command, "readonly fast", 0, 0, 0},
-    };
-    return km_commands_register(ctx, commands, 5);
+    RedisModuleTypeMethods part = {.aux_load = aux_load, .aux_save = aux_save, .aux_save_triggers = REDISMODULE_AUX_BEFORE_RDB};
+    if (km_aux_type_register(ctx, "km-gearsr", RDB_VERSION, part) != REDISMODULE_OK) return REDISMODULE_ERR;
+    return KM_REGISTER(ctx, commands);
 }

@@ -4,9 +4,12 @@
  * first look, after the command has gone into the replication stream. A waiter leaves exactly once: its replicas have
  * it or its time is over (look()), CLIENT UNBLOCK, or it disconnects, which is also what a server does to blocked
  * clients when it becomes a replica. In every case UnblockClient is called once: the server frees the handle then. */
+#include "replicas.h"
+
 #include <stdio.h>
 
-#include "ai.h"
+#include "command.h"
+#include "core.h"
 
 #define LOOK_MS 50
 

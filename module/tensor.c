@@ -5,7 +5,8 @@
 #include <math.h>
 #include <strings.h>
 
-#include "ai.h"
+#include "alloc.h"
+#include "datatype.h"
 
 #define RDB_VERSION 1
 
@@ -43,13 +44,13 @@ km_tensor *km_tensor_new(const km_dtype *dtype, const long long *dims, int n_dim
     t->n_elements = n;
     t->n_bytes = (size_t)n * dtype->size;
     t->data = km_calloc(1, t->n_bytes);
-    km_ai_memory_add((long long)(sizeof *t + t->n_bytes));
+    km_values_bytes_add((long long)(sizeof *t + t->n_bytes));
     return t;
 }
 
 void km_tensor_free(km_tensor *t) {
     if (!t) return;
-    km_ai_memory_add(-(long long)(sizeof *t + t->n_bytes));
+    km_values_bytes_add(-(long long)(sizeof *t + t->n_bytes));
     km_free(t->data);
     km_free(t);
 }
@@ -156,7 +157,7 @@ static void *rdb_load(RedisModuleIO *rdb, int encver) {
     t->n_elements = n;
     t->n_bytes = n_bytes;
     t->data = data;
-    km_ai_memory_add((long long)(sizeof *t + n_bytes));
+    km_values_bytes_add((long long)(sizeof *t + n_bytes));
     return t;
 }
 

@@ -51,16 +51,19 @@ def _nodes(settings: Settings) -> list[Address]:
     return [Address(settings.host, port) for port in settings.ports]
 
 
+def _is_served(settings: Settings, port: int) -> bool:
+    """False only for a master that answers and has no worker."""
+    try:
+        with connection(settings, port) as client:
+            if client.info("replication")["role"] != "master":
+                return True
+            return int(client.info("keymiss").get("keymiss_workers", 0)) > 0
+    except (redis.RedisError, OSError):
+        return True
+
+
 def _workers_attached(settings: Settings) -> bool:
-    return all(_has_worker(settings, port) for port in settings.ports)
-
-
-def _has_worker(settings: Settings, port: int) -> bool:
-    """A replica needs none."""
-    with connection(settings, port) as client:
-        if client.info("replication")["role"] != "master":
-            return True
-        return int(client.info("keymiss").get("keymiss_workers", 0)) > 0
+    return all(_is_served(settings, port) for port in settings.ports)
 
 
 def http_ok(url: str, timeout_s: float = 5.0) -> bool:

@@ -12,8 +12,8 @@ from tests.servers import RedisClusterServers
 
 @pytest.fixture(scope="module")
 def filled() -> Iterator[RedisClusterServers]:
-    """Two masters without the module; every answer is cached already, so that a GET is a hit."""
-    with RedisClusterServers(masters=2, module=False) as servers:
+    """Two masters without a worker; every answer is cached already, so that a GET is a hit."""
+    with RedisClusterServers(masters=2) as servers:
         fill(servers)
         yield servers
 

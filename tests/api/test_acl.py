@@ -190,6 +190,7 @@ MAY_NOT: dict[str, list[tuple[Any, ...]]] = {
         ("DEBUG", "SLEEP", 0),
         ("SET", ASKED, "a forged answer"),
         ("DEL", "bert-qa{1bz}"),
+        ("AI.MODELEXECUTE", "bert-qa{1bz}", "INPUTS", 1, "bert-qa{1bz}", "OUTPUTS", 1, "bert-qa{1bz}"),
         ("AI.MODELSTORE", "bert-qa{1bz}", "TORCH", "CPU", "BLOB", "a forged model"),
         ("AI.MODELSET", "bert-qa{1bz}", "TORCH", "CPU", "BLOB", "a forged model"),
         ("UNLINK", "sentence:KM1:{1bz}"),

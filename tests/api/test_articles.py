@@ -34,7 +34,7 @@ LIMIT_BYTES = 8 << 20
 @pytest.fixture(scope="module")
 def servers() -> Iterator[RedisClusterServers]:
     args = ("--cluster-require-full-coverage", "no")
-    with RedisClusterServers(*args, masters=3, module=False) as running:
+    with RedisClusterServers(*args, masters=3) as running:
         yield running
 
 

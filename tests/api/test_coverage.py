@@ -31,7 +31,7 @@ ALL = 3 * ONE
 @pytest.fixture(scope="module")
 def quorum() -> Iterator[RedisClusterServers]:
     """Three masters that answer for their own slots when another is away."""
-    servers = RedisClusterServers(*SILENT_FOR_LONG, masters=3, module=False)
+    servers = RedisClusterServers(*SILENT_FOR_LONG, masters=3)
     with servers:
         fill(servers)
         yield servers

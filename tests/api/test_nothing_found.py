@@ -22,7 +22,7 @@ SENTENCES = {str(i): f"Virus number {i} is described here in words." for i in ra
 @pytest.fixture(scope="module")
 def servers() -> Iterator[RedisClusterServers]:
     """Every shard has the same five sentences; three questions: answered surely, unsurely, with nothing."""
-    with RedisClusterServers(masters=2, module=False) as running:
+    with RedisClusterServers(masters=2) as running:
         with running.client() as client:
             for tag in shard_tags(2):
                 article = article_with_title_on(tag, 2)

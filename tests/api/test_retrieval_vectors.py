@@ -159,7 +159,7 @@ async def test_shards_are_ranked_together() -> None:
 
 
 async def test_the_question_s_vector_is_asked_from_a_shard() -> None:
-    with RedisClusterServers(masters=2, module=False) as servers:
+    with RedisClusterServers(masters=2) as servers:
         shards = ShardMap(ApiSettings(nodes=(Address("127.0.0.1", servers.masters[0].port),)))
         vectors = QuestionVectors(shards, time_limit_s=0.5)
         assert await vectors.get("too early") == Unused(Signal.VECTORS, Reason.FAILED)

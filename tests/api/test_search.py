@@ -53,7 +53,7 @@ def sentence(tag: str, idx: int) -> str:
 @pytest.fixture(scope="module")
 def servers() -> Iterator[RedisClusterServers]:
     """Two shards: transmission-adult is on both, the other links on one each."""
-    with RedisClusterServers(*SILENT_FOR_LONG, masters=2, module=False) as running:
+    with RedisClusterServers(*SILENT_FOR_LONG, masters=2) as running:
         with running.client() as client:
             for tag, article in ARTICLES.items():
                 client.hset(sentence_key(article, tag), mapping=TEXTS)

@@ -298,7 +298,7 @@ def test_signals_of_weight_0_are_not_missed(shards: RedisClusterServers) -> None
 
 def test_a_concept_table_that_cannot_be_read() -> None:
     """Nobody knows which concepts a question names then; where there is no table, it names none."""
-    with RedisClusterServers(masters=1, module=False) as servers, servers.client() as client:
+    with RedisClusterServers(masters=1) as servers, servers.client() as client:
         fill(servers)
         (tag,) = shard_tags(1)
         with ApiProcess(servers.addresses, wait_indexed=1, env={"KEYMISS_API_TOPOLOGY_POLL_S": "0.2"}) as api:

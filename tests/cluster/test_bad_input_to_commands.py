@@ -39,7 +39,6 @@ BAD = [
     (["RG.UNREGISTER"], "wrong number"),
     (["RG.DUMPREGISTRATIONS", "x"], "wrong number"),
     (["KM.STATS", "x"], "wrong number"),
-    (["KM.EPOCH", "x"], "wrong number"),
     (["CONFIG", "SET", "keymiss.queue-limit", "0"], "queue-limit"),
     (["CONFIG", "SET", "keymiss.cache", "perhaps"], "cache"),
 ]

@@ -35,8 +35,8 @@ class Site:
 
 @pytest.fixture(scope="package")
 def site() -> Iterator[Site]:
-    """Three masters without the module, filled by hand; the API; nginx."""
-    servers = RedisClusterServers(*SILENT_FOR_LONG, masters=MASTERS, module=False)
+    """Three masters without a worker, filled by hand; the API; nginx."""
+    servers = RedisClusterServers(*SILENT_FOR_LONG, masters=MASTERS)
     env = {"KEYMISS_API_TIME_LIMIT_S": TIME_LIMIT_S, "KEYMISS_API_MIN_SCORE": "0.05", **NO_VECTORS}
     with servers as cluster:
         fill_for_page(cluster)

@@ -75,7 +75,7 @@ def test_the_sources_are_read_at_all() -> None:
     """Else a change of form in them would make every test below pass without looking at anything."""
     assert {"km.miss", "km.pull", "rg.pyexecute", "ai.modelexecute", "km.stats"} <= commands()
     assert len(commands()) >= 26
-    assert {"workers", "epoch", "filter_hits", "events_dropped"} <= figures()
+    assert {"workers", "scripts", "filter_hits", "events_dropped"} <= figures()
     assert {"keymiss.cache", "keymiss.queue-limit", "keymiss.miss-timeout-ms"} <= module_settings()
     assert {"KEYMISS_VAR", "KEYMISS_PIP_ARGS", "KEYMISS_API_RESCAN_S"} <= variables()
 

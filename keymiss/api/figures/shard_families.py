@@ -22,7 +22,6 @@ GAUGES = {
     "oldest_job_ms": "How long the first job of the queue has waited.",
     "registrations": "Registrations.",
     "scripts": "Scripts that are kept for them.",
-    "epoch": "Changes whenever a registration or a model changes.",
     "tensors_and_models_bytes": "Memory of all tensors and models.",
     "derived_keys": "Keys recorded as derived, stale ones too.",
     "derived_sources": "Keys that they were derived from.",
