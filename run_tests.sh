@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Everything: sets up what is missing, builds, checks, runs all tests.
-# Usage: ./run_tests.sh [--server redis|valkey] [--asan] [--compose] [pytest arguments...]
+# Usage: ./run_tests.sh [--quick] [--server redis|valkey] [--asan] [--compose] [pytest arguments...]
+#   --quick          in two minutes: no whole systems, no browser, nothing that waits for failures (tests/scheduling.py)
 #   --server valkey  test with valkey-server instead of redis-server
 #   --asan           test with the module built with AddressSanitizer
 #   --compose        only the containers: builds and starts docker-compose.yml with the engine that docker finds
@@ -8,16 +9,18 @@ set -euo pipefail
 
 asan=no
 compose=no
+quick=()
 while [ $# -gt 0 ]; do
     case $1 in
         --server)
-            [ "${2:-}" = redis ] || [ "${2:-}" = valkey ] || { sed -n '3,6s/^# //p' "$0" >&2; exit 2; }
+            [ "${2:-}" = redis ] || [ "${2:-}" = valkey ] || { sed -n '3,7s/^# //p' "$0" >&2; exit 2; }
             export KEYMISS_SERVER=$2
             shift 2
             ;;
+        --quick) quick=(--quick); shift ;;
         --asan) asan=yes; shift ;;
         --compose) compose=yes; shift ;;
-        -h | --help) sed -n '2,6s/^# //p' "$0"; exit 0 ;;
+        -h | --help) sed -n '2,7s/^# //p' "$0"; exit 0 ;;
         *) break ;;
     esac
 done
@@ -54,7 +57,7 @@ check "the site of docs/" env NO_MKDOCS_2_WARNING=1 "$VENV/bin/mkdocs" build --s
 check "the module's own tests" make -s -C module test
 # Three files of tests at a time: most of them wait for servers most of the time.
 # (tests/whole_run.py is pytest with a time limit of the whole, that leaves nothing behind.)
-check tests "$VENV/bin/python" -m tests.whole_run -q -n 3 --dist loadfile "${@:-tests}"
+check tests "$VENV/bin/python" -m tests.whole_run -q -n 3 --dist loadfile "${quick[@]}" "${@:-tests}"
 
 [ ${#failed[@]} = 0 ] || {
     printf 'failed: %s\n' "${failed[@]}" >&2

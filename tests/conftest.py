@@ -14,7 +14,7 @@ import pytest_timeout
 
 from tests.keeper import RUN, hung_before, keeper
 from tests.patience import patient
-from tests.scheduling import ByGroup, first_the_heavy
+from tests.scheduling import ByGroup, first_the_heavy, is_slow, missing
 from tests.servers import Process, RedisClusterServers, RedisServer, WorkerProcess, take_logs
 
 HANGS_AFTER_S = 30.0
@@ -23,6 +23,7 @@ HANGS_AFTER_S = 30.0
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--server", choices=("redis", "valkey"), help="the server to test with (default: redis)")
+    parser.addoption("--quick", action="store_true", help="leave out what tests/scheduling.py says is slow")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -44,7 +45,12 @@ def _be_patient_with_http() -> None:
     limit.connect = limit.read = limit.write = limit.pool = patient(30)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if gone := missing(config.rootpath):
+        raise pytest.UsageError(f"tests/scheduling.py names what is not there: {', '.join(gone)}")
+    if config.getoption("--quick"):
+        config.hook.pytest_deselected(items=[item for item in items if is_slow(item)])
+        items[:] = [item for item in items if not is_slow(item)]
     first_the_heavy(items)
 
 

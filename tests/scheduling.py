@@ -1,7 +1,8 @@
-"""Which tests run beside each other when several processes of pytest-xdist run them: `--dist loadfile`."""
+"""Which tests run beside each other (`--dist loadfile` of pytest-xdist), and which are left out of `--quick`."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,53 @@ HEAVY = (
 """Files that want a machine's cores for themselves: one of them at a time, beginning with the first test."""
 SHARING = "tests/page/"
 """The folder whose files share a fixture: a site and a browser."""
+
+SLOW = (
+    "tests/compose/",
+    "tests/e2e/",
+    "tests/page/",
+    "tests/api/test_acl.py",
+    "tests/api/test_coverage.py",
+    "tests/api/test_question_outcomes.py",
+    "tests/api/test_ready_says_what_was_evicted.py",
+    "tests/api/test_slow_body.py",
+    "tests/api/test_unused_signals.py",
+    "tests/api/test_watch_api.py",
+    "tests/api/test_with_worker.py",
+    "tests/cluster/test_answer_when_it_cannot_be_kept.py",
+    "tests/cluster/test_answers_live_for_a_while.py",
+    "tests/cluster/test_catch_up.py",
+    "tests/cluster/test_concept_table_load.py",
+    "tests/cluster/test_evaluate_through_cluster.py",
+    "tests/cluster/test_gears_worker_life.py",
+    "tests/cluster/test_load_forms.py",
+    "tests/cluster/test_memory_short.py",
+    "tests/cluster/test_model_is_replaced.py",
+    "tests/cluster/test_modelset_waits_for_replicas.py",
+    "tests/cluster/test_module_stress.py",
+    "tests/cluster/test_pipeline_killed.py",
+    "tests/cluster/test_shard_without_functions.py",
+    "tests/cluster/test_stream_reader.py",
+    "tests/cluster/test_worker_metrics.py",
+    "tests/unit/test_encoder.py",
+    "tests/unit/test_export.py",
+    "tests/unit/test_harness_leaves_nothing.py",
+    "tests/unit/test_plain_bert_qa.py",
+    "tests/unit/test_train.py",
+    "tests/unit/test_train_split.py",
+    "tests/unit/test_vector_index.py",
+)
+"""What `--quick` leaves out: whole systems, browsers, failures that are waited for, models that are made."""
+
+
+def is_slow(item: pytest.Item) -> bool:
+    """Whether `--quick` leaves it out."""
+    return item.nodeid.startswith(SLOW)
+
+
+def missing(root: Path) -> list[str]:
+    """What the lists above name and is not there."""
+    return [name for name in (*HEAVY, *SLOW) if not (root / name).exists()]
 
 
 def group_of(test: str) -> str:

@@ -13,7 +13,7 @@ KEY = "bertqa{x}_a:{x}:0_Who?"
 def test_time_limit(server: RedisServer) -> None:
     client = server.client()
     register_miss(client)
-    client.config_set("keymiss.miss-timeout-ms", 100)
+    client.config_set("keymiss.miss-timeout-ms", 700)
     worker = HandWorker(server)
     asker = Asker(server, "GET", KEY)
     (job,) = worker.pull()
