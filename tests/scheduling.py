@@ -1,4 +1,4 @@
-"""Which tests run beside each other (`--dist loadfile` of pytest-xdist), and which are left out of `--quick`."""
+"""Which tests run beside each other (`--dist loadfile`), and which are left out of `--quick`."""
 
 from __future__ import annotations
 
