@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from keymiss.cluster.shards import Shard
 
+from keymiss.addresses import Address
+from keymiss.cluster.topology import Shard
 from keymiss.worker.functions.builder import Registration
 from keymiss.worker.functions.gears_api import install_modules
 from keymiss.worker.functions.job_context import JobContext
@@ -44,7 +45,7 @@ EVENTS = {
 def registered() -> dict[str, Registration]:
     """By description. Their scripts need no shard to be loaded."""
     install_modules()
-    context = JobContext(cast(Any, None), Shard("127.0.0.1", 1, "node", ((0, 16383),)))
+    context = JobContext(cast(Any, None), Shard(Address("127.0.0.1", 1), "node"))
     found = []
     for script in SCRIPTS:
         found += execute_source(context, script.read_bytes(), keep_runs=False).registrations

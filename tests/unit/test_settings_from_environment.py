@@ -9,7 +9,8 @@ from keymiss.addresses import Address
 from keymiss.api.settings import ApiSettings
 from keymiss.cluster.access import ClusterAccess
 from keymiss.environment import BadSetting, EnvironmentSettings
-from keymiss.settings import PROJECT, Settings
+from keymiss.resources import PROJECT
+from keymiss.settings import Settings
 
 
 def test_nothing_set_and_all_empty_are_the_defaults() -> None:

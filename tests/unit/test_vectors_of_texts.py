@@ -10,9 +10,10 @@ import pytest
 from keymiss.pipeline.vectors import RUNS_AT_ONCE, vectors_of
 from keymiss.reading.encoder import MAX_BATCH, Batch, Encoder
 from keymiss.reading.stored_vector import DIMENSIONS, Vector
-from keymiss.reading.tokenizers import ROOT, load_tokenizer
+from keymiss.reading.tokenizers import load_tokenizer
+from keymiss.resources import PROJECT
 
-ENCODER = Encoder(load_tokenizer(ROOT / "models" / "encoder" / "tokenizer.json"))
+ENCODER = Encoder(load_tokenizer(PROJECT / "models" / "encoder" / "tokenizer.json"))
 
 
 async def test_few_runs_at_once_and_every_text_its_own_vector() -> None:
