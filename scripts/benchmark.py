@@ -25,14 +25,14 @@ from typing import Annotated, Any
 import httpx
 import redis
 import typer
-from redis.cluster import ClusterNode, RedisCluster
+from redis.cluster import RedisCluster
 from rich.console import Console
 from rich.table import Table
 
 from keymiss import keys
 from keymiss.cluster.credentials import NO_CREDENTIALS, Credentials
-from keymiss.local.redis_users import credentials_for
-from keymiss.settings import Settings, parse_nodes
+from keymiss.local.cluster_access import connect
+from keymiss.settings import Settings
 
 UNCACHED_RUNS = 5
 CACHED_RUNS = 20
@@ -182,11 +182,9 @@ def main(
     url = url or f"https://localhost:{settings.https_port}"
 
     table = Table("what", "result", "")
-    named = parse_nodes(nodes or settings.nodes)
-    startup = [ClusterNode(*pair) for pair in named]
     with (
         httpx.Client(base_url=url, verify=False, timeout=60) as http,
-        RedisCluster(startup_nodes=startup, protocol=2, **credentials_for(named).login) as client,
+        connect(nodes or settings.nodes) as client,
     ):
         uncached = []
         for _ in range(UNCACHED_RUNS):

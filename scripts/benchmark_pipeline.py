@@ -30,10 +30,11 @@ REPO = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPO))
 
 from keymiss import keys  # noqa: E402
+from keymiss.cluster.redis_cluster import shards_of  # noqa: E402
 from keymiss.corpus.concept_matcher import ConceptMatcher  # noqa: E402
 from keymiss.corpus.concept_table import read_table  # noqa: E402
 from keymiss.corpus.loading import load_files, read_article  # noqa: E402
-from keymiss.corpus.progress import counts, outcome_of, shard_tags, wait_processed  # noqa: E402
+from keymiss.corpus.progress import counts, outcome_of, wait_processed  # noqa: E402
 from keymiss.corpus.prose import split_sentences  # noqa: E402
 from keymiss.models import load_encoder  # noqa: E402
 from keymiss.models.export_encoder import DEFAULT_ENCODER, DEFAULT_ENCODER_FORM, export_encoder  # noqa: E402
@@ -115,9 +116,9 @@ class System:
     def load_concepts(self, path: Path) -> None:
         """Stores the table."""
         table, _ = read_table(path)
-        for tag in shard_tags(self.client).values():
+        for shard in shards_of(self.client):
             self.client.hset(
-                keys.concept_table_key(tag), mapping={"sha256": table.digest, "csv": table.csv_text}
+                keys.concept_table_key(shard.tag), mapping={"sha256": table.digest, "csv": table.csv_text}
             )
 
     def sentences_per_s(self) -> float:

@@ -30,7 +30,7 @@ from keymiss.corpus.prose import split_sentences
 from keymiss.models.find_paragraphs import Corpus, Encoding
 from keymiss.reading.stored_vector import DIMENSIONS, Vector, to_field
 from keymiss.retrieval import Mix, ShardIndex
-from keymiss.retrieval.shards import rank
+from keymiss.retrieval.across_shards import rank
 
 SHARDS = 4
 SIZES = (1_000, 10_000, 100_000)

@@ -26,17 +26,20 @@ from rich.console import Console
 from rich.table import Table
 
 from keymiss import keys
+from keymiss.addresses import parse_addresses
 from keymiss.api.graph.concept_names import Concepts
 from keymiss.api.questions.linked_concepts import GraphKnowledge
 from keymiss.api.questions.question_vector import QuestionVectors
-from keymiss.api.settings import ApiSettings, parse_nodes
+from keymiss.api.settings import ApiSettings
 from keymiss.api.unused import Unused
-from keymiss.cluster.async_shards import Shard, ShardMap
-from keymiss.corpus.loading import ShardTags
+from keymiss.cluster.redis_cluster import shards_of
+from keymiss.cluster.shard_map import ShardMap
+from keymiss.cluster.topology import Shard
+from keymiss.corpus.loading import article_tag
 from keymiss.corpus.progress import wait_processed
 from keymiss.corpus.prose import join_paragraphs
 from keymiss.graph.graph_url import graph_url
-from keymiss.graph.reader import choose_reader
+from keymiss.graph.reader_choice import choose_reader
 from keymiss.local.redis_users import credentials_for
 from keymiss.models.find_paragraphs import (
     RECALL_AT,
@@ -127,9 +130,9 @@ async def live(corpus: Corpus, nodes: str, limit: int) -> list[Row]:
 
 def _read(client: RedisCluster, corpus: Corpus) -> dict[str, Hashes]:
     """What the functions wrote. The client decodes replies; vectors are read by `Retrieval`, not here."""
-    tags, shards = ShardTags(client), dict[str, Hashes]()
+    now, shards = shards_of(client), dict[str, Hashes]()
     for name in corpus.articles:
-        tag = tags.tag_of(name)
+        tag = article_tag(now, name)
         shard = shards.setdefault(tag, Hashes())
         sentences = client.hgetall(keys.sentence_key(name, tag))
         numbers = json.loads(client.hget(keys.state_key(name, tag), "paragraph_of") or "[]")
@@ -140,13 +143,13 @@ def _read(client: RedisCluster, corpus: Corpus) -> dict[str, Hashes]:
 
 
 async def _ask(corpus: Corpus, nodes: str, shards: Mapping[str, Hashes], limit: int) -> list[Row]:
-    named = parse_nodes(nodes)
+    named = parse_addresses(nodes)
     settings = ApiSettings(nodes=named, credentials=credentials_for(named))
     retrieval = Retrieval(credentials=settings.credentials)
     shard_map = ShardMap(settings)
 
     async def follow(now: tuple[Shard, ...]) -> None:
-        await retrieval.follow({shard.tag: shard.node for shard in now})
+        await retrieval.follow({shard.tag: shard.master for shard in now})
 
     shard_map.on_change = follow
     await shard_map.start()

@@ -16,6 +16,7 @@ from typing import Protocol
 import pytest
 
 from keymiss.graph.events import ADD, DEL, EdgeEvent
+from keymiss.graph.graph_store import Applied, GraphStore
 from keymiss.graph.pages import (
     MAX_NEIGHBOURS,
     Carrier,
@@ -24,7 +25,6 @@ from keymiss.graph.pages import (
     LinkedSentences,
     LinksBetween,
 )
-from keymiss.graph.store import Applied, GraphStore
 from keymiss.graph.years import Years
 
 IDS = ["B", "B-1", "KC.2", "KC0001", "a", "a-b", "z9"]

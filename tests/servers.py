@@ -34,6 +34,7 @@ from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
 from redis.retry import Retry
 
+from keymiss.cluster.redis_cluster import shards_of
 from tests.keeper import keeper
 from tests.patience import Limit, patient
 
@@ -344,6 +345,11 @@ def _leave(processes: Iterable[Process], error: BaseException | None) -> None:
         process.terminate()
     for process in processes:
         process.discard()
+
+
+def tags_of(client: RedisCluster) -> list[str]:
+    """The hash tag of each shard, by its lowest slot."""
+    return [shard.tag for shard in shards_of(client)]
 
 
 class RedisClusterServers:

@@ -5,16 +5,17 @@ Exit codes: 0 stopped by SIGTERM or SIGINT, 1 the port cannot be used, 2 a bad s
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
-from dataclasses import replace
 from typing import Annotated, Literal
 
 import typer
 import uvicorn
 
 from keymiss.api.app import create_app
-from keymiss.api.settings import ApiSettings, BadSetting, parse_nodes
+from keymiss.api.settings import ApiSettings
+from keymiss.environment import BadSetting
 from keymiss.graph.graph_url import BadGraphUrl, graph_url
 from keymiss.logs import log_as_json
 from keymiss.typer_app import typer_app
@@ -34,10 +35,9 @@ def api(
     """The HTTP service of Keymiss; runs until it is told to stop."""
     log_as_json(log_level)
     try:
-        settings = ApiSettings.from_env()
+        named = {"KEYMISS_NODES": nodes} if nodes else {}
+        settings = ApiSettings.from_env({**os.environ, **named})
         graph_url()  # so that a bad one is said before anything starts
-        if nodes:
-            settings = replace(settings, nodes=parse_nodes(nodes))
     except (BadSetting, BadGraphUrl) as error:
         print(f"keymiss.api: {error}", file=sys.stderr)
         raise typer.Exit(2) from None

@@ -12,7 +12,7 @@ from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect
 
 from keymiss.api.articles import routes as article_routes
-from keymiss.api.articles.store import ArticleStore
+from keymiss.api.articles.article_store import ArticleStore
 from keymiss.api.articles.titles import Articles
 from keymiss.api.figures import routes as figure_routes
 from keymiss.api.figures.shard_figures import ShardFigures
@@ -33,9 +33,10 @@ from keymiss.api.settings import ApiSettings
 from keymiss.api.watch import routes as watch_routes
 from keymiss.api.watch.panels import Watch
 from keymiss.api_shapes.health import Live, Ready
-from keymiss.cluster.async_shards import Shard, ShardMap
+from keymiss.cluster.shard_map import ShardMap
+from keymiss.cluster.topology import Shard
 from keymiss.graph.graph_url import graph_url
-from keymiss.graph.reader import choose_reader
+from keymiss.graph.reader_choice import choose_reader
 from keymiss.retrieval import Mix, Retrieval
 
 router = APIRouter()
@@ -78,7 +79,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
     async def follow(now: tuple[Shard, ...]) -> None:
         metrics.know_shards(shard.tag for shard in now)
-        await retrieval.follow({shard.tag: shard.node for shard in now})
+        await retrieval.follow({shard.tag: shard.master for shard in now})
 
     shards.on_change = follow
     graph = choose_reader(graph_url(), shards, settings.time_limit_s)

@@ -29,9 +29,10 @@ from keymiss.api.questions.fanout import Outcome
 from keymiss.api.questions.merge import parse_answer
 from keymiss.api.settings import ApiSettings
 from keymiss.api.shard_status import Status, status_of
-from keymiss.cluster.async_shards import Shard, ShardMap
-from keymiss.corpus.evictions import evicted_problem, policy_problem
-from keymiss.keys import answer_key, evicted_key, model_key, span_key
+from keymiss.cluster.shard_map import ShardMap
+from keymiss.cluster.topology import Shard, count_slots
+from keymiss.corpus.eviction_report import evicted_problem, policy_problem
+from keymiss.keys import SLOTS, answer_key, evicted_key, model_key, span_key
 from keymiss.retrieval import Candidate, Retrieval
 
 log = logging.getLogger(__name__)
@@ -90,7 +91,7 @@ class Readiness:
             if self._shards.refused:
                 return {}, ["the cluster: " + REFUSED]
             return {}, ["no node of the cluster can be reached"]
-        uncovered = 16384 - sum(high - low + 1 for shard in shards for low, high in shard.slots)
+        uncovered = SLOTS - sum(count_slots(shard.slots) for shard in shards)
         if uncovered:
             missing.append(f"{uncovered} slots have no master")
         indexed = self._retrieval.sentences()

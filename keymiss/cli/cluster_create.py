@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from keymiss.cli.common import Nodes, fail, node_list, out
+from keymiss.cli.common import Nodes, addresses, fail, out
 
 
 def cluster_create(
@@ -21,7 +21,7 @@ def cluster_create(
     from keymiss.local.cluster_creation import cluster_info, cluster_is_ok, create_cluster, wait
     from keymiss.local.processes import StartError
 
-    named = node_list(nodes)
+    named = addresses(nodes)
     masters, rest = divmod(len(named), 1 + replicas)
     if rest or not masters:
         fail(f"{len(named)} nodes cannot be masters with {replicas} replica(s) each", 2)

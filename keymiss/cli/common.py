@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, NoReturn
 
 import redis
 import typer
-from redis.cluster import ClusterNode, RedisCluster
+from redis.cluster import RedisCluster
 from redis.exceptions import RedisClusterException
 from rich.console import Console
 
+from keymiss.addresses import Address, parse_addresses
 from keymiss.cluster.credentials import Credentials, refusal
+from keymiss.cluster.redis_cluster import open_cluster
+from keymiss.environment import BadSetting
 from keymiss.local.redis_users import credentials_for
-from keymiss.settings import BadSetting, Settings, parse_nodes
+from keymiss.settings import Settings
 
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 out = Console(highlight=False, soft_wrap=True)
@@ -53,7 +56,7 @@ def runs(current: Settings) -> bool:
         fail(str(error))
 
 
-def credentials(nodes: list[tuple[str, int]]) -> Credentials:
+def credentials(nodes: Iterable[Address]) -> Credentials:
     """Who this is to these nodes; exit 2 when that cannot be used."""
     try:
         return credentials_for(nodes)
@@ -61,27 +64,21 @@ def credentials(nodes: list[tuple[str, int]]) -> Credentials:
         fail(str(error), 2)
 
 
-def node_list(nodes: str) -> list[tuple[str, int]]:
-    """Host and port of each of ``nodes``, or of the settings'; exit 2 on a bad one."""
+def addresses(nodes: str) -> tuple[Address, ...]:
+    """Those of ``nodes``, or of the settings; exit 2 on a bad one."""
     try:
-        return parse_nodes(nodes or settings().nodes)
-    except BadSetting as error:
-        fail(str(error), 2)
+        return parse_addresses(nodes or settings().nodes)
+    except ValueError as error:
+        fail(f"--nodes {error}", 2)
 
 
 @contextmanager
 def cluster(nodes: str) -> Iterator[RedisCluster]:
     """A client of the cluster; a lost connection is one sentence and exit 1, a refused user exit 2."""
-    pairs = node_list(nodes)
-    mine = credentials(pairs)
+    given = addresses(nodes)
+    mine = credentials(given)
     try:
-        with RedisCluster(
-            startup_nodes=[ClusterNode(*pair) for pair in pairs],
-            protocol=2,
-            socket_timeout=SCRIPT_TIMEOUT_S,
-            socket_connect_timeout=5,
-            **mine.login,
-        ) as client:
+        with open_cluster(given, mine, socket_timeout=SCRIPT_TIMEOUT_S, socket_connect_timeout=5) as client:
             yield client
     except (redis.ConnectionError, redis.TimeoutError, RedisClusterException) as error:
         if refused := refusal(error, mine):

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from keymiss import keys
 from keymiss.cli.common import Nodes, cluster, errors, fail, out
+from keymiss.cluster.redis_cluster import masters_of, shards_of
 from keymiss.typer_app import typer_app
 
 PROCESS_TIMEOUT_S = 3600.0
@@ -90,20 +91,19 @@ def wait(timeout_s: Timeout = PROCESS_TIMEOUT_S, nodes: Nodes = "") -> None:
 def pipeline(nodes: Nodes = "") -> None:
     """Say how much of each stage is there, on every shard. The exit code is 1 when a shard evicted keys of
     articles, or may."""
-    from keymiss.corpus.progress import GRAPH_CONCEPTS, counts, memory_of, shard_tags, waiting_on
+    from keymiss.corpus.progress import GRAPH_CONCEPTS, counts, memory_of, waiting_on
 
     with cluster(nodes) as client:
-        found, waiting, tags = counts(client), waiting_on(client), shard_tags(client)
-        memory = memory_of(client, tags)
-    for name, numbers in found.items():
-        numbers["events waiting"] = waiting[name].events
-    table = Table("", *(f"{{{tags[name]}}}" for name in found), "all")
+        found, waiting, memory = counts(client), waiting_on(client), memory_of(client)
+    for shard, numbers in found.items():
+        numbers["events waiting"] = waiting[shard].events
+    table = Table("", *(f"{{{shard.tag}}}" for shard in found), "all")
     for what in next(iter(found.values())):
         row = [numbers[what] for numbers in found.values()]
         total = "" if what == GRAPH_CONCEPTS else str(sum(row))  # one concept is on several shards
         table.add_row(what, *map(str, row), total)
     out.print(table)
-    wrong = [f"shard {{{tags[name]}}}: {line}" for name, each in memory.items() for line in each.problems()]
+    wrong = [f"shard {{{shard.tag}}}: {line}" for shard, each in memory.items() for line in each.problems()]
     for line in wrong:
         errors.print(line, style="red", markup=False)
     if wrong:
@@ -116,9 +116,8 @@ def catch_up(nodes: Nodes = "") -> None:
 
     queued = 0
     with cluster(nodes) as client:
-        for node in client.get_primaries():
-            shard = client.get_redis_connection(node)
-            queued += on_shard(lambda *command, shard=shard: _raw(shard, command))
+        for _, master in masters_of(client):
+            queued += on_shard(lambda *command, master=master: _raw(master, command))
     out.print(f"{queued} events queued")
 
 
@@ -129,7 +128,6 @@ def load_concepts(
     """Store a concept table on every shard; the functions then look at every sentence again. A broken row is
     named and left out; the exit code is 1 then."""
     from keymiss.corpus.concept_table import BadTable, read_table
-    from keymiss.corpus.progress import shard_tags
 
     try:
         table, report = read_table(file)
@@ -140,8 +138,8 @@ def load_concepts(
     for fault in report.faults:
         errors.print(f"{file}: {fault}", style="red", markup=False)
     with cluster(nodes) as client:
-        for tag in shard_tags(client).values():
-            key = keys.concept_table_key(tag)
+        for shard in shards_of(client):
+            key = keys.concept_table_key(shard.tag)
             if client.hget(key, "sha256") != table.digest.encode():
                 client.hset(key, mapping={"sha256": table.digest, "csv": table.csv_text})
     out.print(

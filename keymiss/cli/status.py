@@ -9,13 +9,13 @@ from typing import Annotated
 
 import typer
 
-from keymiss.cli.common import Nodes, credentials, fail, out, runs, settings
+from keymiss.cli.common import Nodes, addresses, credentials, fail, out, runs, settings
 from keymiss.cli.status_figures import Rates
 from keymiss.cli.status_live import Screen, Stop, keys_to, stop_signals
 from keymiss.cli.status_nodes import ClusterAsker, ClusterStatus
 from keymiss.cli.status_view import Processes, as_json, problems_of, render
 from keymiss.local.processes import Supervisor
-from keymiss.settings import BadSetting, Settings, parse_nodes
+from keymiss.settings import Settings
 
 
 def status(
@@ -28,7 +28,7 @@ def status(
 ) -> None:
     """Say how the processes and the nodes are. Exit code 1 when something does not run."""
     current = settings()
-    supervisor = None if nodes or current.nodes_text else Supervisor(current)
+    supervisor = None if nodes or current.nodes_given else Supervisor(current)
     if supervisor and not runs(current):
         fail("Keymiss is not running: keymiss up starts it.")
     looks = _Looks(current, nodes or current.nodes, supervisor)
@@ -39,11 +39,8 @@ class _Looks:
     """Looks at everything, and remembers the look before."""
 
     def __init__(self, current: Settings, nodes: str, supervisor: Supervisor | None) -> None:
-        try:
-            addresses = parse_nodes(nodes)
-        except BadSetting as error:
-            fail(str(error), 2)
-        self._asker = ClusterAsker(addresses, credentials(addresses))
+        given = addresses(nodes)
+        self._asker = ClusterAsker(given, credentials(given))
         self._supervisor = supervisor
         self._before: ClusterStatus | None = None
         self.processes: Processes = {}

@@ -14,10 +14,12 @@ from typing import Any
 from redis.asyncio.connection import Connection
 from redis.exceptions import ResponseError
 
+from keymiss.addresses import Address
+from keymiss.cluster.async_connection import replies_of
 from keymiss.cluster.credentials import Credentials, refusal
 from keymiss.cluster.every_node import Answer, Answers, NodeAsker
-from keymiss.cluster.nodes import MASTER, REPLICA, Node, view_of_reply
-from keymiss.cluster.shard_replies import ask_shard, replies_of
+from keymiss.cluster.shard_replies import ask_shard
+from keymiss.cluster.topology import MASTER, REPLICA, count_slots, view_of_reply
 from keymiss.keys import SLOTS
 
 NODE_TIMEOUT_S = 2.0
@@ -130,7 +132,7 @@ class _Said:
 class ClusterAsker:
     """Asks all nodes, again and again. The nodes that a cluster had once are remembered."""
 
-    def __init__(self, nodes: Sequence[Node], credentials: Credentials) -> None:
+    def __init__(self, nodes: Sequence[Address], credentials: Credentials) -> None:
         self._credentials = credentials
         self._asker = NodeAsker(nodes, credentials, NODE_TIMEOUT_S, "keymiss-status", _answer_of)
 
@@ -157,10 +159,10 @@ class ClusterAsker:
         for node in view.nodes.values():
             at = answers.address_of(node)
             answer, down = by_id.pop(node.id, None), silent.pop(at, None)
-            one = answer.said.node if answer else down or NodeStatus(_text(at), "no answer")
+            one = answer.said.node if answer else down or NodeStatus(str(at), "no answer")
             master = view.nodes.get(node.master or "")
-            master_at = _text(answers.address_of(master)) if master else ""
-            slots = sum(high - low + 1 for low, high in node.slots)
+            master_at = str(answers.address_of(master)) if master else ""
+            slots = count_slots(node.slots)
             shard = view.tag_of(node)
             found.append(replace(one, role=node.role, shard=shard, master=master_at, slots=slots))
         found = [_with_lag(node, found) for node in found]
@@ -168,14 +170,14 @@ class ClusterAsker:
         found.sort(key=lambda node: (not node.shard, first.get(node.shard, ()), node.role != MASTER, node.at))
         return [*found, *(answer.said.node for answer in by_id.values()), *_strangers(silent, found)]
 
-    def _down(self, at: Node, error: Exception) -> NodeStatus:
+    def _down(self, at: Address, error: Exception) -> NodeStatus:
         if isinstance(error, TimeoutError):
-            return NodeStatus(_text(at), f"no answer within {NODE_TIMEOUT_S:g} s")
+            return NodeStatus(str(at), f"no answer within {NODE_TIMEOUT_S:g} s")
         refused = refusal(error, self._credentials)
-        return NodeStatus(_text(at), refused or _reason(error), refused)
+        return NodeStatus(str(at), refused or _reason(error), refused)
 
 
-def _strangers(silent: Mapping[Node, NodeStatus], found: Sequence[NodeStatus]) -> list[NodeStatus]:
+def _strangers(silent: Mapping[Address, NodeStatus], found: Sequence[NodeStatus]) -> list[NodeStatus]:
     """Given nodes that do not answer, and that the cluster does not have by that address. A name that has no
     address while its node is down may be that of a node that is in `found` by its number: when there are
     enough of them there, it is not listed twice."""
@@ -189,10 +191,6 @@ def _with_lag(node: NodeStatus, all_nodes: Sequence[NodeStatus]) -> NodeStatus:
         return node
     master = next((each for each in all_nodes if each.at == node.master and not each.error), None)
     return replace(node, behind_bytes=max(0, master.offset - node.offset)) if master else node
-
-
-def _text(at: Node) -> str:
-    return f"{at[0]}:{at[1]}"
 
 
 def _reason(error: Exception) -> str:
@@ -211,7 +209,7 @@ def _without_call(text: str) -> str:
     return "connection refused" if text.startswith("Connect call failed") else text
 
 
-async def _answer_of(connection: Connection, at: Node) -> Answer[_Said]:
+async def _answer_of(connection: Connection, at: Address) -> Answer[_Said]:
     info_reply, nodes, cluster_info, keys = await replies_of(
         connection,
         ("INFO", "server", "clients", "memory", "stats", "replication", "persistence"),
@@ -229,7 +227,7 @@ async def _answer_of(connection: Connection, at: Node) -> Answer[_Said]:
         state = _lines(cluster_info).get("cluster_state", "") if isinstance(cluster_info, bytes) else ""
     is_replica = info.get("role") == "slave"
     node = NodeStatus(
-        at=_text(at),
+        at=str(at),
         error="it is loading its data" if info.get("loading") == "1" else "",
         run_id=info.get("run_id", ""),
         keys=keys if isinstance(keys, int) else 0,
@@ -243,8 +241,12 @@ async def _answer_of(connection: Connection, at: Node) -> Answer[_Said]:
     )
     if view.own.role == MASTER and view.own.tag:
         node = await _with_shard(connection, node, view.own.tag)
-    slots = sum(high - low + 1 for low, high in view.own.slots)
-    return Answer(view, _Said(state, replace(node, role=view.own.role, shard=view.own.tag, slots=slots)))
+    return Answer(
+        view,
+        _Said(
+            state, replace(node, role=view.own.role, shard=view.own.tag, slots=count_slots(view.own.slots))
+        ),
+    )
 
 
 async def _with_shard(connection: Connection, node: NodeStatus, tag: str) -> NodeStatus:

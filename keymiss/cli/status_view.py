@@ -14,7 +14,7 @@ from rich.text import Text
 
 from keymiss.cli.status_figures import RATED, Rates, age, count, rate, size
 from keymiss.cli.status_nodes import ClusterStatus, NodeStatus
-from keymiss.cluster.nodes import REPLICA
+from keymiss.cluster.topology import REPLICA
 from keymiss.keys import SLOTS
 
 WIDE = 110

@@ -14,15 +14,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TypedDict
 
 from redis.exceptions import AuthenticationError, NoPermissionError
 
-from keymiss.settings import BadSetting
+from keymiss.environment import BadSetting, secret
 
 USERNAME, PASSWORD = "KEYMISS_REDIS_USERNAME", "KEYMISS_REDIS_PASSWORD"
-MAX_SECRET_BYTES = 4096  # a file that is longer is not the one that was meant
 
 
 class Login(TypedDict):
@@ -60,44 +58,6 @@ class Credentials:
 
 
 NO_CREDENTIALS = Credentials()
-
-
-def secret(name: str, env: Mapping[str, str]) -> str:
-    """What the variable ``name`` holds, or the file that ``<name>_FILE`` names; "" when neither is set.
-
-    Of a file the line break at its end is no part. Raises BadSetting, without the secret in its text, when
-    both are set, the file cannot be read or is empty, or there is no printable text.
-    """
-    value, path = env.get(name) or "", env.get(f"{name}_FILE") or ""
-    if value and path:
-        raise BadSetting(f"{name} and {name}_FILE are both set: one of them must go")
-    if path:
-        return _printable(f"The file of {name}_FILE, {path},", _first_line(name, path))
-    return _printable(name, value) if value else ""
-
-
-def _first_line(name: str, path: str) -> str:
-    try:
-        with Path(path).open("rb") as file:
-            raw = file.read(MAX_SECRET_BYTES + 1)
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        why = getattr(error, "strerror", None) or error
-        raise BadSetting(f"{name}_FILE: {path!r} cannot be read: {why}") from None
-    if len(raw) > MAX_SECRET_BYTES:
-        raise BadSetting(f"{name}_FILE: {path!r} has more than {MAX_SECRET_BYTES} bytes")
-    try:
-        text = raw.decode().rstrip("\r\n")
-    except UnicodeDecodeError:
-        raise BadSetting(f"{name}_FILE: {path!r} is not text in UTF-8") from None
-    if not text:
-        raise BadSetting(f"{name}_FILE: {path!r} is empty")
-    return text
-
-
-def _printable(what: str, text: str) -> str:
-    if not (text.strip() and text.isprintable()):
-        raise BadSetting(f"{what} must have printable text in one line, and no control characters")
-    return text
 
 
 def refusal(error: BaseException | None, credentials: Credentials) -> str:

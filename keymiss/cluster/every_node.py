@@ -16,9 +16,10 @@ from typing import Generic, TypeVar
 from redis.asyncio.connection import Connection
 from redis.exceptions import RedisError
 
-from keymiss.cluster.connections import connected
+from keymiss.addresses import Address
+from keymiss.cluster.async_connection import connected
 from keymiss.cluster.credentials import Credentials
-from keymiss.cluster.nodes import ClusterView, KnownNode, Node
+from keymiss.cluster.topology import ClusterView, KnownNode
 
 log = logging.getLogger(__name__)
 
@@ -38,16 +39,16 @@ class Answers(Generic[T]):
     """``by_node``: the answer of each address that was asked, or why there is none. ``view``: the newest of
     them, None when no node answers. ``names``: id -> the address at which a node answers, or did."""
 
-    by_node: Mapping[Node, Answer[T] | Exception]
+    by_node: Mapping[Address, Answer[T] | Exception]
     view: ClusterView | None
-    names: Mapping[str, Node]
+    names: Mapping[str, Address]
 
     @property
     def by_id(self) -> dict[str, Answer[T]]:
         """Those that answered."""
         return {each.view.own.id: each for each in self.by_node.values() if isinstance(each, Answer)}
 
-    def address_of(self, node: KnownNode) -> Node:
+    def address_of(self, node: KnownNode) -> Address:
         """The one at which it was asked, else the one that the cluster knows."""
         return self.names.get(node.id, node.address)
 
@@ -60,19 +61,19 @@ class NodeAsker(Generic[T]):
 
     def __init__(
         self,
-        given: Sequence[Node],
+        given: Sequence[Address],
         credentials: Credentials,
         timeout_s: float,
         client_name: str,
-        ask_one: Callable[[Connection, Node], Awaitable[Answer[T]]],
+        ask_one: Callable[[Connection, Address], Awaitable[Answer[T]]],
     ) -> None:
         self._given = given
         self._credentials = credentials
         self._timeout_s = timeout_s
         self._client_name = client_name
         self._ask_one = ask_one
-        self._names: dict[str, Node] = {}
-        self._known: list[Node] = []
+        self._names: dict[str, Address] = {}
+        self._known: list[Address] = []
 
     async def ask(self) -> Answers[T]:
         """Takes timeout_s at most, twice that when nodes turn up that were not known yet."""
@@ -85,7 +86,7 @@ class NodeAsker(Generic[T]):
             self._known = self._addresses(view)
         return Answers(by_node, view, self._names)
 
-    async def _ask(self, nodes: Iterable[Node]) -> dict[Node, Answer[T] | Exception]:
+    async def _ask(self, nodes: Iterable[Address]) -> dict[Address, Answer[T] | Exception]:
         each = list(dict.fromkeys(nodes))
         answers = dict(zip(each, await asyncio.gather(*map(self._answer_of, each)), strict=True))
         for at in reversed(each):  # a node of two addresses is named by the first
@@ -94,7 +95,7 @@ class NodeAsker(Generic[T]):
                 self._names[answer.view.own.id] = at
         return answers
 
-    async def _answer_of(self, at: Node) -> Answer[T] | Exception:
+    async def _answer_of(self, at: Address) -> Answer[T] | Exception:
         try:
             async with (
                 asyncio.timeout(self._timeout_s),
@@ -102,10 +103,10 @@ class NodeAsker(Generic[T]):
             ):
                 return await self._ask_one(connection, at)
         except (RedisError, OSError, TimeoutError, ValueError) as error:
-            log.debug("no answer of %s:%s: %r", *at, error)
+            log.debug("no answer of %s: %r", str(at), error)
             return error
 
-    def _addresses(self, view: ClusterView) -> list[Node]:
+    def _addresses(self, view: ClusterView) -> list[Address]:
         return [self._names.get(node.id, node.address) for node in view.nodes.values()]
 
 

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from redis.asyncio.connection import Connection
-from redis.exceptions import ResponseError
 
+from keymiss.cluster.async_connection import replies_of
 from keymiss.keys import edges_key, encoder_key, evicted_key, graph_nodes_key, model_key, without_tag
-
-Command = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +41,6 @@ class ShardReplies:
     graph_concepts: int | None
     models: Mapping[str, Mapping[str, Any]]
     evicted: int | None
-
-
-async def replies_of(connection: Connection, *commands: Command) -> list[Any]:
-    """In one round trip; an error is a reply too."""
-    await connection.send_packed_command(connection.pack_commands(commands))
-    replies: list[Any] = []
-    for _ in commands:
-        try:
-            replies.append(await connection.read_response())
-        except ResponseError as error:
-            replies.append(error)
-    return replies
 
 
 async def ask_shard(connection: Connection, tag: str) -> ShardReplies:

@@ -22,13 +22,15 @@ from typing import Any
 from redis.cluster import RedisCluster
 
 from keymiss import keys
+from keymiss.cluster.redis_cluster import shards_of
+from keymiss.cluster.topology import Shard, shard_of
 from keymiss.corpus.prose import CONTROL, clean, join_paragraphs, split_sentences
 
 __all__ = [
     "Article",
     "BadArticle",
     "LoadReport",
-    "ShardTags",
+    "article_tag",
     "load_files",
     "parse_article",
     "read_article",
@@ -177,31 +179,20 @@ def _notes(paragraphs: Sequence[str]) -> Iterator[str]:
         yield f"{surrogates} characters that are not valid Unicode replaced"
 
 
-class ShardTags:
-    """The tag of the shard that holds an article, from the cluster's slot table (read once)."""
-
-    def __init__(self, client: RedisCluster) -> None:
-        self._lowest: dict[str, int] = {}
-        self._owner: dict[int, str] = {}
-        for slot in range(keys.SLOTS):
-            node = client.nodes_manager.get_node_from_slot(slot).name
-            self._lowest.setdefault(node, slot)
-            self._owner[slot] = node
-
-    def tag_of(self, article: str) -> str:
-        """The tag (without braces) of an article's sentences: that of the owner of
-        ``paragraphs:<article>``."""
-        return keys.tag_for_slot(self._lowest[self._owner[keys.slot_of(keys.paragraphs_key(article))]])
+def article_tag(shards: Iterable[Shard], article: str) -> str:
+    """The tag (without braces) of an article's sentences: that of the shard that owns
+    ``paragraphs:<article>``. Raises NoShard."""
+    return shard_of(shards, keys.paragraphs_key(article)).tag
 
 
-def _write(client: RedisCluster, articles: Sequence[Article], tags: ShardTags) -> list[Article]:
+def _write(client: RedisCluster, articles: Sequence[Article], shards: Sequence[Shard]) -> list[Article]:
     """Writes articles, what changed only, and the text of those whose sentences were evicted; returns those
     that it wrote. The hash comes before the text, because the text starts the work that reads the hash."""
     reads = client.pipeline()
     for article in articles:
         reads.hgetall(keys.article_key(article.name))
         reads.get(keys.paragraphs_key(article.name))
-        tag = tags.tag_of(article.name)
+        tag = article_tag(shards, article.name)
         reads.hexists(keys.evicted_key(tag), keys.sentence_key(article.name, tag))
     there = reads.execute()
     heads, texts = client.pipeline(), client.pipeline()
@@ -236,7 +227,7 @@ def load_files(
 ) -> LoadReport:
     """Loads the files; a bad one is reported and skipped, and so is one whose article another file brought
     already. `done` is called after each file."""
-    report, tags = LoadReport(), ShardTags(client)
+    report, shards = LoadReport(), shards_of(client)
     first_file: dict[str, Path] = {}
     remaining = iter(paths)
     while batch := list(islice(remaining, ARTICLES_AT_ONCE)):
@@ -253,7 +244,7 @@ def load_files(
                 articles.append(article)
                 report.notes += [(path, note) for note in article.notes]
         if articles:
-            report.changed += [article.name for article in _write(client, articles, tags)]
+            report.changed += [article.name for article in _write(client, articles, shards)]
             report.names += [article.name for article in articles]
             report.bytes += sum(len(article.text.encode()) for article in articles)
         for path in batch:

@@ -10,8 +10,10 @@ from typing import Any
 from redis.cluster import RedisCluster
 
 from keymiss import keys
-from keymiss.corpus.evictions import evicted_problem, missing, policy_problem
-from keymiss.corpus.loading import ShardTags
+from keymiss.cluster.redis_cluster import masters_of, shards_of
+from keymiss.cluster.topology import Shard
+from keymiss.corpus.eviction_report import evicted_problem, missing, policy_problem
+from keymiss.corpus.loading import article_tag
 
 POLL_S = 0.05
 STUCK_S = 60.0
@@ -35,30 +37,17 @@ class Waiting:
     done: int
 
 
-def waiting_on(client: RedisCluster, known_tags: dict[str, str] | None = None) -> dict[str, Waiting]:
-    """Node name -> what waits there. `known_tags`: those of `shard_tags`, by whom it asks often."""
-    found: dict[str, Waiting] = {}
-    nodes = client.get_primaries()
-    tags = known_tags or {}
-    if any(node.name not in tags for node in nodes):  # none given, or a replica was promoted
-        tags = shard_tags(client)
-    for node in nodes:
-        shard = client.get_redis_connection(node)
-        flat = shard.execute_command("KM.STATS")
+def waiting_on(client: RedisCluster) -> dict[Shard, Waiting]:
+    """What waits on each shard."""
+    found = {}
+    for shard, master in masters_of(client):
+        flat = master.execute_command("KM.STATS")
         stats = {_text(name): int(value) for name, value in zip(flat[::2], flat[1::2], strict=True)}
-        edges = int(shard.execute_command("XLEN", keys.edges_key(tags[node.name])))
-        found[node.name] = Waiting(
+        edges = int(master.execute_command("XLEN", keys.edges_key(shard.tag)))
+        found[shard] = Waiting(
             stats["events_queued"] + stats["events_running"], edges, stats["workers"], stats["jobs_done"]
         )
     return found
-
-
-def shard_tags(client: RedisCluster) -> dict[str, str]:
-    """Node name of every master -> its hash tag."""
-    lowest: dict[str, int] = {}
-    for slot in range(keys.SLOTS):
-        lowest.setdefault(client.nodes_manager.get_node_from_slot(slot).name, slot)
-    return {name: keys.tag_for_slot(slot) for name, slot in lowest.items()}
 
 
 def wait_processed(
@@ -70,9 +59,9 @@ def wait_processed(
     Shards are asked one after the other, and a job on one may give another one work: so nothing waits when
     that was so twice, and no job ended in between."""
     start = moved = time.monotonic()
-    last, tags = -1, shard_tags(client)
+    last = -1
     while True:
-        now = waiting_on(client, tags)
+        now = waiting_on(client)
         left = sum(each.events + each.edges for each in now.values())
         tell(left)
         done = sum(each.done for each in now.values())
@@ -82,8 +71,8 @@ def wait_processed(
             last, moved = done, time.monotonic()
         if time.monotonic() - start > timeout_s or time.monotonic() - moved > STUCK_S:
             places = "; ".join(
-                f"{name}: {each.events} events, {each.edges} edges, {each.workers} workers"
-                for name, each in now.items()
+                f"{shard.address}: {each.events} events, {each.edges} edges, {each.workers} workers"
+                for shard, each in now.items()
                 if each.events or each.edges
             )
             raise PipelineStuck(
@@ -106,13 +95,13 @@ class Outcome:
 
 def outcome_of(client: RedisCluster, names: Iterable[str]) -> Outcome:
     """Reads the state of the articles."""
-    tags, outcome = ShardTags(client), Outcome()
+    shards, outcome = shards_of(client), Outcome()
     remaining = list(names)
     for at in range(0, len(remaining), NAMES_AT_ONCE):
         part = remaining[at : at + NAMES_AT_ONCE]
         pipe = client.pipeline()
         for name in part:
-            pipe.hmget(keys.state_key(name, tags.tag_of(name)), "sentences", "skipped", "left_out")
+            pipe.hmget(keys.state_key(name, article_tag(shards, name)), "sentences", "skipped", "left_out")
         for name, (sentences, skipped, left_out) in zip(part, pipe.execute(), strict=True):
             outcome.articles += 1
             outcome.sentences += int(sentences or 0)
@@ -139,26 +128,20 @@ class Memory:
         return [line for line in lines if line]
 
 
-def memory_of(client: RedisCluster, tags: Mapping[str, str]) -> dict[str, Memory]:
-    """Node name -> that of each master. `tags`: those of `shard_tags`."""
+def memory_of(client: RedisCluster) -> dict[Shard, Memory]:
+    """That of each shard's master."""
     found = {}
-    for node in client.get_primaries():
-        shard = client.get_redis_connection(node)
-        evicted = shard.hgetall(keys.evicted_key(tags[node.name]))
-        policy = _text(shard.info("memory")["maxmemory_policy"])
-        found[node.name] = Memory(policy, {_text(key): int(n) for key, n in evicted.items()})
+    for shard, master in masters_of(client):
+        evicted = master.hgetall(keys.evicted_key(shard.tag))
+        policy = _text(master.info("memory")["maxmemory_policy"])
+        found[shard] = Memory(policy, {_text(key): int(n) for key, n in evicted.items()})
     return found
 
 
-def counts(client: RedisCluster) -> dict[str, dict[str, int]]:
-    """Node name -> how many keys and entries of each stage are there. Reads every key's name: seconds for a
+def counts(client: RedisCluster) -> dict[Shard, dict[str, int]]:
+    """How many keys and entries of each stage are on each shard. Reads every key's name: seconds for a
     million."""
-    found = {}
-    tags = shard_tags(client)
-    for node in client.get_primaries():
-        shard = client.get_redis_connection(node)
-        found[node.name] = _counts_of(shard, tags[node.name])
-    return found
+    return {shard: _counts_of(master, shard.tag) for shard, master in masters_of(client)}
 
 
 def _counts_of(shard: Any, tag: str) -> dict[str, int]:

@@ -1,7 +1,8 @@
 """The concept graph: which concepts are mentioned together, how often, since when, and by which sentences.
 
-Writing side (the worker): `choose_writer`. Reading side (the API): `keymiss.graph.reader.choose_reader`.
-Both exist twice, in the cluster itself and over a FalkorDB/RedisGraph server, with one meaning:
+Writing side (the worker): `choose_writer`. Reading side (the API): `choose_reader` of
+`keymiss.graph.reader_choice`. Both exist twice, in the cluster itself and over a FalkorDB/RedisGraph server,
+with one meaning:
 
 * An edge joins two different concepts, source < target, and is carried by sentences. A sentence carries
   it with a score, and with a year or without.
@@ -14,10 +15,10 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from keymiss.graph.cluster import ClusterGraph
+from keymiss.graph.cluster_writer import ClusterGraph
 from keymiss.graph.cypher import CypherGraph
+from keymiss.graph.graph_store import Execute, GraphStore
 from keymiss.graph.graph_url import GraphUrl, graph_url
-from keymiss.graph.store import Execute, GraphStore
 
 __all__ = ["choose_writer"]
 

@@ -15,7 +15,8 @@ from typing import Any
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import MovedError, RedisError
 
-from keymiss.cluster.async_shards import Shard, ShardMap
+from keymiss.cluster.shard_map import ShardMap
+from keymiss.cluster.topology import Shard
 from keymiss.graph.events import carrier_of
 from keymiss.graph.pages import (
     MAX_NEIGHBOURS,
@@ -156,7 +157,7 @@ class ClusterGraphReader(PagedReader):
             return await self._send(self._shards.shard_of(graph_nodes_key(shard.tag)), commands)
 
     async def _send(self, shard: Shard, commands: Sequence[Command]) -> list[Any]:
-        async with self._shards.client(shard.node).pipeline(transaction=False) as pipe:
+        async with self._shards.client(shard.master).pipeline(transaction=False) as pipe:
             for command in commands:
                 pipe.execute_command(*command)
             replies: list[Any] = await pipe.execute()

@@ -20,8 +20,8 @@ from redis.retry import Retry
 
 from keymiss.graph.cypher_text import Value, with_parameters
 from keymiss.graph.events import ADD, EdgeEvent, chunks, last_of_each
+from keymiss.graph.graph_store import Applied
 from keymiss.graph.graph_url import GraphUrl
-from keymiss.graph.store import Applied
 
 EVENTS_PER_QUERY = 500
 NO_YEAR = 0

@@ -16,6 +16,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from keymiss.addresses import Address
 from keymiss.cluster.credentials import Credentials, refusal
 from keymiss.keys import SLOTS
 from keymiss.local.processes import StartError
@@ -23,12 +24,9 @@ from keymiss.local.redis_users import credentials_for
 
 WAIT_S = 60.0
 
-Node = tuple[str, int]
-"""Host and port."""
-
 
 @contextmanager
-def connection(node: Node) -> Iterator[redis.Redis]:
+def connection(node: Address) -> Iterator[redis.Redis]:
     """A client of one node that does not repeat commands."""
     client = redis.Redis(
         *node,
@@ -62,20 +60,20 @@ def wait(condition: Callable[[], bool], timeout_s: float, what: str) -> None:
         time.sleep(0.1)
 
 
-def cluster_info(node: Node) -> dict[str, str]:
+def cluster_info(node: Address) -> dict[str, str]:
     """CLUSTER INFO of one node."""
     with connection(node) as client:
         info: dict[str, str] = client.execute_command("CLUSTER INFO")
         return info
 
 
-def create_cluster(nodes: Sequence[Node], masters: int) -> bool:
+def create_cluster(nodes: Sequence[Address], masters: int) -> bool:
     """Makes the nodes one cluster; False when they are one already. Raises StartError."""
     infos = [cluster_info(node) for node in nodes]
     if any(int(i["cluster_slots_assigned"]) or int(i["cluster_known_nodes"]) > 1 for i in infos):
         return False
     bounds = [round(i * SLOTS / masters) for i in range(masters + 1)]
-    first = (socket.gethostbyname(nodes[0][0]), nodes[0][1])  # CLUSTER MEET takes no names
+    first = (socket.gethostbyname(nodes[0].host), nodes[0].port)  # CLUSTER MEET takes no names
     for i, node in enumerate(nodes):
         with connection(node) as client:
             client.execute_command("CLUSTER SET-CONFIG-EPOCH", i + 1)
@@ -95,12 +93,12 @@ def create_cluster(nodes: Sequence[Node], masters: int) -> bool:
     return True
 
 
-def _replicate(node: Node, master_id: str) -> bool:
+def _replicate(node: Address, master_id: str) -> bool:
     with connection(node) as client:
         return bool(client.execute_command("CLUSTER REPLICATE", master_id))
 
 
-def cluster_is_ok(nodes: Sequence[Node]) -> bool:
+def cluster_is_ok(nodes: Sequence[Address]) -> bool:
     """True when every node says cluster_state:ok and every replica is linked to its master."""
     for node in nodes:
         if cluster_info(node)["cluster_state"] != "ok":

@@ -11,8 +11,8 @@ import os
 import sys
 
 from keymiss.cluster.credentials import Credentials
+from keymiss.environment import BadSetting
 from keymiss.local.observe import find_exporter
-from keymiss.settings import BadSetting
 
 
 def main() -> None:

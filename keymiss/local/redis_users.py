@@ -14,8 +14,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from keymiss.cluster.credentials import NO_CREDENTIALS, PASSWORD, USERNAME, Credentials
+from keymiss.environment import BadSetting
 from keymiss.resources import PROJECT
-from keymiss.settings import BadSetting, Settings
+from keymiss.settings import Settings
 
 USERS = ("admin", "worker", "api", "replica", "monitor")
 ACL = PROJECT / "acl"

@@ -12,12 +12,12 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from functools import partial
 
 import redis
 
-from keymiss.local.cluster_creation import WAIT_S, Node, cluster_is_ok, create_cluster, wait
+from keymiss.addresses import Address
+from keymiss.local.cluster_creation import WAIT_S, cluster_is_ok, create_cluster, wait
 from keymiss.local.cluster_creation import connection as node_connection
 from keymiss.local.module_build import build_module
 from keymiss.local.nginx import render_nginx
@@ -34,22 +34,9 @@ LOAD_WAIT_S = 600.0
 Say = Callable[[str], None]
 
 
-@dataclass(frozen=True, slots=True)
-class NodeState:
-    """How one node is. error is empty when it answers."""
-
-    port: int
-    role: str = ""
-    slots: int = 0
-    keys: int = 0
-    used_memory_bytes: int = 0
-    workers: int = 0
-    error: str = ""
-
-
 def connection(settings: Settings, port: int) -> AbstractContextManager[redis.Redis]:
     """A client of one local node that does not repeat commands."""
-    return node_connection((settings.host, port))
+    return node_connection(Address(settings.host, port))
 
 
 def _node_answers(settings: Settings, supervisor: Supervisor, port: int) -> bool:
@@ -60,36 +47,20 @@ def _node_answers(settings: Settings, supervisor: Supervisor, port: int) -> bool
         return not client.info("persistence")["loading"]
 
 
-def _nodes(settings: Settings) -> list[Node]:
-    return [(settings.host, port) for port in settings.ports]
-
-
-def node_state(settings: Settings, port: int) -> NodeState:
-    """Asks one node how it is."""
-    try:
-        with connection(settings, port) as client:
-            role = client.info("replication")["role"]
-            my_id = client.execute_command("CLUSTER MYID")
-            slots = 0
-            for first, last, master, *_ in client.execute_command("CLUSTER SLOTS"):
-                if master[2] == my_id:
-                    slots += last - first + 1
-            keymiss = client.info("keymiss")
-            return NodeState(
-                port=port,
-                role="replica" if role == "slave" else role,
-                slots=slots,
-                keys=client.dbsize(),
-                used_memory_bytes=client.info("memory")["used_memory"],
-                workers=int(keymiss.get("keymiss_workers", 0)),
-            )
-    except (redis.RedisError, OSError) as error:
-        return NodeState(port=port, error=str(error))
+def _nodes(settings: Settings) -> list[Address]:
+    return [Address(settings.host, port) for port in settings.ports]
 
 
 def _workers_attached(settings: Settings) -> bool:
-    states = [node_state(settings, port) for port in settings.ports]
-    return all(s.workers for s in states if s.role == "master")
+    return all(_has_worker(settings, port) for port in settings.ports)
+
+
+def _has_worker(settings: Settings, port: int) -> bool:
+    """A replica needs none."""
+    with connection(settings, port) as client:
+        if client.info("replication")["role"] != "master":
+            return True
+        return int(client.info("keymiss").get("keymiss_workers", 0)) > 0
 
 
 def http_ok(url: str, timeout_s: float = 5.0) -> bool:

@@ -19,11 +19,12 @@ from redis.exceptions import RedisClusterException
 from redis.retry import Retry
 
 from keymiss import keys
-from keymiss.cluster.credentials import refusal
-from keymiss.corpus.loading import ShardTags
-from keymiss.local.redis_users import credentials_for
+from keymiss.cluster.redis_cluster import shards_of
+from keymiss.cluster.topology import Shard
+from keymiss.corpus.loading import article_tag
+from keymiss.local.cluster_access import NoClusterError
+from keymiss.local.cluster_access import connect as connect_cluster
 from keymiss.models.asking import EvaluateError, Given, Item, Part, Way, ms_since
-from keymiss.settings import BadSetting, parse_nodes
 
 ASK_LIMIT_S = 60.0  # of one wait for the cluster or the API; the module's own is 30 s
 ASK_TRIES = 3  # while shards are busy: a worker that has just started loads the model first
@@ -34,21 +35,15 @@ WRITE_BATCH = 500
 def connect(nodes: str) -> RedisCluster:
     """A client whose every wait ends, and that repeats nothing. EvaluateError if no node answers."""
     try:
-        named = parse_nodes(nodes)
-        mine = credentials_for(named)
-    except BadSetting as error:
-        raise EvaluateError(f"no cluster at {nodes}: {error}") from error
-    try:
-        return RedisCluster(
-            startup_nodes=[ClusterNode(host, port) for host, port in named],
+        return connect_cluster(
+            nodes,
             decode_responses=True,
             encoding_errors="surrogateescape",  # keys of others may be any bytes
             socket_timeout=ASK_LIMIT_S,
             retry=Retry(NoBackoff(), 0),
-            **mine.login,
         )
-    except (redis.RedisError, RedisClusterException) as error:
-        raise EvaluateError(refusal(error, mine) or f"no cluster at {nodes}: {error}") from error
+    except NoClusterError as error:
+        raise EvaluateError(str(error)) from error
 
 
 def names_of(part: Part, run: str) -> list[str]:
@@ -67,13 +62,17 @@ class Visit:
     cached_before: set[str] = field(default_factory=set)  # the answers to them that were there before
 
     @cached_property
-    def tags(self) -> ShardTags:
+    def shards(self) -> tuple[Shard, ...]:
+        """As they were at the first look."""
+        return shards_of(self.client)
+
+    def tag_of(self, article: str) -> str:
         """The tag of the shard that an article goes to."""
-        return ShardTags(self.client)
+        return article_tag(self.shards, article)
 
     def store(self, article: str, sentences: Mapping[str, str], tag: str | None = None) -> None:
         """Write a hash of sentences, on the article's shard or that of `tag`."""
-        key, pairs = keys.sentence_key(article, tag or self.tags.tag_of(article)), list(sentences.items())
+        key, pairs = keys.sentence_key(article, tag or self.tag_of(article)), list(sentences.items())
         for at in range(0, len(pairs), WRITE_BATCH):
             self.client.hset(key, mapping=dict(pairs[at : at + WRITE_BATCH]))
 
@@ -158,7 +157,7 @@ def by_cluster(visit: Visit, part: Part) -> Way:
 
     def ask(item: Item) -> Given:
         name = names[item.article]
-        key = keys.span_key(name, visit.tags.tag_of(name), item.paragraph.number, item.question.question)
+        key = keys.span_key(name, visit.tag_of(name), item.paragraph.number, item.question.question)
         for _ in range(ASK_TRIES):
             began_s, problem = time.perf_counter(), ""
             try:

@@ -13,7 +13,6 @@ from keymiss.corpus.prose import split_sentences
 from keymiss.keys import span_key
 from keymiss.models.asking import EvaluateError, Given, Item, Part, Way, ms_since, percent
 from keymiss.models.by_cluster import Visit, names_of
-from keymiss.models.load import masters
 from keymiss.models.squad import Paragraph
 
 INDEX_LIMIT_S = 120.0  # until the API's retrieval has read what was loaded
@@ -66,7 +65,7 @@ class Search:
         answer is kept, be it too unsure to be shown. EvaluateError after INDEX_LIMIT_S.
         """
         name, word = f"{visit.run}-last", visit.run.replace("-", "")
-        missing = {f"{word}{number}": tag for number, (_, tag) in enumerate(masters(visit.client))}
+        missing = {f"{word}{number}": shard.tag for number, shard in enumerate(visit.shards)}
         for marker, tag in missing.items():
             visit.store(name, {"0": marker}, tag)
         until_s, reason = time.monotonic() + INDEX_LIMIT_S, ""

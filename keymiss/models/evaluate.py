@@ -33,6 +33,7 @@ from rich.console import Console
 from rich.table import Table
 
 from keymiss import keys
+from keymiss.environment import BadSetting
 from keymiss.models import squad
 from keymiss.models.answerability import answerability
 from keymiss.models.asking import EvaluateError, Given, Item, Part, in_threads, part_of, processors, scores
@@ -44,7 +45,7 @@ from keymiss.models.export import DEFAULT_MODEL, ExportError, default_out
 from keymiss.reading import tokenizers
 from keymiss.reading.backends.base import Model, ModelError
 from keymiss.reading.reader import Reader
-from keymiss.settings import BadSetting, Settings
+from keymiss.settings import Settings
 from keymiss.typer_app import exit_code, typer_app
 
 app = typer_app()

@@ -24,7 +24,7 @@ from keymiss.reading.encoder import Encoder, in_order
 from keymiss.reading.stored_vector import Vector, to_field
 from keymiss.reading.tensors import Tensor
 from keymiss.retrieval import Candidate, Mix, ShardIndex
-from keymiss.retrieval.shards import rank
+from keymiss.retrieval.across_shards import rank
 
 RECALL_AT = (1, 5, 20)
 RUNS_AT_ONCE = 2

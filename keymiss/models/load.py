@@ -28,7 +28,10 @@ from redis.exceptions import RedisClusterException
 from redis.retry import Retry
 
 from keymiss import keys
-from keymiss.cluster.credentials import refusal
+from keymiss.cluster.redis_cluster import node_of, shards_of
+from keymiss.environment import BadSetting
+from keymiss.local.cluster_access import NoClusterError
+from keymiss.local.cluster_access import connect as connect_cluster
 from keymiss.local.redis_users import credentials_for
 from keymiss.models.command_line import Nodes, choice, said_in_one_line
 from keymiss.models.export import export, tokens_of
@@ -38,7 +41,7 @@ from keymiss.reading.backends.base import Model, ModelError
 from keymiss.reading.backends.table import backend_table
 from keymiss.reading.reader import MAX_SEQUENCE_TOKENS, About, Reader
 from keymiss.reading.tensors import Tensor, TensorError
-from keymiss.settings import BadSetting, Settings, parse_nodes
+from keymiss.settings import Settings
 from keymiss.typer_app import exit_code, typer_app
 
 CHUNK_BYTES = 256 * 1024 * 1024  # below the server's proto-max-bulk-len of 512 MB
@@ -141,46 +144,27 @@ def _run(model: Model, about: About, batch: int, seq: int) -> None:
 def connect(nodes: str) -> RedisCluster:
     """A client of the cluster that any of `nodes` ("host:port,...") belongs to; LoadError if none answers."""
     try:
-        named = parse_nodes(nodes)
-        mine = credentials_for(named)
-    except BadSetting as error:
-        raise LoadError(f"no cluster at {nodes}: {error}") from error
-    try:
-        return RedisCluster(
-            startup_nodes=[ClusterNode(host, port) for host, port in named],
-            decode_responses=True,
-            socket_timeout=STORE_TIMEOUT_S,
-            **mine.login,
-        )
-    except (redis.RedisError, RedisClusterException) as error:
-        raise LoadError(refusal(error, mine) or f"no cluster at {nodes}: {error}") from error
-
-
-def masters(client: RedisCluster) -> list[tuple[ClusterNode, str]]:
-    """Each master that serves slots, with its tag: that of its lowest slot."""
-    lowest: dict[str, int] = {}
-    for slot, owners in client.nodes_manager.slots_cache.items():
-        name = owners[0].name
-        lowest[name] = min(slot, lowest.get(name, slot))
-    found = [(client.get_node(node_name=name), slot) for name, slot in sorted(lowest.items())]
-    return [(node, keys.tag_for_slot(slot)) for node, slot in found if node]
+        return connect_cluster(nodes, decode_responses=True, socket_timeout=STORE_TIMEOUT_S)
+    except NoClusterError as error:
+        raise LoadError(str(error)) from error
 
 
 def check_masters(client: RedisCluster) -> None:
     """LoadError, naming the master, if one does not answer or has no module."""
-    for node, tag in masters(client):
+    for shard in shards_of(client):
         try:
             with redis.Redis(
-                node.host,
-                node.port,
+                *shard.master,
                 socket_timeout=ASK_TIMEOUT_S,
                 socket_connect_timeout=ASK_TIMEOUT_S,
                 retry=Retry(NoBackoff(), 0),
-                **credentials_for([(node.host, node.port)]).login,
+                **credentials_for([shard.master]).login,
             ) as one:
-                one.execute_command("KM.MODELINFO", keys.model_key(tag))
+                one.execute_command("KM.MODELINFO", keys.model_key(shard.tag))
         except redis.RedisError as error:
-            raise LoadError(f"master {node.name} cannot take a model, none was stored: {error}") from error
+            raise LoadError(
+                f"master {shard.address} cannot take a model, none was stored: {error}"
+            ) from error
 
 
 def model_info(client: RedisCluster, key: str) -> dict[str, Any] | None:
@@ -195,8 +179,8 @@ def store(
     """Store the model on every master, at key_of(tag); yields as each is done."""
     check_masters(client)
     tag = model.sha256[:12]
-    for node, hash_tag in masters(client):
-        key = key_of(hash_tag)
+    for shard in shards_of(client):
+        key = key_of(shard.tag)
         info = model_info(client, key)
         wanted = {"sha256": model.sha256, "tag": tag, "backend": model.backend}
         new = info is None or any(info[name] != value for name, value in wanted.items())
@@ -205,10 +189,10 @@ def store(
             client.execute_command("AI.MODELSTORE", key, model.backend, "CPU", "TAG", tag, "BLOB", *chunks)
             stored = model_info(client, key)
             if stored is None:
-                raise LoadError(f"{key} on {node.name} is gone right after it was stored")
+                raise LoadError(f"{key} on {shard.address} is gone right after it was stored")
             client.execute_command("KM.MODELDIGEST", key, stored["version"], model.sha256)
-            _wait_for_replicas(client, node)
-        yield Stored(node.name, key, new)
+            _wait_for_replicas(client, node_of(client, shard))
+        yield Stored(shard.address, key, new)
 
 
 def _wait_for_replicas(client: RedisCluster, node: ClusterNode) -> None:

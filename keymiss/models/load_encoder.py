@@ -17,6 +17,7 @@ import numpy as np
 import typer
 
 from keymiss import keys
+from keymiss.environment import BadSetting
 from keymiss.models.command_line import Nodes, choice, said_in_one_line
 from keymiss.models.export_encoder import (
     DEFAULT_ENCODER,
@@ -29,7 +30,7 @@ from keymiss.reading.backends.base import Model
 from keymiss.reading.encoder import Encoder
 from keymiss.reading.stored_vector import LONGEST_ERROR, Vector
 from keymiss.reading.tensors import Tensor
-from keymiss.settings import BadSetting, Settings
+from keymiss.settings import Settings
 from keymiss.typer_app import exit_code, typer_app
 
 CHECKED_TEXTS = (

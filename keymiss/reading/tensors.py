@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from redis.exceptions import ResponseError
 
-from keymiss.cluster.shards import ShardConnection
+from keymiss.cluster.shard_connection import ShardConnection
 
 DTYPES: dict[str, np.dtype[Any]] = {
     "FLOAT": np.dtype("<f4"),

@@ -21,7 +21,8 @@ from redis.asyncio.connection import Connection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import MovedError, RedisError
 
-from keymiss.cluster.connections import connected
+from keymiss.addresses import Address
+from keymiss.cluster.async_connection import connected
 from keymiss.cluster.credentials import NO_CREDENTIALS, Credentials
 from keymiss.keys import SENTENCE_PREFIX, VECTORS_PREFIX
 from keymiss.retrieval.index import ShardIndex
@@ -47,13 +48,12 @@ class ShardFollower:
 
     def __init__(
         self,
-        host: str,
-        port: int,
+        address: Address,
         rescan_s: float = 300.0,
         index: ShardIndex | None = None,
         credentials: Credentials = NO_CREDENTIALS,
     ) -> None:
-        self.host, self.port = host, port
+        self.address = address
         self._credentials = credentials
         self.index = index or ShardIndex()
         self.ready = asyncio.Event()  # set when the index was complete once
@@ -62,7 +62,7 @@ class ShardFollower:
 
     def start(self) -> None:
         """Starts to follow; `ready` says when the first scan is through."""
-        self._task = asyncio.create_task(self._run(), name=f"follow {self.host}:{self.port}")
+        self._task = asyncio.create_task(self._run(), name=f"follow {self.address}")
 
     async def stop(self) -> None:
         """Stops following; the index stays as it is."""
@@ -81,14 +81,14 @@ class ShardFollower:
                     retry_s = FIRST_RETRY_S
                     await self._listen(news, reader)
             except (RedisError, OSError, TimeoutError) as error:
-                log.warning("sentences of %s:%s: %s; again in %s s", self.host, self.port, error, retry_s)
+                log.warning("sentences of %s: %s; again in %s s", self.address, error, retry_s)
             except Exception:  # a fault of ours must not end the refresh for good
-                log.exception("sentences of %s:%s", self.host, self.port)
+                log.exception("sentences of %s", str(self.address))
             await asyncio.sleep(retry_s)
             retry_s = min(retry_s * 2, LAST_RETRY_S)
 
     def _connection(self) -> AbstractAsyncContextManager[Connection]:
-        return connected((self.host, self.port), self._credentials, CONNECT_TIMEOUT_S, "keymiss-retrieval")
+        return connected(self.address, self._credentials, CONNECT_TIMEOUT_S, "keymiss-retrieval")
 
     async def _track(self, news: Connection) -> None:
         """Subscribes before the first scan, so that no change falls between the two.
@@ -154,9 +154,8 @@ class ShardFollower:
         await asyncio.to_thread(self.index.commit)
         if not self.ready.is_set():
             log.info(
-                "%s:%s: %d sentences indexed, %d with a vector",
-                self.host,
-                self.port,
+                "%s: %d sentences indexed, %d with a vector",
+                self.address,
                 self.index.sentences,
                 self.index.vectors,
             )

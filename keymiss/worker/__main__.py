@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 
 import typer
 
+from keymiss.addresses import parse_addresses
 from keymiss.typer_app import typer_app
-from keymiss.worker.main import main, parse_nodes
+from keymiss.worker.lifecycle import main
 from keymiss.worker.options import WorkerOptions
 
 app = typer_app()
@@ -16,9 +17,7 @@ DEFAULTS = WorkerOptions()
 
 @app.command()
 def worker(
-    nodes: Annotated[
-        str, typer.Option(envvar="KEYMISS_NODES", help="host:port,... to start from")
-    ] = "127.0.0.1:30001",
+    nodes: Annotated[str, typer.Option(help="host:port,... to start from; default: KEYMISS_NODES")] = "",
     job_threads: Annotated[
         int, typer.Option(min=1, max=512, help="jobs that run at once")
     ] = DEFAULTS.job_threads,
@@ -50,9 +49,9 @@ def worker(
 ) -> None:
     """Run the jobs of a Keymiss cluster."""
     try:
-        named = tuple(parse_nodes(nodes))
+        named = parse_addresses(nodes) if nodes else ()
     except ValueError as error:
-        raise typer.BadParameter(f"--nodes: {error}") from None
+        raise typer.BadParameter(f"--nodes {error}") from None
     options = WorkerOptions(
         nodes=named,
         job_threads=job_threads,

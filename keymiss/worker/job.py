@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from keymiss.cluster.shards import Shard
+    from keymiss.cluster.topology import Shard
     from keymiss.worker.jobs.pull import Puller
 
 

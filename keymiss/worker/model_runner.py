@@ -18,7 +18,8 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
-from keymiss.cluster.shards import Shard, ShardConnection
+from keymiss.cluster.shard_connection import ShardConnection
+from keymiss.cluster.topology import Shard
 from keymiss.logs import log_event, one_line
 from keymiss.reading.backends.base import Backend, Model, ModelError
 from keymiss.reading.tensors import Tensor
@@ -260,9 +261,7 @@ class ModelPool:
 class ModelRunner:
     """Runs the model at a shard's key. A run is counted, here and in AI.INFO, before it is answered."""
 
-    def __init__(
-        self, store: ModelStore, pool: ModelPool, metrics: ModelMetrics, not_kept: NotKept
-    ) -> None:
+    def __init__(self, store: ModelStore, pool: ModelPool, metrics: ModelMetrics, not_kept: NotKept) -> None:
         self.store = store
         self._not_kept = not_kept
         self._pool = pool

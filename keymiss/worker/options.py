@@ -6,14 +6,16 @@ import os
 import socket
 from dataclasses import dataclass, field
 
+from keymiss.addresses import Address
+
 CORES = len(os.sched_getaffinity(0))
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerOptions:
-    """The defaults are those of the command line."""
+    """The defaults are those of the command line. No nodes: those of the environment."""
 
-    nodes: tuple[tuple[str, int], ...] = (("127.0.0.1", 30001),)
+    nodes: tuple[Address, ...] = ()
     job_threads: int = max(4, 4 * CORES)
     model_threads: int = CORES
     execute_timeout_s: float = 60.0

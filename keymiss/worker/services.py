@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from keymiss.cluster.shards import Shard, ThreadConnections
+    from keymiss.cluster.shard_connection import ThreadConnections
+    from keymiss.cluster.topology import Shard
     from keymiss.worker.functions.scripts import ScriptStore
     from keymiss.worker.model_runner import ModelRunner
     from keymiss.worker.not_kept import NotKept

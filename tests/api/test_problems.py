@@ -12,8 +12,9 @@ from keymiss.api.http import problems
 from keymiss.api.questions.answering import refuse_if_none_answered
 from keymiss.api.questions.fanout import Outcome
 from keymiss.api.questions.merge import coverage
-from keymiss.api.settings import ApiSettings, BadSetting
+from keymiss.api.settings import ApiSettings
 from keymiss.api.shard_status import Status, status_of
+from keymiss.environment import BadSetting
 from keymiss.retrieval import Candidate
 
 

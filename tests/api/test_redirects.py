@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import pytest
 from redis.exceptions import ResponseError
 
-from keymiss.api.settings import ApiSettings, parse_nodes
-from keymiss.cluster.async_shards import ShardMap
+from keymiss.addresses import parse_addresses
+from keymiss.api.settings import ApiSettings
+from keymiss.cluster.shard_map import ShardMap
 from keymiss.keys import slot_of
 from tests.servers import RedisClusterServers
 
@@ -26,7 +27,7 @@ async def test_a_moving_slot_and_a_moved_one(two: RedisClusterServers) -> None:
     slot = slot_of(KEY)
     old = two.server_of(KEY)
     new = next(node for node in two.masters if node is not old)
-    shards = ShardMap(ApiSettings(nodes=parse_nodes(two.addresses), topology_poll_s=3600))
+    shards = ShardMap(ApiSettings(nodes=parse_addresses(two.addresses), topology_poll_s=3600))
     await shards.start()
     try:
         assert await shards.execute_together(KEY, ("EXISTS", KEY), ("SET", KEY, "1")) == [0, True]
@@ -39,16 +40,16 @@ async def test_a_moving_slot_and_a_moved_one(two: RedisClusterServers) -> None:
             assert await shards.execute(KEY, "GET", KEY) == b"1"
             for client in (target, source):
                 client.execute_command("CLUSTER SETSLOT", slot, "NODE", ids[1])
-        assert shards.shard_of(KEY).node[1] == old.port
+        assert shards.shard_of(KEY).master.port == old.port
         assert await shards.execute_together(KEY, ("EXISTS", KEY), ("GET", KEY)) == [1, b"1"]
-        assert shards.shard_of(KEY).node[1] == new.port, "MOVED makes it read the map again"
+        assert shards.shard_of(KEY).master.port == new.port, "MOVED makes it read the map again"
     finally:
         await shards.stop()
 
 
 async def test_the_first_error_is_raised_as_the_server_said_it(two: RedisClusterServers) -> None:
     """And the connection can be used again: every reply was read."""
-    shards = ShardMap(ApiSettings(nodes=parse_nodes(two.addresses), connections_per_shard=1))
+    shards = ShardMap(ApiSettings(nodes=parse_addresses(two.addresses), connections_per_shard=1))
     await shards.start()
     try:
         for _ in range(3):

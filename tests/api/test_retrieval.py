@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 import pytest
 import redis
 
+from keymiss.addresses import Address
 from keymiss.keys import sentence_key
 from keymiss.retrieval import Retrieval, ShardIndex, parse_sentence_key
 from tests.patience import Limit
@@ -39,7 +40,7 @@ async def retrieval(plain: RedisServer, db: redis.Redis) -> AsyncIterator[Retrie
     for number in range(500):
         db.set(f"bertqa{{x}}_A:{{x}}:0_question {number}", "not a sentence")
     started = Retrieval()
-    await started.follow({"x": ("127.0.0.1", plain.port)})
+    await started.follow({"x": Address("127.0.0.1", plain.port)})
     await eventually(lambda: started.sentences() == {"x": 3})
     yield started
     await started.stop()
@@ -129,7 +130,7 @@ async def test_a_shard_that_moves_keeps_its_index(retrieval: Retrieval, db: redi
     with RedisServer(module=False) as other:
         with other.client() as new_master:
             new_master.hset(sentence_key("A", "x"), "0", "Viruses spread by droplets.")
-        await retrieval.follow({"x": ("127.0.0.1", other.port)})
+        await retrieval.follow({"x": Address("127.0.0.1", other.port)})
         assert retrieval.sentences() == {"x": 3}
         assert await found(retrieval, "swab") == ["B:{x}:0"]
         await eventually(lambda: retrieval.sentences() == {"x": 1})

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import redis
 
+from keymiss.addresses import Address
 from keymiss.api.questions.question_vector import QuestionVectors
 from keymiss.api.settings import ApiSettings
 from keymiss.api.unused import Reason, Signal, Unused
-from keymiss.cluster.async_shards import ShardMap
+from keymiss.cluster.shard_map import ShardMap
 from keymiss.keys import question_vector_key, sentence_key, vectors_key
 from keymiss.reading.stored_vector import DIMENSIONS, Vector, question_to_bytes, to_field
 from keymiss.retrieval import Mix, Retrieval
@@ -57,7 +58,7 @@ def db(plain: RedisServer) -> Iterator[redis.Redis]:
 @pytest.fixture
 async def retrieval(plain: RedisServer, db: redis.Redis) -> AsyncIterator[Retrieval]:
     started = Retrieval()
-    await started.follow({"x": ("127.0.0.1", plain.port)})
+    await started.follow({"x": Address("127.0.0.1", plain.port)})
     await eventually(lambda: started.sentences() == {"x": 3})
     yield started
     await started.stop()
@@ -127,7 +128,7 @@ async def test_broken_vectors_are_left_out(retrieval: Retrieval, db: redis.Redis
 
 async def test_signals_of_weight_0_are_not_used(plain: RedisServer, db: redis.Redis) -> None:
     words = Retrieval(mix=Mix(vector_weight=0))
-    await words.follow({"x": ("127.0.0.1", plain.port)})
+    await words.follow({"x": Address("127.0.0.1", plain.port)})
     await eventually(lambda: words.sentences() == {"x": 3})
     found = (await words.candidates("droplets", 5, axis(2)))["x"]
     assert [one.sentencekey for one in found] == ["A:{x}:0", "A:{x}:1"]
@@ -146,7 +147,7 @@ async def test_shards_are_ranked_together() -> None:
             for number in range(30):
                 db.hset(sentence_key(f"R{number}", "q"), "0", f"Mice live in barn {number}.")
         both = Retrieval()
-        await both.follow({"p": ("127.0.0.1", one.port), "q": ("127.0.0.1", two.port)})
+        await both.follow({"p": Address("127.0.0.1", one.port), "q": Address("127.0.0.1", two.port)})
         await eventually(lambda: both.sentences() == {"p": 30, "q": 31})
         found = await both.candidates("Where do bats roost?", 5)
         assert [len(found[tag]) for tag in ("p", "q")] == [5, 1]
@@ -159,7 +160,7 @@ async def test_shards_are_ranked_together() -> None:
 
 async def test_the_question_s_vector_is_asked_from_a_shard() -> None:
     with RedisClusterServers(masters=2, module=False) as servers:
-        shards = ShardMap(ApiSettings(nodes=(("127.0.0.1", servers.masters[0].port),)))
+        shards = ShardMap(ApiSettings(nodes=(Address("127.0.0.1", servers.masters[0].port),)))
         vectors = QuestionVectors(shards, time_limit_s=0.5)
         assert await vectors.get("too early") == Unused(Signal.VECTORS, Reason.FAILED)
         await shards.start()

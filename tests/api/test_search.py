@@ -14,10 +14,10 @@ from keymiss.api.graph.concept_names import Concepts
 from keymiss.api.questions.linked_concepts import About, GraphKnowledge, Linked
 from keymiss.api.settings import ApiSettings
 from keymiss.api.unused import Reason, Signal, Unused
-from keymiss.cluster.async_shards import ShardMap
+from keymiss.cluster.shard_map import ShardMap
 from keymiss.corpus.concept_table import Concept, ConceptTable
-from keymiss.graph.cluster import ClusterGraph
 from keymiss.graph.cluster_reader import ClusterGraphReader
+from keymiss.graph.cluster_writer import ClusterGraph
 from keymiss.keys import article_key, concept_table_key, sentence_id, sentence_key
 from tests.api.processes import SILENT_FOR_LONG, ApiProcess, article_with_title_on, pause, resume, shard_tags
 from tests.api.test_qasearch_bad_input import assert_problem

@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from keymiss.corpus.concept_table import Concept, ConceptTable
-from keymiss.graph.cluster import ClusterGraph
+from keymiss.graph.cluster_writer import ClusterGraph
 from keymiss.graph.events import ADD, EdgeEvent
 from keymiss.keys import (
     concept_table_key,

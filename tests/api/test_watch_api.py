@@ -20,11 +20,12 @@ import httpx
 import pytest
 
 from keymiss.api.http.problems import NoPrometheus, PrometheusFailed, PrometheusLate
-from keymiss.api.settings import ApiSettings, BadSetting
+from keymiss.api.settings import ApiSettings
 from keymiss.api.watch.dashboards import DASHBOARDS, Dashboard, load_dashboards, parse_dashboard
 from keymiss.api.watch.legends import legends
 from keymiss.api.watch.panels import MOST_POINTS, STEPS_S, Watch, grid_for, step_for
 from keymiss.api.watch.prometheus import AT_ONCE, MAX_REPLY_BYTES, Grid, Prometheus
+from keymiss.environment import BadSetting
 from tests.api.processes import ApiProcess, pause, resume
 from tests.api.test_qasearch_bad_input import assert_problem
 from tests.patience import patient

@@ -15,12 +15,13 @@ from typing import Any
 from redis.cluster import RedisCluster
 
 from keymiss import keys
+from keymiss.cluster.redis_cluster import shards_of
 from keymiss.corpus.concept_table import ConceptTable
-from keymiss.corpus.loading import ShardTags
-from keymiss.corpus.progress import shard_tags, wait_processed
+from keymiss.corpus.loading import article_tag
+from keymiss.corpus.progress import wait_processed
 from keymiss.corpus.prose import join_paragraphs, split_sentences
 from tests.patience import patient
-from tests.servers import REPO, RedisClusterServers, RedisServer, WorkerProcess, wait_until
+from tests.servers import REPO, RedisClusterServers, RedisServer, WorkerProcess, tags_of, wait_until
 
 SCRIPTS = ("split.py", "tokenize.py", "concepts.py", "graph.py")
 """The functions that need no model (tokenize takes the embedded reader's tokenizer)."""
@@ -49,7 +50,7 @@ def upload_source(server: RedisServer, source: str) -> None:
 def store_table(client: RedisCluster, table: ConceptTable | None = None) -> None:
     """The concept table, by default the sample's, on every shard."""
     table = table or sample_table()
-    for tag in shard_tags(client).values():
+    for tag in tags_of(client):
         client.hset(keys.concept_table_key(tag), mapping={"sha256": table.digest, "csv": table.csv_text})
 
 
@@ -109,7 +110,7 @@ def wait_caught_up(worker: WorkerProcess, times: int = 1) -> None:
 
 def tag_of(client: RedisCluster, article: str) -> str:
     """The tag of the shard that holds an article."""
-    return ShardTags(client).tag_of(article)
+    return article_tag(shards_of(client), article)
 
 
 def state_of(client: RedisCluster, article: str) -> dict[str, str]:

@@ -8,10 +8,9 @@ import signal
 import pytest
 
 from keymiss import keys
-from keymiss.corpus.progress import shard_tags
 from tests.cluster import pipeline
 from tests.cluster.pipeline import delete, settle, write
-from tests.servers import RedisClusterServers, RedisServer, WorkerProcess, keymiss_info, wait_until
+from tests.servers import RedisClusterServers, RedisServer, WorkerProcess, keymiss_info, tags_of, wait_until
 
 TABLE = pipeline.table("C1,influenza,flu", "C2,fever,")
 SENTENCE = "Influenza often begins with fever."
@@ -100,7 +99,7 @@ def test_what_was_made_of_a_deleted_key_goes_when_the_event_was_lost(deleted: st
 def test_vectors_go_with_their_sentences_without_an_encoder_too() -> None:
     with pipeline.running(masters=1) as (servers, _, client):
         pipeline.upload(client, "vectors.py")
-        (tag,) = shard_tags(client).values()
+        (tag,) = tags_of(client)
         for name in ("A1", "A2"):
             client.hset(keys.vectors_key(name, tag), mapping={"0": b"\xff" * 776, "1": b"\xfe" * 776})
         client.hset(keys.sentence_key("A1", tag), "0", SENTENCE)
@@ -255,4 +254,4 @@ def test_pipeline_says_how_much_is_there() -> None:
         assert rows["with concepts"][-1] == str(len(NAMES))
         assert rows["with vectors"][-1] == rows["edges waiting"][-1] == rows["events waiting"][-1] == "0"
         assert rows["concepts in the graph"] == ["2", "2", ""]
-        assert all(f"{{{tag}}}" in done.stdout for tag in shard_tags(client).values())
+        assert all(f"{{{tag}}}" in done.stdout for tag in tags_of(client))

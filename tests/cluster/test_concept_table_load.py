@@ -12,9 +12,8 @@ from redis.cluster import RedisCluster
 
 from keymiss import keys
 from keymiss.corpus.concept_table import ConceptTable
-from keymiss.corpus.progress import shard_tags
 from tests.cluster import pipeline
-from tests.servers import REPO, RedisClusterServers
+from tests.servers import REPO, RedisClusterServers, tags_of
 
 GOOD = "id,name,synonyms\nC1,influenza,flu|influenza virus\nC2,fever,\n"
 BROKEN = """id,name,synonyms
@@ -51,7 +50,7 @@ def load(servers: RedisClusterServers, folder: Path, text: str | bytes) -> subpr
 
 def stored(client: RedisCluster) -> list[dict[str, str]]:
     """What each shard has."""
-    shards = shard_tags(client).values()
+    shards = tags_of(client)
     return [dict[Any, Any](client.hgetall(keys.concept_table_key(tag))) for tag in shards]
 
 
@@ -63,11 +62,9 @@ def test_a_table_is_stored_on_every_shard(
     table = ConceptTable.from_csv_text(GOOD)
     assert done.stdout == f"2 concepts, 2 synonyms; 0 rows left out, 0 faults; sha256 {table.digest[:12]}\n"
     assert stored(client) == [{"sha256": table.digest, "csv": table.csv_text}] * 3
-    for tag in shard_tags(client).values():
+    for tag in tags_of(client):
         assert f"{{{tag}}}" in keys.concept_table_key(tag)
-    assert (
-        len({servers.server_of(keys.concept_table_key(tag)).port for tag in shard_tags(client).values()}) == 3
-    )
+    assert len({servers.server_of(keys.concept_table_key(tag)).port for tag in tags_of(client)}) == 3
 
 
 def test_the_same_table_again_is_not_written(

@@ -18,7 +18,7 @@ from keymiss import keys
 from keymiss.models import evaluate, load
 from tests.api.processes import ApiProcess
 from tests.patience import patient
-from tests.servers import REPO, RedisClusterServers, WorkerProcess, wait_until
+from tests.servers import REPO, RedisClusterServers, WorkerProcess, tags_of, wait_until
 from tests.unit.test_evaluate import ASKED, HILLS, RIVER
 from tests.unit.test_squad import put, qa
 
@@ -31,7 +31,7 @@ def client(cluster: RedisClusterServers, cluster_worker: WorkerProcess) -> Itera
         for name in ("tokenize.py", "qa.py"):
             source = (REPO / "gears" / name).read_text()
             assert made.execute_command("RG.PYEXECUTE", source, target_nodes=made.get_primaries()[0]) == "OK"
-        tag = load.masters(made)[0][1]
+        tag = tags_of(made)[0]
         made.hset(keys.sentence_key("other", tag), "0", "The Amble was bridged by somebody else.")
         made.get(keys.answer_key("other", tag, 0, "Who bridged the Amble?"))
         wait_until(lambda: made.exists(keys.tokenized_key("other", tag, 0)), 20)

@@ -13,7 +13,7 @@ import pytest
 from redis.exceptions import RedisError, ResponseError
 
 from keymiss import keys
-from keymiss.worker.main import EXIT_NO_NODE, EXIT_OK, EXIT_UNFINISHED, EXIT_USAGE, parse_nodes
+from keymiss.worker.lifecycle import EXIT_NO_NODE, EXIT_OK, EXIT_UNFINISHED, EXIT_USAGE
 from tests.patience import patient
 from tests.servers import (
     REPO,
@@ -174,13 +174,6 @@ def test_a_promoted_replica_is_attached_and_answers() -> None:
                 return bool(client.get(key) == b"done")
 
         wait_until(answered, 20, "the promoted replica answers a miss")
-
-
-def test_nodes_as_text() -> None:
-    assert parse_nodes("a:1, [::1]:2,") == [("a", 1), ("::1", 2)]
-    for wrong in ("", "a", "a:b", "a:0", ":1", "a:70000"):
-        with pytest.raises(ValueError, match=r"host:port|no nodes"):
-            parse_nodes(wrong)
 
 
 def test_without_a_worker_the_client_hears_so(server: RedisServer) -> None:

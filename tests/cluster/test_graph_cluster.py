@@ -9,13 +9,13 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 import pytest
 
 from keymiss.api.settings import ApiSettings
-from keymiss.cluster.async_shards import ShardMap
+from keymiss.cluster.shard_map import ShardMap
 from keymiss.graph import choose_writer
-from keymiss.graph.cluster import ClusterGraph
 from keymiss.graph.cluster_reader import ClusterGraphReader
+from keymiss.graph.cluster_writer import ClusterGraph
+from keymiss.graph.graph_store import GraphStore
 from keymiss.graph.pages import GraphAway, GraphReader
-from keymiss.graph.reader import choose_reader
-from keymiss.graph.store import GraphStore
+from keymiss.graph.reader_choice import choose_reader
 from keymiss.keys import graph_edge_key, graph_links_key, graph_nodes_key, graph_years_key
 from tests.api.processes import pause, resume, shard_tags
 from tests.graph_cases import GraphCases, add, removal

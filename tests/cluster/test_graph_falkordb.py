@@ -13,14 +13,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from keymiss.api.settings import ApiSettings
-from keymiss.cluster.async_shards import ShardMap
+from keymiss.cluster.shard_map import ShardMap
 from keymiss.graph import choose_writer
 from keymiss.graph.cypher import CypherGraph
 from keymiss.graph.cypher_text import with_parameters
+from keymiss.graph.graph_store import GraphStore
 from keymiss.graph.graph_url import GraphUrl
 from keymiss.graph.pages import GraphAway, GraphReader
-from keymiss.graph.reader import choose_reader
-from keymiss.graph.store import GraphStore
+from keymiss.graph.reader_choice import choose_reader
 from tests.api.processes import pause, resume
 from tests.graph_cases import GraphCases, add, removal
 from tests.patience import patient

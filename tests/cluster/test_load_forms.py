@@ -13,7 +13,7 @@ from keymiss import keys
 from keymiss.models import load
 from keymiss.models.export import Source, compare, export
 from keymiss.reading.tensors import Tensor, parse_get_reply, set_command
-from tests.servers import RedisClusterServers, WorkerProcess
+from tests.servers import RedisClusterServers, WorkerProcess, tags_of
 from tests.unit.test_export import small
 
 
@@ -61,9 +61,7 @@ class Stored:
 
 def stored(client: RedisCluster) -> list[tuple[bytes, bytes]]:
     """Backend and tag of each shard's model."""
-    metas = [
-        client.execute_command("AI.MODELGET", keys.model_key(tag), "META") for _, tag in load.masters(client)
-    ]
+    metas = [client.execute_command("AI.MODELGET", keys.model_key(tag), "META") for tag in tags_of(client)]
     return [(meta[1], meta[5]) for meta in metas]
 
 
@@ -83,7 +81,7 @@ def test_forms_and_files_take_each_others_place(
         assert (name, tag) == other
         assert name == backend
         seen.add(tag)
-        for _, hash_tag in load.masters(client):
+        for hash_tag in tags_of(client):
             assert compare(source, Stored(client, hash_tag), 3, 33) < limit
     made, _ = export(str(folder))
     assert load.main(["--model", made.path, "--nodes", two.addresses]) == 0

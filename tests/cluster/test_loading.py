@@ -14,6 +14,7 @@ import pytest
 from redis.cluster import RedisCluster
 
 from keymiss import keys
+from keymiss.cluster.redis_cluster import shards_of
 from keymiss.corpus import loading
 from tests.cluster import pipeline
 from tests.patience import patient
@@ -86,14 +87,16 @@ def test_an_article_becomes_two_keys(load: Load, plain_cluster: RedisClusterServ
 
 def test_the_tag_is_the_one_of_the_shard_that_has_the_text(plain_cluster: RedisClusterServers) -> None:
     with plain_cluster.client() as client:
-        tags = loading.ShardTags(client)
+        shards = shards_of(client)
         lowest = [keys.tag_for_slot(round(i * 16384 / 3)) for i in range(3)]
         articles = [f"PMC{i}" for i in range(200)]
         for name in articles[:20]:
             owner = plain_cluster.server_of(keys.paragraphs_key(name))
-            assert tags.tag_of(name) == lowest[plain_cluster.masters.index(owner)]
-            assert plain_cluster.server_of(keys.sentence_key(name, tags.tag_of(name))) is owner
-        assert {tags.tag_of(name) for name in articles} == set(lowest)
+            assert loading.article_tag(shards, name) == lowest[plain_cluster.masters.index(owner)]
+            assert (
+                plain_cluster.server_of(keys.sentence_key(name, loading.article_tag(shards, name))) is owner
+            )
+        assert {loading.article_tag(shards, name) for name in articles} == set(lowest)
 
 
 def test_loading_again_writes_only_what_changed(

@@ -12,11 +12,10 @@ import redis
 from redis.cluster import RedisCluster
 
 from keymiss import keys
-from keymiss.corpus.progress import shard_tags
 from tests.api.processes import pause, resume
 from tests.cluster import pipeline
 from tests.cluster.pipeline import cli, keyspace, sentences_of, settle, tag_of, write
-from tests.servers import RedisClusterServers, RedisServer, WorkerProcess, wait_until
+from tests.servers import RedisClusterServers, RedisServer, WorkerProcess, tags_of, wait_until
 
 TABLE = pipeline.table("C1,influenza,flu|influenza virus", "C2,pneumonia,lung inflammation", "C3,fever,")
 FIRST = "Influenza often begins with fever and cough."
@@ -46,7 +45,7 @@ def client(system: Running) -> Iterator[RedisCluster]:
         for key in list(made.scan_iter(f"{prefix}*", target_nodes=RedisCluster.PRIMARIES)):
             made.delete(key)
     settle(made)
-    made.unlink(*(keys.evicted_key(tag) for tag in shard_tags(made).values()))
+    made.unlink(*(keys.evicted_key(tag) for tag in tags_of(made)))
 
 
 def set_memory(server: RedisServer, limit: int, policy: str) -> None:
@@ -264,7 +263,7 @@ def test_nothing_is_lost_silently_under_a_policy_that_takes_everything(
     settle(client)
     assert cli(system[0], "catch-up").returncode == 0
     settle(client)
-    for tag in shard_tags(client).values():
+    for tag in tags_of(client):
         client.hdel(keys.evicted_key(tag), keys.evicted_key(tag))
     assert said_by(system) == (0, "")
     sentences = {key: value for key, value in before.items() if key.startswith(keys.SENTENCE_PREFIX)}

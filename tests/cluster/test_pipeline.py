@@ -12,11 +12,10 @@ import pytest
 from redis.cluster import RedisCluster
 
 from keymiss import keys
-from keymiss.corpus.progress import shard_tags
 from keymiss.reading.reader import default_reader
 from tests.cluster import pipeline
 from tests.cluster.pipeline import last_errors, settle, write
-from tests.servers import RedisClusterServers, WorkerProcess, connect
+from tests.servers import RedisClusterServers, WorkerProcess, connect, tags_of
 
 TABLE = pipeline.table(
     "C1,influenza,flu|influenza virus", "C2,pneumonia,lung inflammation", "C3,fever,", "C4,oseltamivir,"
@@ -256,7 +255,7 @@ def test_another_concept_table(client: RedisCluster) -> None:
     pipeline.store_table(client, OTHER_TABLE)
     settle(client)
     assert pipeline.graph(client) == {("C1", "C9"): {f"{sentencekey(client, 'A1', 0)} 2019": 1.0}}
-    for tag in shard_tags(client).values():
+    for tag in tags_of(client):
         client.delete(keys.concept_table_key(tag))
     settle(client)
     assert pipeline.graph(client) == {}
@@ -360,7 +359,7 @@ def test_spelling_is_not_repaired_by_default(client: RedisCluster) -> None:
 
 def test_a_sentence_that_was_written_by_hand(client: RedisCluster) -> None:
     """Without an article there are tokens and concepts all the same."""
-    tag = next(iter(shard_tags(client).values()))
+    tag = tags_of(client)[0]
     key = keys.sentence_key("HAND", tag)
     client.hset(key, mapping={"0": FIRST, "1": b"not UTF-8 \xff"})
     settle(client)
@@ -373,7 +372,7 @@ def test_a_sentence_that_was_written_by_hand(client: RedisCluster) -> None:
 
 
 def test_an_entry_that_is_no_edge_is_passed_over(system: Running, client: RedisCluster) -> None:
-    tag = next(iter(shard_tags(client).values()))
+    tag = tags_of(client)[0]
     client.xadd(keys.edges_key(tag), {"what": "ever"})
     good: dict[Any, Any] = {
         "op": "add",

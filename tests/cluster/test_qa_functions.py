@@ -15,7 +15,7 @@ from redis.cluster import RedisCluster
 from keymiss import keys
 from keymiss.models import load
 from keymiss.reading.reader import default_reader
-from tests.servers import REPO, RedisClusterServers, WorkerProcess, wait_until
+from tests.servers import REPO, RedisClusterServers, WorkerProcess, tags_of, wait_until
 
 QUESTION = "Who performs viral transmission among adults"
 SENTENCES = {
@@ -45,7 +45,7 @@ def client(cluster: RedisClusterServers, cluster_worker: WorkerProcess) -> Itera
 
 
 def tags(client: RedisCluster) -> list[str]:
-    return [tag for _, tag in load.masters(client)]
+    return tags_of(client)
 
 
 def tensor(client: RedisCluster, key: str) -> Any:

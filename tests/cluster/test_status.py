@@ -21,10 +21,10 @@ from typing import Any
 import pytest
 from redis.exceptions import ResponseError
 
+from keymiss.addresses import parse_addresses
 from keymiss.cli.status_nodes import NODE_TIMEOUT_S, ClusterAsker
 from keymiss.cluster.credentials import NO_CREDENTIALS
 from keymiss.keys import tag_for_slot
-from keymiss.settings import parse_nodes
 from tests.patience import patient
 from tests.servers import REPO, RedisClusterServers, WorkerProcess, wait_until
 
@@ -200,13 +200,11 @@ def test_wrong_use(arguments: list[str]) -> None:
     assert status(*arguments).returncode == 2
 
 
-def test_a_node_that_hangs_is_not_waited_for_for_ever(
-    servers: RedisClusterServers, nodes: str
-) -> None:
+def test_a_node_that_hangs_is_not_waited_for_for_ever(servers: RedisClusterServers, nodes: str) -> None:
     hangs = servers.replicas[1]
     os.kill(hangs.pid, signal.SIGSTOP)
     try:
-        asker = ClusterAsker(parse_nodes(servers.addresses), NO_CREDENTIALS)
+        asker = ClusterAsker(parse_addresses(servers.addresses), NO_CREDENTIALS)
         began_s = time.monotonic()
         found = asyncio.run(asker.ask())
         took_s = time.monotonic() - began_s

@@ -19,7 +19,7 @@ from redis.exceptions import ResponseError
 
 from keymiss import __version__, keys
 from keymiss.worker.job import JobKind, JobStatus
-from keymiss.worker.main import EXIT_USAGE
+from keymiss.worker.lifecycle import EXIT_USAGE
 from tests.hand_worker import Asker
 from tests.patience import patient, slower
 from tests.servers import (

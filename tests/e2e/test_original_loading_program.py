@@ -19,11 +19,11 @@ from transformers import BertForQuestionAnswering
 
 from keymiss import keys
 from keymiss.models.forms import quiet
-from keymiss.models.load import file_of, masters
+from keymiss.models.load import file_of
 from tests.api.acl import env_of, locked_cluster, password_of
 from tests.e2e.test_gearsclient import documented
 from tests.e2e.test_redis_py_cluster import old_python  # noqa: F401  (a fixture)
-from tests.servers import REPO, RedisClusterServers, WorkerProcess, wait_until
+from tests.servers import REPO, RedisClusterServers, WorkerProcess, tags_of, wait_until
 
 PROGRAM_TIMEOUT_S = 120
 QUESTION = "Who performs viral transmission among adults"
@@ -84,7 +84,7 @@ def tags(servers: RedisClusterServers) -> Iterator[list[str]]:
         with servers.masters[0].client() as admin:
             assert admin.execute_command("RG.PYEXECUTE", (REPO / "gears" / "qa.py").read_text()) == b"OK"
         with servers.client() as admin:
-            found = [tag for _, tag in masters(admin)]
+            found = tags_of(admin)
             for tag in found:
                 admin.hset(keys.sentence_key("PMC1.xml", tag), "1", SENTENCE)
         yield found

@@ -15,7 +15,7 @@ from keymiss import keys
 from keymiss.models import load
 from tests.e2e.test_gearsclient import run_documented
 from tests.patience import patient
-from tests.servers import REPO, RedisClusterServers, WorkerProcess
+from tests.servers import REPO, RedisClusterServers, WorkerProcess, tags_of
 
 SET_UP_TIMEOUT_S = 100
 QUESTION = "Who performs viral transmission among adults"
@@ -63,7 +63,7 @@ def client(cluster: RedisClusterServers, cluster_worker: WorkerProcess) -> Itera
 
 
 def tags(client: RedisCluster) -> list[str]:
-    return [tag for _, tag in load.masters(client)]
+    return tags_of(client)
 
 
 def ask_old(old_python: Path, folder: Path, port: int, key: str) -> subprocess.CompletedProcess[str]:

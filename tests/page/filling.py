@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from keymiss.corpus.concept_table import Concept, ConceptTable
-from keymiss.graph.cluster import ClusterGraph
+from keymiss.graph.cluster_writer import ClusterGraph
 from keymiss.graph.events import ADD, EdgeEvent
 from keymiss.keys import article_key, concept_table_key, sentence_id, sentence_key, slot_of, span_key
 from tests.api.processes import shard_tags

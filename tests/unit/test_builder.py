@@ -11,8 +11,10 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from keymiss import keys
+from keymiss.addresses import Address
 from keymiss.cluster.credentials import Credentials
-from keymiss.cluster.shards import Shard, ThreadConnections
+from keymiss.cluster.shard_connection import ThreadConnections
+from keymiss.cluster.topology import Shard
 from keymiss.reading.backends.table import backend_table
 from keymiss.worker.functions.builder import GearsBuilder, Recorder
 from keymiss.worker.functions.execution import run_flow, run_reader
@@ -23,8 +25,8 @@ from keymiss.worker.model_runner import ModelPool, ModelRunner, ModelStore
 from keymiss.worker.not_kept import NotKept
 from keymiss.worker.services import Services
 
-LEFT = Shard("127.0.0.1", 1, "left", ((0, 8191),))
-RIGHT = Shard("127.0.0.1", 2, "right", ((8192, 16383),))
+LEFT = Shard(Address("127.0.0.1", 1), "left", ((0, 8191),))
+RIGHT = Shard(Address("127.0.0.1", 2), "right", ((8192, 16383),))
 DATA = {LEFT: [3, 1, 2, 3], RIGHT: [5, 3]}
 
 Build = Callable[[GearsBuilder], Any]

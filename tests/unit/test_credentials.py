@@ -9,7 +9,7 @@ from redis.exceptions import AuthenticationError, NoPermissionError, RedisCluste
 
 from keymiss.api.settings import ApiSettings
 from keymiss.cluster.credentials import NO_CREDENTIALS, Credentials, refusal
-from keymiss.settings import BadSetting
+from keymiss.environment import BadSetting
 
 NAME, FILE = "KEYMISS_REDIS_PASSWORD", "KEYMISS_REDIS_PASSWORD_FILE"
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from keymiss.cluster.credentials import NO_CREDENTIALS
+from keymiss.environment import BadSetting
 from keymiss.local.redis_users import (
     USERS,
     acl_file,
@@ -19,7 +19,7 @@ from keymiss.local.redis_users import (
     make_users,
     password_of,
 )
-from keymiss.settings import BadSetting, Settings
+from keymiss.settings import Settings
 
 LOCAL = ("127.0.0.1", 31001)
 
@@ -97,6 +97,6 @@ def test_another_set_of_rules_is_taken_at_the_next_start(
     (tmp_path / "users.acl.template").write_text("user default off\nuser api on #{api} +ping\n")
     (tmp_path / "default_user.acl").write_text("user default on\n")
     monkeypatch.setattr("keymiss.local.redis_users.ACL", tmp_path)
-    make_users(replace(settings))
+    make_users(settings.model_copy())
     digest = hashlib.sha256(password.encode()).hexdigest()
     assert acl_file(settings).read_text() == f"user default on\nuser api on #{digest} +ping\n"

@@ -13,9 +13,9 @@ from keymiss.api.figures.shard_families import families
 from keymiss.api.figures.shard_figures import ClusterFigures
 from keymiss.api.metrics import ApiMetrics, Ended, IndexFigures, SentenceEnded, Stage
 from keymiss.api.unused import Reason, Signal
-from keymiss.cluster.credentials import Credentials
+from keymiss.cluster.access import ClusterAccess
 from keymiss.retrieval import Retrieval
-from keymiss.worker.main import Worker
+from keymiss.worker.lifecycle import Worker
 from keymiss.worker.options import WorkerOptions
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs/metrics.md").read_text()
@@ -44,7 +44,7 @@ def made() -> Iterator[Metric]:
     yield from api.registry.collect()
     yield from IndexFigures(Retrieval()).collect()
     yield from families(ClusterFigures())
-    yield from Worker(WorkerOptions(), Credentials())._metrics.registry.collect()
+    yield from Worker(WorkerOptions(), ClusterAccess())._metrics.registry.collect()
 
 
 def described(metric: Metric) -> tuple[str, Described]:

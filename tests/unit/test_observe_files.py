@@ -6,22 +6,22 @@ import configparser
 import json
 import os
 import stat
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
+from keymiss.environment import BadSetting
 from keymiss.local.observe import find_grafana, observing_programs, targets, with_interval, write_observing
 from keymiss.local.preflight import observing_problems
 from keymiss.local.processes import programs
 from keymiss.resources import PROJECT
-from keymiss.settings import BadSetting, Settings
+from keymiss.settings import Settings
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return replace(Settings(), var=tmp_path / "var", observe=True, masters=2, base_port=31001)
+    return Settings(var=tmp_path / "var", observe=True, masters=2, base_port=31001)
 
 
 def install(path: Path, text: str = "#!/bin/sh\n") -> None:
@@ -70,8 +70,8 @@ def test_the_api_is_told_only_when_it_is_observed(settings: Settings) -> None:
         return dict(next(program for program in programs(of) if program.name == "api").environment)
 
     assert api(settings)["KEYMISS_API_PROMETHEUS_URL"] == "http://127.0.0.1:9090"
-    assert "KEYMISS_API_PROMETHEUS_URL" not in api(replace(settings, observe=False))
-    assert observing_programs(replace(settings, observe=False)) == []
+    assert "KEYMISS_API_PROMETHEUS_URL" not in api(settings.model_copy(update={"observe": False}))
+    assert observing_programs(settings.model_copy(update={"observe": False})) == []
 
 
 def test_prometheus_has_no_interface_that_changes_it(settings: Settings) -> None:

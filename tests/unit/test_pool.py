@@ -6,12 +6,13 @@ import threading
 
 import pytest
 
-from keymiss.cluster.shards import Shard, parse_cluster_slots
+from keymiss.addresses import Address
+from keymiss.cluster.topology import Shard
 from keymiss.worker.job import Job, JobCounts, JobKind, JobStatus, parse_job
 from keymiss.worker.jobs.threads import JobPool
 from tests.patience import patient
 
-SHARD = Shard("127.0.0.1", 1, "id")
+SHARD = Shard(Address("127.0.0.1", 1), "id")
 
 
 def job(number: int = 1) -> Job:
@@ -126,13 +127,3 @@ def test_counts_name_every_status() -> None:
         "pulled": 2,
         **{status.value: int(status is JobStatus.DONE) for status in JobStatus},
     }
-
-
-def test_masters_out_of_cluster_slots() -> None:
-    node_a, node_b = [b"10.0.0.1", 7000, b"a", []], [b"", 7001, b"b", []]
-    reply = [[5000, 16383, node_b, node_a], [0, 99, node_a], [200, 4999, node_a]]
-    shards = {shard.node_id: shard for shard in parse_cluster_slots(reply, "asked")}
-    assert shards["a"] == Shard("10.0.0.1", 7000, "a", ((0, 99), (200, 4999)))
-    assert shards["b"].address == "asked:7001"
-    assert shards["a"].serves(99)
-    assert not shards["a"].serves(100)

@@ -7,16 +7,16 @@ import pwd
 import shutil
 import stat
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from keymiss.environment import BadSetting
 from keymiss.local.process_user import ProcessUser, process_user, user_problems
 from keymiss.local.project_copy import copied_model, copy_project
 from keymiss.local.var_folders import SHARED, THEIRS, make_folders
 from keymiss.resources import PROJECT
-from keymiss.settings import BadSetting, Settings
+from keymiss.settings import Settings
 from tests.servers import open_folder
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
@@ -26,7 +26,7 @@ USER = ProcessUser("nobody", NOBODY.pw_uid, NOBODY.pw_gid)
 
 @pytest.fixture
 def settings() -> Settings:
-    return replace(Settings(), var=open_folder() / "var", user="nobody")
+    return Settings(var=open_folder() / "var", user="nobody")
 
 
 def mode(path: Path) -> int:
@@ -35,7 +35,7 @@ def mode(path: Path) -> int:
 
 def test_root_becomes_the_user_of_the_setting(settings: Settings) -> None:
     assert process_user(settings) == USER
-    assert process_user(replace(settings, user="root")) is None
+    assert process_user(settings.model_copy(update={"user": "root"})) is None
     assert Settings.from_env({"KEYMISS_USER": "nobody"}).user == "nobody"
     assert Settings.from_env({}).user in ("keymiss", "nobody")
     with pytest.raises(BadSetting, match="KEYMISS_USER"):
@@ -66,7 +66,7 @@ def test_a_port_that_only_root_may_have_is_said(
 ) -> None:
     (tmp_path / "first").write_text("1024\n")
     monkeypatch.setattr("keymiss.local.process_user.FIRST_OPEN_PORT", tmp_path / "first")
-    found = user_problems(replace(settings, https_port=443), USER)
+    found = user_problems(settings.model_copy(update={"https_port": 443}), USER)
     assert [text for text in found if "KEYMISS_HTTPS_PORT is 443" in text]
 
 
@@ -121,7 +121,7 @@ def test_the_copy_is_readable_by_the_user_and_only_roots_to_change(settings: Set
     assert (copy / copied_model(settings) / "tokenizer.json").is_file()
     assert not list(copy.rglob("__pycache__"))
     imported = subprocess.run(
-        ["/usr/bin/test", "-r", str(copy / "keymiss/worker/main.py")], user=USER.uid, group=USER.gid
+        ["/usr/bin/test", "-r", str(copy / "keymiss/worker/lifecycle.py")], user=USER.uid, group=USER.gid
     )
     assert imported.returncode == 0
 

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Path, Query, Request, Response, Security
 
-from keymiss.api.articles.store import ArticleStore
+from keymiss.api.articles.article_store import ArticleStore
 from keymiss.api.http.admin_key import admin_key_header, check_admin
 from keymiss.api.http.body import check_json, read_body, skip_body
 from keymiss.api.http.openapi import json_body, problem_docs

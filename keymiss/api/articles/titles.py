@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from redis.exceptions import RedisError
 
-from keymiss.cluster.async_shards import ShardMap
+from keymiss.cluster.shard_map import ShardMap
 from keymiss.keys import article_key
 
 MAX_REMEMBERED = 10_000  # of a few hundred bytes: some megabytes

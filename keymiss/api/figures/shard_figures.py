@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 
 from redis.asyncio.connection import Connection
 
+from keymiss.addresses import Address
 from keymiss.api.settings import ApiSettings
+from keymiss.cluster.async_connection import replies_of
 from keymiss.cluster.every_node import Answer, Answers, NodeAsker
-from keymiss.cluster.nodes import MASTER, KnownNode, Node, view_of_reply
-from keymiss.cluster.shard_replies import RegistrationReply, ask_shard, replies_of
+from keymiss.cluster.shard_replies import RegistrationReply, ask_shard
+from keymiss.cluster.topology import MASTER, KnownNode, view_of_reply
 
 NODE_TIMEOUT_S = 1.0
 MAX_REGISTRATIONS = 50
@@ -97,7 +99,7 @@ class ShardFigures:
     async def _read(self) -> ClusterFigures:
         answers = await self._asker.ask()
         if answers.view is None:
-            return ClusterFigures(tuple(NodeFigures(_text(at), False) for at in answers.by_node))
+            return ClusterFigures(tuple(NodeFigures(str(at), False) for at in answers.by_node))
         view = answers.view
         return ClusterFigures(tuple(self._nodes(answers)), view.slots_covered, view.shards)
 
@@ -105,7 +107,7 @@ class ShardFigures:
         """Every node of the view, then those that answered or are configured and are not in it."""
         view, answered = answers.view, answers.by_id
         assert view is not None
-        found: dict[Node, NodeFigures] = {}
+        found: dict[Address, NodeFigures] = {}
         # A node that came back as another (new id, same address) is shown as the one that answers.
         for node in sorted(view.nodes.values(), key=lambda each: each.id in answered):
             at = answers.address_of(node)
@@ -113,24 +115,20 @@ class ShardFigures:
         for node_id, answer in answered.items():
             if node_id not in view.nodes:
                 at = answers.names[node_id]
-                found[at] = NodeFigures(_text(at), True, answer.view.own.role)
+                found[at] = NodeFigures(str(at), True, answer.view.own.role)
         for at in self._configured:
             if at not in found and not isinstance(answers.by_node.get(at), Answer):
-                found[at] = NodeFigures(_text(at), False)
+                found[at] = NodeFigures(str(at), False)
         return [found[at] for at in sorted(found)]
 
 
-def _node(at: Node, node: KnownNode, tag: str, answer: Answer[MasterFigures | None] | None) -> NodeFigures:
+def _node(at: Address, node: KnownNode, tag: str, answer: Answer[MasterFigures | None] | None) -> NodeFigures:
     is_shard = node.role == MASTER and bool(tag)
     master = answer.said if answer and is_shard else None
-    return NodeFigures(_text(at), answer is not None, node.role, tag, master)
+    return NodeFigures(str(at), answer is not None, node.role, tag, master)
 
 
-def _text(node: Node) -> str:
-    return f"{node[0]}:{node[1]}"
-
-
-async def _answer_of(connection: Connection, at: Node) -> Answer[MasterFigures | None]:
+async def _answer_of(connection: Connection, at: Address) -> Answer[MasterFigures | None]:
     (nodes,) = await replies_of(connection, ("CLUSTER", "NODES"))
     view = view_of_reply(nodes, at)
     return Answer(view, await _master_figures(connection, view.own.tag) if view.own.tag else None)

@@ -12,7 +12,7 @@ import logging
 
 from redis.exceptions import RedisError
 
-from keymiss.cluster.async_shards import ShardMap
+from keymiss.cluster.shard_map import ShardMap
 from keymiss.corpus.concept_matcher import ConceptMatcher
 from keymiss.corpus.concept_table import BadTable, Concept, ConceptTable
 from keymiss.keys import concept_table_key

@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 from keymiss.api.articles.titles import Articles, as_text
 from keymiss.api.graph.concept_names import Concepts
 from keymiss.api.http.problems import AllLate, NoShardAnswered, NoSuchConcept, NoSuchEdge
-from keymiss.cluster.async_shards import ShardMap
+from keymiss.cluster.shard_map import ShardMap
 from keymiss.graph.pages import MAX_CONCEPTS, Carrier, EdgePage, GraphAway, GraphReader
 from keymiss.graph.years import Years
 from keymiss.keys import SENTENCE_PREFIX

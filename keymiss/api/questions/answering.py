@@ -20,7 +20,7 @@ from keymiss.api.questions.record import QuestionRecord
 from keymiss.api.settings import ApiSettings
 from keymiss.api.shard_status import Status
 from keymiss.api.unused import Reason, Signal, Unused, merged
-from keymiss.cluster.async_shards import ShardMap
+from keymiss.cluster.shard_map import ShardMap
 from keymiss.reading.stored_vector import Vector
 from keymiss.retrieval import Candidate, Retrieval
 

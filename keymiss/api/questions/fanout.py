@@ -16,7 +16,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from keymiss.api.questions.missed_key import ask_key
 from keymiss.api.shard_status import Status, status_of
-from keymiss.cluster.async_shards import ShardMap
+from keymiss.cluster.shard_map import ShardMap
 from keymiss.keys import span_key
 from keymiss.retrieval import Candidate
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from redis.exceptions import ResponseError
 
-from keymiss.cluster.async_shards import ShardMap
+from keymiss.cluster.shard_map import ShardMap
 from keymiss.request_id import current_request_id
 
 OLD_MODULE = ("unknown command", "wrong number of arguments")

@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 from keymiss.api.questions.missed_key import ask_key
 from keymiss.api.shard_status import status_of
 from keymiss.api.unused import Reason, Signal, Unused
-from keymiss.cluster.async_shards import ShardMap
+from keymiss.cluster.shard_map import ShardMap
 from keymiss.keys import question_vector_key
 from keymiss.reading.stored_vector import Vector, question_from_bytes
 

@@ -22,7 +22,7 @@ KEPT = 2
 def matcher_here() -> ConceptMatcher | None:
     """None when the shard has no table."""
     context = current()
-    key = concept_table_key(context.shard.hashtag)
+    key = concept_table_key(context.shard.tag)
     digest = context.connection.command("HGET", key, "sha256")
     if digest is None:
         return None

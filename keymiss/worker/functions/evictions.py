@@ -26,13 +26,13 @@ return redis.call('HSET', KEYS[1], KEYS[2], n)
 def note_evicted(key: str, sentences: int) -> None:
     """`key` was evicted, and so many sentences are missing for it."""
     context = current()
-    context.connection.command("EVAL", NOTE, 1, evicted_key(context.shard.hashtag), key, sentences)
+    context.connection.command("EVAL", NOTE, 1, evicted_key(context.shard.tag), key, sentences)
 
 
 def note_evicted_of(key: str, sentences_key: str) -> None:
     """`key` was made of the hash `sentences_key`, of the same article, and evicted."""
     context = current()
-    tag = context.shard.hashtag
+    tag = context.shard.tag
     if key.endswith(f":{{{tag}}}"):  # else slots have moved, and the three are not in one
         context.connection.command("EVAL", NOTE_OF, 3, evicted_key(tag), key, sentences_key)
 
@@ -40,4 +40,4 @@ def note_evicted_of(key: str, sentences_key: str) -> None:
 def there_again(*keys: str) -> None:
     """They are whole, or not wanted any more."""
     context = current()
-    context.connection.command("HDEL", evicted_key(context.shard.hashtag), *keys)
+    context.connection.command("HDEL", evicted_key(context.shard.tag), *keys)

@@ -10,8 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from keymiss import keys
-from keymiss.cluster.shards import Shard
+from keymiss.cluster.topology import Shard, shard_of
 from keymiss.logs import one_line
 from keymiss.worker.functions import event_loops
 from keymiss.worker.functions.builder import Run, Sink, Step, StepKind
@@ -110,11 +109,8 @@ def _repartition(
     for records in done.values():
         for record in records:
             try:
-                slot = keys.slot_of(str(event_loops.resolve(step.extractor(record))))
-                owner = next((shard for shard in shards if shard.serves(slot)), None)
-                if owner is None:
-                    raise GearsError(f"no shard serves slot {slot}")
-                targets[owner].append(record)
+                key = str(event_loops.resolve(step.extractor(record)))
+                targets[shard_of(shards, key)].append(record)
             except Exception as error:
                 sink(error)
     return {shard: iter(records) for shard, records in targets.items() if records} or {

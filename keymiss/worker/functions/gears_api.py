@@ -50,7 +50,7 @@ def execute(*args: Any) -> Any:
 
 def hashtag() -> str:
     """The tag of the lowest slot that the job's shard serves."""
-    return current().shard.hashtag
+    return current().shard.tag
 
 
 def log(message: Any, level: str = "notice") -> None:

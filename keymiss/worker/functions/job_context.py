@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from keymiss.cluster.shards import Shard, ShardConnection
+    from keymiss.cluster.shard_connection import ShardConnection
+    from keymiss.cluster.topology import Shard
     from keymiss.worker.functions.builder import Recorder
     from keymiss.worker.job import Job
     from keymiss.worker.services import Services

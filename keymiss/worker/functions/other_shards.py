@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from keymiss.cluster.topology import NoShard, shard_of
 from keymiss.keys import slot_of
 from keymiss.worker.functions.job_context import GearsError, JobContext, current
 from keymiss.worker.functions.records import decode
@@ -18,13 +19,12 @@ class NoOwnerError(GearsError):
 
 def _owner(key: str) -> JobContext:
     context = current()
-    slot = slot_of(key)
-    if context.shard.serves(slot):
+    if context.shard.owns(slot_of(key)):
         return context
-    owner = next((shard for shard in context.services.masters() if shard.serves(slot)), None)
-    if owner is None:
-        raise NoOwnerError(f"no shard serves slot {slot} of {key}")
-    return context.on(owner)
+    try:
+        return context.on(shard_of(context.services.masters(), key))
+    except NoShard as error:
+        raise NoOwnerError(f"{error} of {key}") from None
 
 
 def execute_at(key: str, *command: Any) -> Any:
@@ -35,4 +35,4 @@ def execute_at(key: str, *command: Any) -> Any:
 
 def tag_of(key: str) -> str:
     """The hash tag of the shard that owns `key`."""
-    return _owner(key).shard.hashtag
+    return _owner(key).shard.tag

@@ -21,7 +21,7 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
-from keymiss.cluster.shards import ShardConnection
+from keymiss.cluster.shard_connection import ShardConnection
 
 SCAN_COUNT = 500
 """Keys asked for at a time: one batch of values is read while the shard serves others."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from types import CodeType
 
-from keymiss.cluster.shards import Shard
+from keymiss.cluster.topology import Shard
 from keymiss.corpus.catchup import catch_up
 from keymiss.logs import log_event, one_line
 from keymiss.worker.functions import event_loops

@@ -15,7 +15,7 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
-from keymiss.cluster.shards import ShardConnection
+from keymiss.cluster.shard_connection import ShardConnection
 from keymiss.logs import log_event, one_line
 from keymiss.worker.functions.builder import Registration
 from keymiss.worker.functions.job_context import JobContext

@@ -13,7 +13,8 @@ import threading
 from redis.exceptions import ClusterDownError, RedisError
 
 from keymiss.cluster.credentials import Credentials
-from keymiss.cluster.shards import Shard, ShardConnection
+from keymiss.cluster.shard_connection import ShardConnection
+from keymiss.cluster.topology import Shard
 from keymiss.corpus.catchup import catch_up
 from keymiss.logs import log_event, one_line
 
@@ -58,7 +59,7 @@ class Attendance:
         self._stopping.set()
 
     def _body(self, shard: Shard, pause_s: float) -> None:
-        connection = ShardConnection(shard.host, shard.port, TIMEOUT_S, self._credentials)
+        connection = ShardConnection(shard.master, TIMEOUT_S, self._credentials)
         failures, ended = 0, False
         try:
             while failures < TRIES and not self._stopping.wait(pause_s):

@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from redis.exceptions import RedisError
 
 from keymiss.cluster.credentials import Credentials
-from keymiss.cluster.shards import Shard, ShardConnection
+from keymiss.cluster.shard_connection import ShardConnection
+from keymiss.cluster.topology import Shard
 from keymiss.logs import log_event, one_line
 from keymiss.worker.job import Job, JobStatus, parse_job
 from keymiss.worker.jobs.threads import JobPool
@@ -52,7 +53,7 @@ class Puller:
         self._stop = threading.Event()
         self._credentials = credentials
         timeout_s = BLOCK_MS / 1000 + REPLY_MARGIN_S
-        self._connection = ShardConnection(shard.host, shard.port, timeout_s, credentials)
+        self._connection = ShardConnection(shard.master, timeout_s, credentials)
         self._thread = threading.Thread(target=self._body, name=f"pull-{shard.address}", daemon=True)
 
     def start(self) -> None:
@@ -134,7 +135,7 @@ class Puller:
 def give_back(shard: Shard, credentials: Credentials, jobs: Sequence[Job]) -> bool:
     """Hands jobs back to their shard. False when it cannot be reached: the shard takes them back by
     itself when the puller's connection closes."""
-    connection = ShardConnection(shard.host, shard.port, 2.0, credentials)
+    connection = ShardConnection(shard.master, 2.0, credentials)
     try:
         connection.command("KM.GIVEBACK", *(job.id for job in jobs))
         return True

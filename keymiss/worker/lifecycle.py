@@ -8,8 +8,8 @@ Exit codes
     3  no node of the cluster answered within --startup-s
     4  stopped by a signal, but jobs were still running after --grace-s: they were handed back
 
-Environment: KEYMISS_NODES, and who the worker is: `keymiss.cluster.credentials` (never on the command line,
-where others could read it).
+Environment: `keymiss.cluster.access` says where the cluster is and who the worker is there. A password is
+never on the command line, where others could read it.
 """
 
 from __future__ import annotations
@@ -21,11 +21,13 @@ import threading
 import time
 from collections import defaultdict
 
-from keymiss.cluster.credentials import Credentials
-from keymiss.cluster.shards import NoNodeError, RefusedError, Shard, ThreadConnections, Topology
+from keymiss.cluster.access import ClusterAccess
+from keymiss.cluster.discovery import Discovery, NoNodeError, RefusedError
+from keymiss.cluster.shard_connection import ThreadConnections
+from keymiss.cluster.topology import Shard
+from keymiss.environment import BadSetting
 from keymiss.logs import log_event, one_line
 from keymiss.reading.backends.table import backend_table
-from keymiss.settings import BadSetting
 from keymiss.worker.functions import gears_api
 from keymiss.worker.functions.scripts import ScriptStore
 from keymiss.worker.job import Job, JobStatus
@@ -48,30 +50,19 @@ REPORT_S = 60.0
 """How often the counts are logged, if they changed."""
 
 
-def parse_nodes(text: str) -> list[tuple[str, int]]:
-    """``host:port,host:port``. ValueError naming what is wrong."""
-    nodes = []
-    for part in filter(None, (piece.strip() for piece in text.split(","))):
-        host, colon, port = part.rpartition(":")
-        if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:
-            raise ValueError(f"{part!r} is not host:port")
-        nodes.append((host.strip("[]"), int(port)))
-    if not nodes:
-        raise ValueError("no nodes given")
-    return nodes
 
 
 class Worker:
     """Everything that lives as long as the process."""
 
-    def __init__(self, options: WorkerOptions, credentials: Credentials) -> None:
+    def __init__(self, options: WorkerOptions, access: ClusterAccess) -> None:
         self._options = options
-        self._credentials = credentials
+        self._credentials = access.credentials
         self._wake = threading.Event()
         self._stopping = False
         self._fault: str | None = None
         self._metrics = WorkerMetrics(options.name, options.backend)
-        self._topology = Topology(list(options.nodes), self._credentials)
+        self._discovery = Discovery(options.nodes or access.nodes, self._credentials)
         self._pool = JobPool(options.job_threads, self._handle, self._dead)
         backends = backend_table(options.backend)
         self._model_store = ModelStore(backends, self._metrics.not_kept)
@@ -79,7 +70,7 @@ class Worker:
         self._attendance = Attendance(self._credentials)
         self._services = Services(
             connections=ThreadConnections(options.execute_timeout_s, self._credentials),
-            masters=self._topology.masters,
+            masters=self._discovery.masters,
             models=ModelRunner(
                 self._model_store, self._model_pool, self._metrics.models, self._metrics.not_kept
             ),
@@ -170,7 +161,7 @@ class Worker:
         said = ""
         while not self._stopping:
             try:
-                if self._topology.refresh():
+                if self._discovery.refresh():
                     return True
                 problem = "no master serves slots yet"
             except RefusedError:
@@ -189,7 +180,7 @@ class Worker:
     def _refresh(self) -> None:
         """Attaches to new masters, leaves those that are none any more."""
         try:
-            shards = {shard.identity: shard for shard in self._topology.refresh()}
+            shards = {shard.identity: shard for shard in self._discovery.refresh()}
         except NoNodeError as error:
             log_event("cluster_out_of_reach", "warning", error=str(error))
             return
@@ -226,7 +217,7 @@ class Worker:
         )
         self._pullers[identity] = puller
         puller.start()
-        log_event("shard_attached", shard=shard.address, node_id=shard.node_id, hashtag=shard.hashtag)
+        log_event("shard_attached", shard=shard.address, node_id=shard.node_id, hashtag=shard.tag)
 
     def _shut_down(self) -> int:
         """Stops taking, gives back what has not started, finishes the rest or gives that back too."""
@@ -262,7 +253,7 @@ class Worker:
 def main(options: WorkerOptions) -> int:
     """Runs a worker. Returns the exit code, or ends the process when threads are still busy."""
     try:
-        credentials = Credentials.from_env()
+        access = ClusterAccess.from_env()
     except BadSetting as error:
         log_event("bad_setting", "error", error=str(error))
         return EXIT_USAGE
@@ -276,7 +267,7 @@ def main(options: WorkerOptions) -> int:
         model_threads=options.model_threads,
     )
     try:
-        code = Worker(options, credentials).run()
+        code = Worker(options, access).run()
     except Exception as error:
         log_event("fault", "error", error=one_line(error))
         code = EXIT_FAULT

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 
+from keymiss.addresses import Address
 from keymiss.cluster.credentials import NO_CREDENTIALS, Credentials
 from keymiss.reading.stored_vector import Vector
 from keymiss.retrieval.candidate import Candidate
@@ -28,19 +29,19 @@ class Retrieval:
         self._rescan_s, self._mix, self._credentials = rescan_s, mix or Mix(), credentials
         self._followers: dict[str, ShardFollower] = {}
 
-    async def follow(self, masters: Mapping[str, tuple[str, int]]) -> None:
-        """Shard tag -> (host, port) of its master now. An index moves with its shard to a new master."""
+    async def follow(self, masters: Mapping[str, Address]) -> None:
+        """Shard tag -> its master now. An index moves with its shard to a new master."""
         for tag, old in list(self._followers.items()):
-            if masters.get(tag) != (old.host, old.port):
+            if masters.get(tag) != old.address:
                 await old.stop()
                 if tag not in masters:
                     del self._followers[tag]
-        for tag, (host, port) in masters.items():
+        for tag, address in masters.items():
             known = self._followers.get(tag)
-            if known and (known.host, known.port) == (host, port):
+            if known and known.address == address:
                 continue
             index = known.index if known else None
-            follower = ShardFollower(host, port, self._rescan_s, index, self._credentials)
+            follower = ShardFollower(address, self._rescan_s, index, self._credentials)
             if known and known.ready.is_set():
                 follower.ready.set()
             self._followers[tag] = follower

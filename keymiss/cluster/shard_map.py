@@ -16,20 +16,18 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import AskError, MovedError, RedisError, ResponseError
+from redis.exceptions import AskError, MovedError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from keymiss.cluster.connections import connected
+from keymiss.addresses import Address
+from keymiss.cluster.async_connection import connected, replies_of
 from keymiss.cluster.credentials import Credentials, refusal
-from keymiss.cluster.nodes import Node
-from keymiss.cluster.shard_replies import replies_of
-from keymiss.keys import SLOTS, slot_of, tag_for_slot
+from keymiss.cluster.topology import Shard, shard_of, shards_of_reply
 
 log = logging.getLogger(__name__)
 
@@ -40,42 +38,11 @@ MIN_REFRESH_S = 0.2  # a burst of errors reads the map once
 Command = Sequence[str | bytes | int | float]
 
 
-@dataclass(frozen=True, slots=True)
-class Shard:
-    """One master. ``tag`` (of its lowest slot) is its name; ``slots`` are inclusive ranges."""
-
-    tag: str
-    node: Node
-    slots: tuple[tuple[int, int], ...]
-
-    def owns(self, slot: int) -> bool:
-        """Whether the shard serves that slot."""
-        return any(low <= slot <= high for low, high in self.slots)
-
-
-class NoShard(RedisConnectionError):
-    """No master is known for a slot."""
-
-
-def parse_cluster_slots(reply: Sequence[Any], asked: Node) -> tuple[Shard, ...]:
-    """The reply of CLUSTER SLOTS as shards, by lowest slot. An empty host means the node asked."""
-    ranges: dict[Node, list[tuple[int, int]]] = {}
-    for low, high, master, *_replicas in reply:
-        host = master[0].decode() if isinstance(master[0], bytes) else master[0]
-        node = (asked[0] if host in (None, "", "?") else host, int(master[1]))
-        ranges.setdefault(node, []).append((int(low), int(high)))
-    shards = []
-    for node, slots in ranges.items():
-        slots.sort()
-        shards.append(Shard(tag_for_slot(slots[0][0]), node, tuple(slots)))
-    return tuple(sorted(shards, key=lambda shard: shard.slots[0]))
-
-
 class Access(Protocol):
     """How a process reaches the cluster."""
 
     @property
-    def nodes(self) -> tuple[Node, ...]:
+    def nodes(self) -> tuple[Address, ...]:
         """Where to begin: not all of them need be there."""
 
     @property
@@ -96,7 +63,7 @@ class ShardMap:
 
     def __init__(self, settings: Access) -> None:
         self._settings = settings
-        self._clients: dict[Node, Redis] = {}
+        self._clients: dict[Address, Redis] = {}
         self._poll: asyncio.Task[None] | None = None
         self._lock = asyncio.Lock()
         self._read_at = float("-inf")
@@ -118,12 +85,12 @@ class ShardMap:
         for node in list(self._clients):
             await self._close(node)
 
-    def client(self, node: Node) -> Redis:
+    def client(self, node: Address) -> Redis:
         """The pooled client of one node. Never retries by itself, never times out by itself."""
         if node not in self._clients:
             pool = BlockingConnectionPool(
-                host=node[0],
-                port=node[1],
+                host=node.host,
+                port=node.port,
                 max_connections=self._settings.connections_per_shard,
                 timeout=None,
                 socket_timeout=None,
@@ -138,11 +105,7 @@ class ShardMap:
 
     def shard_of(self, key: str) -> Shard:
         """The shard that owns a key. Raises NoShard."""
-        slot = slot_of(key)
-        for shard in self.shards:
-            if shard.owns(slot):
-                return shard
-        raise NoShard(f"no master is known for slot {slot}")
+        return shard_of(self.shards, key)
 
     async def execute(self, key: str, *command: str | bytes | int | float) -> Any:
         """Runs a command on the master that owns ``key``; follows MOVED and ASK, and a failover, once.
@@ -159,18 +122,18 @@ class ShardMap:
         harm when it runs twice. Returns the replies; raises the first reply that is an error.
         """
         try:
-            return await self._run(self.shard_of(key).node, commands)
+            return await self._run(self.shard_of(key).master, commands)
         except MovedError as error:  # before AskError, of which redis-py derives it
             self._read_at = float("-inf")
             await self.refresh()
-            return await self._run((error.host, error.port), commands)
+            return await self._run(Address(error.host, error.port), commands)
         except AskError as error:
-            return await self._run((error.host, error.port), commands, asking=True)
+            return await self._run(Address(error.host, error.port), commands, asking=True)
         except (RedisConnectionError, OSError):
             await self.refresh()
-            return await self._run(self.shard_of(key).node, commands)
+            return await self._run(self.shard_of(key).master, commands)
 
-    async def _run(self, node: Node, commands: Sequence[Command], asking: bool = False) -> list[Any]:
+    async def _run(self, node: Address, commands: Sequence[Command], asking: bool = False) -> list[Any]:
         async with self.client(node).pipeline(transaction=False) as pipe:
             for command in commands:
                 if asking:  # holds for the next command only
@@ -193,22 +156,22 @@ class ShardMap:
             self._read_at = loop.time()
             if shards is None or shards == self.shards:
                 return
-            log.info("shards: %s", ", ".join(f"{{{s.tag}}} {s.node[0]}:{s.node[1]}" for s in shards))
+            log.info("shards: %s", ", ".join(f"{{{s.tag}}} {s.address}" for s in shards))
             self.shards = shards
             if self.on_change:
                 await self.on_change(shards)
-        for node in set(self._clients) - {shard.node for shard in self.shards}:
+        for node in set(self._clients) - {shard.master for shard in self.shards}:
             await self._close(node)
 
     async def _read_from_any(self) -> tuple[Shard, ...] | None:
-        nodes = dict.fromkeys([shard.node for shard in self.shards] + list(self._settings.nodes))
+        nodes = dict.fromkeys([shard.master for shard in self.shards] + list(self._settings.nodes))
         refused = ""
         for node in nodes:
             try:
                 async with asyncio.timeout(TOPOLOGY_TIMEOUT_S):
                     shards = await _read_from(node, self._settings.credentials)
             except (RedisError, OSError, TimeoutError, ValueError) as error:
-                log.debug("no topology from %s:%s: %s", *node, error)
+                log.debug("no topology from %s: %s", str(node), error)
                 refused = refused or refusal(error, self._settings.credentials)
                 continue
             if shards:
@@ -226,19 +189,15 @@ class ShardMap:
             except Exception:  # the loop must outlive whatever one round runs into
                 log.exception("reading the topology failed")
 
-    async def _close(self, node: Node) -> None:
+    async def _close(self, node: Address) -> None:
         client = self._clients.pop(node, None)
         if client:
             with contextlib.suppress(RedisError, OSError):
                 await client.connection_pool.disconnect(inuse_connections=True)
 
 
-async def _read_from(node: Node, credentials: Credentials) -> tuple[Shard, ...]:
+async def _read_from(node: Address, credentials: Credentials) -> tuple[Shard, ...]:
     """One node's map, over a connection of its own: a pool full of waiting GETs must not hide it."""
     async with connected(node, credentials, CONNECT_TIMEOUT_S, "keymiss-topology") as connection:
         (reply,) = await replies_of(connection, ("CLUSTER", "SLOTS"))
-    if not isinstance(reply, ResponseError):
-        return parse_cluster_slots(reply, node)
-    if "cluster support disabled" not in str(reply):
-        raise reply
-    return (Shard(tag_for_slot(0), node, ((0, SLOTS - 1),)),)
+    return shards_of_reply(reply, node)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from keymiss.cluster.async_shards import ShardMap
+from keymiss.cluster.shard_map import ShardMap
 from keymiss.graph.cluster_reader import ClusterGraphReader
 from keymiss.graph.cypher_reader import CypherGraphReader
 from keymiss.graph.graph_url import GraphUrl

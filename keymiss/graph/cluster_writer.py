@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from redis.exceptions import ResponseError
 
 from keymiss.graph.events import ADD, EdgeEvent, chunks, last_of_each, member_of
-from keymiss.graph.store import Applied, Execute
+from keymiss.graph.graph_store import Applied, Execute
 from keymiss.keys import graph_edge_key, graph_links_key, graph_nodes_key, graph_years_key
 
 EVENTS_PER_SCRIPT = 500

@@ -20,7 +20,7 @@ from keymiss.api.articles.titles import as_number, as_text
 from keymiss.api.http.problems import AllLate, NoShardAnswered, NoSuchArticle, TooManyQuestions
 from keymiss.api.shard_status import Status, status_of
 from keymiss.api_shapes.articles import ArticleState
-from keymiss.cluster.async_shards import ShardMap
+from keymiss.cluster.shard_map import ShardMap
 from keymiss.corpus.loading import Article
 from keymiss.keys import article_key, concepts_key, paragraphs_key, sentence_id, sentence_key, state_key
 
