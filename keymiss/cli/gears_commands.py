@@ -56,7 +56,7 @@ def list_(nodes: Nodes = "") -> None:
         found = _registrations(client)
         masters = len(client.get_primaries())
     table = Table("what", "on keys", "events", "shards", "ran", "failed", "last error")
-    table.columns[2].no_wrap = True
+    table.columns[2].no_wrap, table.columns[2].max_width = True, 16
     for shards in found.values():
         data = shards[0]["RegistrationData"]
         ran, failed = (

@@ -17,9 +17,7 @@ DEFAULTS = WorkerOptions()
 
 @app.command()
 def worker(
-    nodes: Annotated[
-        str, typer.Option(help="host:port,... to start from; default: KEYMISS_NODES, or the local system's")
-    ] = "",
+    nodes: Annotated[str, typer.Option(help="host:port,... to start from; default: KEYMISS_NODES")] = "",
     job_threads: Annotated[
         int, typer.Option(min=1, max=512, help="jobs that run at once")
     ] = DEFAULTS.job_threads,

@@ -13,10 +13,9 @@ CORES = len(os.sched_getaffinity(0))
 
 @dataclass(frozen=True, slots=True)
 class WorkerOptions:
-    """The defaults are those of the command line."""
+    """The defaults are those of the command line. No nodes: those of the environment."""
 
     nodes: tuple[Address, ...] = ()
-    """To start from; none: `ClusterAccess.nodes`."""
     job_threads: int = max(4, 4 * CORES)
     model_threads: int = CORES
     execute_timeout_s: float = 60.0

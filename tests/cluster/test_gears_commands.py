@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from redis.exceptions import ResponseError
 
+from keymiss.cli.common import out
 from keymiss.cli.main import app
 from keymiss.typer_app import exit_code
 from tests.servers import RedisClusterServers, WorkerProcess
@@ -41,7 +42,7 @@ def test_uploaded_listed_and_removed(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setattr(out, "width", 160)
     assert gears(servers, "list") == 0
     assert "Nothing is registered" in capsys.readouterr().out
     script = tmp_path / "script.py"
