@@ -241,12 +241,9 @@ async def _answer_of(connection: Connection, at: Address) -> Answer[_Said]:
     )
     if view.own.role == MASTER and view.own.tag:
         node = await _with_shard(connection, node, view.own.tag)
-    return Answer(
-        view,
-        _Said(
-            state, replace(node, role=view.own.role, shard=view.own.tag, slots=count_slots(view.own.slots))
-        ),
-    )
+    own = view.own
+    node = replace(node, role=own.role, shard=own.tag, slots=count_slots(own.slots))
+    return Answer(view, _Said(state, node))
 
 
 async def _with_shard(connection: Connection, node: NodeStatus, tag: str) -> NodeStatus:
