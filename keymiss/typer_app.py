@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import typer
+
+Nodes = Annotated[
+    str,
+    typer.Option(
+        help="host:port,... of any nodes of the cluster; default: KEYMISS_NODES or the local cluster",
+        show_default=False,
+    ),
+]
 
 
 def typer_app(**more: Any) -> typer.Typer:

@@ -11,17 +11,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from keymiss.cli.common import fail, out, settings
+from keymiss.typer_app import typer_app
 
 if TYPE_CHECKING:
     from rich.text import Text
 
     from keymiss.client import Answers, Client, Result
 
+app = typer_app()
+
 Url = Annotated[
     str, typer.Option(help="of the API; default: the local system", show_default=False, envvar="KEYMISS_URL")
 ]
 
 
+@app.command()
 def ask(
     question: Annotated[str, typer.Argument(help="in English")],
     limit: Annotated[int, typer.Option("-n", "--limit", min=1, max=100, help="answers to show")] = 1,

@@ -6,9 +6,13 @@ from typing import Annotated
 
 import typer
 
-from keymiss.cli.common import Nodes, addresses, fail, out
+from keymiss.cli.common import addresses, fail, out
+from keymiss.typer_app import Nodes, typer_app
+
+app = typer_app()
 
 
+@app.command()
 def cluster_create(
     nodes: Nodes = "",
     replicas: Annotated[int, typer.Option(help="of each master", min=0, max=3)] = 1,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Annotated, NoReturn
+from typing import NoReturn
 
 import redis
 import typer
@@ -24,9 +24,6 @@ errors = Console(stderr=True, highlight=False, soft_wrap=True)
 out = Console(highlight=False, soft_wrap=True)
 
 SCRIPT_TIMEOUT_S = 600.0
-Nodes = Annotated[
-    str, typer.Option(help="host:port,host:port,...; default: KEYMISS_NODES or the local cluster")
-]
 
 
 def fail(text: str, code: int = 1) -> NoReturn:

@@ -13,25 +13,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from keymiss import keys
-from keymiss.cli.common import Nodes, cluster, errors, fail, out
+from keymiss.cli.common import cluster, errors, fail, out
 from keymiss.cluster.redis_cluster import masters_of, shards_of
-from keymiss.typer_app import typer_app
+from keymiss.typer_app import Nodes, typer_app
 
 PROCESS_TIMEOUT_S = 3600.0
 Timeout = Annotated[float, typer.Option(help="seconds to wait at most")]
+app = typer_app()
 concepts = typer_app(help="The concept table.", no_args_is_help=True)
+app.add_typer(concepts, name="concepts")
 
 
-def add_to(app: typer.Typer) -> None:
-    """Adds the subcommands of this file."""
-    app.command()(load)
-    app.command()(wait)
-    app.command()(pipeline)
-    app.command("catch-up")(catch_up)
-    concepts.command("load")(load_concepts)
-    app.add_typer(concepts, name="concepts")
-
-
+@app.command()
 def load(
     folders: Annotated[
         list[Path], typer.Argument(help="folders with *.json articles (and their subfolders), or files")
@@ -82,12 +75,14 @@ def load(
         raise typer.Exit(1)
 
 
+@app.command()
 def wait(timeout_s: Timeout = PROCESS_TIMEOUT_S, nodes: Nodes = "") -> None:
     """Wait until the functions have done everything that waits."""
     with cluster(nodes) as client, _progress() as bar:
         _wait(client, bar, timeout_s)
 
 
+@app.command()
 def pipeline(nodes: Nodes = "") -> None:
     """Say how much of each stage is there, on every shard. The exit code is 1 when a shard evicted keys of
     articles, or may."""
@@ -110,6 +105,7 @@ def pipeline(nodes: Nodes = "") -> None:
         raise typer.Exit(1)
 
 
+@app.command("catch-up")
 def catch_up(nodes: Nodes = "") -> None:
     """Have the functions look at every key again and do what was missed, as when a worker starts."""
     from keymiss.corpus.catchup import catch_up as on_shard
@@ -121,6 +117,7 @@ def catch_up(nodes: Nodes = "") -> None:
     out.print(f"{queued} events queued")
 
 
+@concepts.command("load")
 def load_concepts(
     file: Annotated[Path, typer.Argument(help="CSV with the columns id, name, synonyms (separated by |)")],
     nodes: Nodes = "",

@@ -15,9 +15,12 @@ import typer
 import keymiss
 from keymiss.cli.common import out, runs, settings
 from keymiss.settings import Settings
+from keymiss.typer_app import typer_app
 
 if TYPE_CHECKING:
     from keymiss.local.preflight import Check
+
+app = typer_app()
 
 LEAST_VERSIONS = {"redis-server": (7, 0), "valkey-server": (8, 0)}
 EXTRAS = {
@@ -30,6 +33,7 @@ EXTRAS = {
 OPTIONAL_EXTRAS = {"spelling": ("symspellpy",)}
 
 
+@app.command()
 def doctor() -> None:
     """Say what is in the way on this machine. Looks at versions, programs, Python packages, ports, memory,
     disk, and at the system if it runs; each line says what to do. Exit code 1 when something is wrong."""

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from keymiss.cli.common import Nodes, cluster, fail, out, settings
-from keymiss.typer_app import typer_app
+from keymiss.cli.common import cluster, fail, out, settings
+from keymiss.typer_app import Nodes, typer_app
 
 if TYPE_CHECKING:
     from redis.cluster import RedisCluster

@@ -1,7 +1,4 @@
-"""All subcommands. Exit codes: 0 done, 1 done in part or not (said why), 2 wrong use or settings.
-
-What takes long to import, a command imports when it is called: `keymiss --help` answers at once.
-"""
+"""All subcommands. Exit codes: 0 done, 1 done in part or not (said why), 2 wrong use or settings."""
 
 from __future__ import annotations
 
@@ -10,22 +7,29 @@ from typing import Annotated
 import typer
 
 import keymiss
-from keymiss.cli import corpus, gears_commands, models_commands, start_stop
-from keymiss.cli.ask import ask
-from keymiss.cli.cluster_create import cluster_create
-from keymiss.cli.doctor import doctor
-from keymiss.cli.status import status
+from keymiss.cli.later import later
 from keymiss.typer_app import typer_app
 
-app = typer_app(help="Keymiss from the command line.", no_args_is_help=True, add_completion=True)
-start_stop.add_to(app)
-app.command()(status)
-app.command()(doctor)
-app.command()(ask)
-corpus.add_to(app)
-app.add_typer(gears_commands.app, name="gears")
-app.add_typer(models_commands.app, name="models")
-app.command("cluster-create")(cluster_create)
+COMMANDS = {
+    "up": ("keymiss.cli.start_stop", "Start the system, fill it and ask a question."),
+    "down": ("keymiss.cli.start_stop", "Stop the system; the data stays."),
+    "status": ("keymiss.cli.status", "Say how the processes and the nodes are."),
+    "doctor": ("keymiss.cli.doctor", "Say what is in the way on this machine."),
+    "ask": ("keymiss.cli.ask", "Ask a question."),
+    "load": ("keymiss.cli.corpus", "Load articles, and wait until they are processed."),
+    "concepts": ("keymiss.cli.corpus", "The concept table."),
+    "wait": ("keymiss.cli.corpus", "Wait until the functions have done everything that waits."),
+    "pipeline": ("keymiss.cli.corpus", "Say how much of each stage is there, on every shard."),
+    "catch-up": ("keymiss.cli.corpus", "Have the functions look at every key again."),
+    "gears": ("keymiss.cli.gears_commands", "Gears functions: upload, list, remove, logs."),
+    "models": ("keymiss.cli.models_commands", "Readers and encoders: export, store, train, measure."),
+    "watch": ("keymiss.cli.start_stop", "Open the page with the system's figures."),
+    "cluster-create": ("keymiss.cli.cluster_create", "Make empty nodes one cluster."),
+}
+
+app = typer_app(
+    cls=later(COMMANDS), help="Keymiss from the command line.", no_args_is_help=True, add_completion=True
+)
 
 
 def _version(wanted: bool) -> None:
@@ -40,4 +44,4 @@ def root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """What is said before any command."""
+    """Keymiss from the command line."""

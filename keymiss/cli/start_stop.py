@@ -12,19 +12,15 @@ import typer
 
 from keymiss.cli.common import fail, out, runs, settings
 from keymiss.settings import Settings
+from keymiss.typer_app import typer_app
 
+app = typer_app()
 QUESTION = "Who performs viral transmission among adults"
 LOAD_TIMEOUT_S = 600.0
 READY_TIMEOUT_S = 120.0
 
 
-def add_to(app: typer.Typer) -> None:
-    """Adds the subcommands of this file."""
-    app.command()(up)
-    app.command()(down)
-    app.command()(watch)
-
-
+@app.command()
 def up(
     masters: Annotated[int | None, typer.Option(help="as KEYMISS_MASTERS", show_default="4")] = None,
     replicas: Annotated[int | None, typer.Option(help="of each master", show_default="1")] = None,
@@ -61,6 +57,7 @@ def up(
             _ask(current)
 
 
+@app.command()
 def down() -> None:
     """Stop the system; the data stays. Only what `keymiss up` started with these settings is stopped."""
     from keymiss.local.processes import Supervisor
@@ -70,6 +67,7 @@ def down() -> None:
     out.print("Keymiss stopped." if Supervisor(current).stop() else "Keymiss is not running.")
 
 
+@app.command()
 def watch(
     here: Annotated[bool, typer.Option("--here", help="the live view in this terminal instead")] = False,
 ) -> None:

@@ -9,15 +9,19 @@ from typing import Annotated
 
 import typer
 
-from keymiss.cli.common import Nodes, addresses, credentials, fail, out, runs, settings
+from keymiss.cli.common import addresses, credentials, fail, out, runs, settings
 from keymiss.cli.status_figures import Rates
 from keymiss.cli.status_live import Screen, Stop, keys_to, stop_signals
 from keymiss.cli.status_nodes import ClusterAsker, ClusterStatus
 from keymiss.cli.status_view import Processes, as_json, problems_of, render
 from keymiss.local.processes import Supervisor
 from keymiss.settings import Settings
+from keymiss.typer_app import Nodes, typer_app
+
+app = typer_app()
 
 
+@app.command()
 def status(
     nodes: Nodes = "",
     watch: Annotated[bool, typer.Option("--watch", help="again and again; q or Ctrl-C ends")] = False,

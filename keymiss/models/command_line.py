@@ -17,13 +17,6 @@ import typer
 from keymiss.models.asking import processors
 
 Data = Annotated[list[Path], typer.Argument(metavar="FILE", help="files in SQuAD format")]
-Nodes = Annotated[
-    str,
-    typer.Option(
-        help="host:port,... of any nodes of the cluster; default: KEYMISS_NODES or the local cluster",
-        show_default=False,
-    ),
-]
 Seed = Annotated[int, typer.Option(help="same seed, same data, same machine: same result")]
 LearningRate = Annotated[float, typer.Option(help="the highest")]
 CORES = processors()

@@ -40,13 +40,13 @@ from keymiss.models.asking import EvaluateError, Given, Item, Part, in_threads, 
 from keymiss.models.by_cluster import ASK_LIMIT_S, Visit, by_cluster, visiting
 from keymiss.models.by_model import by_model, open_model
 from keymiss.models.by_search import RECALL_AT, Search, by_search, recalls
-from keymiss.models.command_line import CORES, Data, Nodes, Threads, said_in_one_line
+from keymiss.models.command_line import CORES, Data, Threads, said_in_one_line
 from keymiss.models.export import DEFAULT_MODEL, ExportError, default_out
 from keymiss.reading import tokenizers
 from keymiss.reading.backends.base import Model, ModelError
 from keymiss.reading.reader import Reader
 from keymiss.settings import Settings
-from keymiss.typer_app import exit_code, typer_app
+from keymiss.typer_app import Nodes, exit_code, typer_app
 
 app = typer_app()
 FILE_COLUMNS = 130  # of a table that does not go to a terminal

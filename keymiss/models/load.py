@@ -33,7 +33,7 @@ from keymiss.environment import BadSetting
 from keymiss.local.cluster_access import NoClusterError
 from keymiss.local.cluster_access import connect as connect_cluster
 from keymiss.local.redis_users import credentials_for
-from keymiss.models.command_line import Nodes, choice, said_in_one_line
+from keymiss.models.command_line import choice, said_in_one_line
 from keymiss.models.export import export, tokens_of
 from keymiss.models.forms import DEFAULT_FORM, FORMS, ExportError, quiet
 from keymiss.reading import tokenizers
@@ -42,7 +42,7 @@ from keymiss.reading.backends.table import backend_table
 from keymiss.reading.reader import MAX_SEQUENCE_TOKENS, About, Reader
 from keymiss.reading.tensors import Tensor, TensorError
 from keymiss.settings import Settings
-from keymiss.typer_app import exit_code, typer_app
+from keymiss.typer_app import Nodes, exit_code, typer_app
 
 CHUNK_BYTES = 256 * 1024 * 1024  # below the server's proto-max-bulk-len of 512 MB
 STORE_TIMEOUT_S = 300.0  # a full-size model is 1.3 GB

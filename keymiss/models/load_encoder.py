@@ -18,7 +18,7 @@ import typer
 
 from keymiss import keys
 from keymiss.environment import BadSetting
-from keymiss.models.command_line import Nodes, choice, said_in_one_line
+from keymiss.models.command_line import choice, said_in_one_line
 from keymiss.models.export_encoder import (
     DEFAULT_ENCODER,
     DEFAULT_ENCODER_FORM,
@@ -31,7 +31,7 @@ from keymiss.reading.encoder import Encoder
 from keymiss.reading.stored_vector import LONGEST_ERROR, Vector
 from keymiss.reading.tensors import Tensor
 from keymiss.settings import Settings
-from keymiss.typer_app import exit_code, typer_app
+from keymiss.typer_app import Nodes, exit_code, typer_app
 
 CHECKED_TEXTS = (
     "Main",
