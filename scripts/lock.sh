@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Makes the lock files with hashes from pyproject.toml: requirements.lock (everything), requirements-dev.lock (what the
 # tests need besides) and those of the containers' images, parts of the first and held to its versions.
-# Needs pip-tools. torch is pinned to its CPU build: its builds for GPUs bring gigabytes of libraries.
+# Needs pip-tools in a Python no newer than the oldest that runs this (Debian 12: 3.11.2). torch is pinned to its CPU build: its
+# builds for GPUs bring gigabytes of libraries.
 set -euo pipefail
 
 [ $# = 0 ] || { echo "usage: $0 (no arguments)" >&2; exit 2; }
