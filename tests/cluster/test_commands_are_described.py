@@ -1,4 +1,4 @@
-"""COMMAND DOCS, redis-cli and ACLs know every command of the module: what it is for, its arguments, its keys."""
+"""COMMAND DOCS, redis-cli and ACLs know every command of the module: its purpose, arguments and keys."""
 
 from __future__ import annotations
 
