@@ -30,10 +30,9 @@ def store(client: redis.Redis, key: str = "m", blob: bytes = b"abc") -> int:
 
 def version(client: redis.Redis, key: str = "m") -> int | None:
     """By it a worker knows the model that it has loaded; None where no model is."""
-    if client.type(key) not in (b"none", b"km-aimodl"):
+    if client.type(key) != b"km-aimodl":
         return None
-    info = client.execute_command("KM.MODELINFO", key)
-    return info[1] if info else None
+    return client.execute_command("KM.MODELINFO", key)[1]
 
 
 def expire(client: redis.Redis) -> None:
