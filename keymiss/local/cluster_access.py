@@ -23,7 +23,7 @@ def connect(nodes: str, **options: Any) -> RedisCluster:
     try:
         addresses = parse_addresses(nodes)
     except ValueError as error:
-        raise NoClusterError(f"no cluster at {nodes!r}: the nodes {error}") from None
+        raise NoClusterError(f"no cluster at {nodes}: the nodes {error}") from None
     try:
         mine = credentials_for(addresses)
     except BadSetting as error:
