@@ -17,7 +17,9 @@ DEFAULTS = WorkerOptions()
 
 @app.command()
 def worker(
-    nodes: Annotated[str, typer.Option(help="host:port,... to start from; default: KEYMISS_NODES")] = "",
+    nodes: Annotated[
+        str | None, typer.Option(help="host:port,... to start from; default: KEYMISS_NODES")
+    ] = None,
     job_threads: Annotated[
         int, typer.Option(min=1, max=512, help="jobs that run at once")
     ] = DEFAULTS.job_threads,
@@ -49,7 +51,7 @@ def worker(
 ) -> None:
     """Run the jobs of a Keymiss cluster."""
     try:
-        named = parse_addresses(nodes) if nodes else ()
+        named = () if nodes is None else parse_addresses(nodes)
     except ValueError as error:
         raise typer.BadParameter(f"--nodes {error}") from None
     options = WorkerOptions(

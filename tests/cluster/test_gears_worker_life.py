@@ -135,8 +135,8 @@ def exit_code(*args: str) -> tuple[int, str]:
     [
         (["--nodes", "x"], "'x' is not host:port"),
         (["--nodes", ""], "no nodes given"),
-        (["--job-threads", "0"], "must be in 1..512"),
-        (["--backend", "magic"], "invalid choice"),
+        (["--job-threads", "0"], "'--job-threads': Input should be greater than or equal to 1"),
+        (["--backend", "magic"], "'magic' is not one of"),
     ],
 )
 def test_bad_arguments(args: list[str], text: str) -> None:

@@ -265,7 +265,7 @@ def test_without_a_cluster_it_says_so(tmp_path: Path) -> None:
     ]
     done = subprocess.run(command, capture_output=True, text=True, cwd=REPO, timeout=patient(60))
     assert done.returncode == 1
-    assert "scripts/start.sh" in done.stderr
+    assert "keymiss up" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -94,7 +94,7 @@ def test_errors_say_why() -> None:
 def test_a_model_without_a_tokenizer_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("KEYMISS_MODEL", "someone/some-model")
     monkeypatch.setenv("KEYMISS_VAR", str(tmp_path))
-    with pytest.raises(FileNotFoundError, match=r"models\.export --model someone/some-model"):
+    with pytest.raises(FileNotFoundError, match=r"models export --model someone/some-model"):
         reader.default_reader.__wrapped__()
 
 
