@@ -127,7 +127,7 @@ def problems(settings: Settings) -> list[str]:
             if port_in_use(settings.host, number):
                 found.append(
                     f"Port {number} (for {what}) is in use: free it, or set KEYMISS_BASE_PORT "
-                    "to another first port."
+                    "to another port."
                 )
     for name, number, what, host in (
         ("KEYMISS_API_PORT", settings.api_port, "the API", settings.host),

@@ -12,7 +12,7 @@ from keymiss.api.http.problems import MEDIA_TYPE, RETRY_AFTER_S, TABLE, Problem
 
 PROBLEM_EXAMPLE: JsonDict = {
     "type": "about:blank",
-    "title": "The question cannot be asked",
+    "title": "The question is invalid",
     "status": 422,
     "detail": "search: Field required",
     "request_id": "0af7651916cd43dd8448eb211c80319c",
