@@ -7,7 +7,7 @@ from pydantic.config import JsonDict
 
 PROBLEM_EXAMPLE: JsonDict = {
     "type": "about:blank",
-    "title": "The question cannot be asked",
+    "title": "The question is invalid",
     "status": 422,
     "detail": "search: Field required",
     "request_id": "0af7651916cd43dd8448eb211c80319c",

@@ -99,7 +99,7 @@ def test_an_api_that_is_late_is_504(version: str) -> None:
         late = {"proxy_read_timeout 30s": "proxy_read_timeout 300ms"}
         with NginxAlone(silent.getsockname()[1], late) as nginx:
             reply = curl(f"{nginx.url}/search?search=x", version)
-    assert (reply.status, reply.problem["title"]) == (504, "The API is late")
+    assert (reply.status, reply.problem["title"]) == (504, "The API did not answer in time")
 
 
 @both_versions

@@ -63,7 +63,10 @@ def test_the_api_s_word_passes_nginx_once(version: str) -> None:
             reply = curl(nginx.url + path, version)
             assert (reply.headers.get("retry-after"), reply.status) == (wait_s, 503 if wait_s else 200), path
         reply = curl(f"{nginx.url}/watch/dashboards/keymiss-pattern/panels/1", version)
-        assert (reply.problem["title"], reply.headers["retry-after"]) == ("Nothing is measured here", "60")
+        assert (reply.problem["title"], reply.headers["retry-after"]) == (
+            "Prometheus is not configured",
+            "60",
+        )
 
 
 @both_versions

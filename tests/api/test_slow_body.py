@@ -73,8 +73,8 @@ def test_a_body_that_stops(connection: socket.socket, path: str, sent: int) -> N
     start_s = time.monotonic()
     reply = read_to_the_end(connection)
     assert time.monotonic() - start_s >= LIMIT_S / 2
-    assert (reply.status, reply.problem["title"]) == (408, "The body is late")
-    assert f"{sent} bytes of the body came within 1 s" in reply.problem["detail"]
+    assert (reply.status, reply.problem["title"]) == (408, "The body did not arrive in time")
+    assert f"only {sent} bytes of the body arrived within 1 s" in reply.problem["detail"]
 
 
 def test_a_body_that_comes_byte_by_byte(connection: socket.socket) -> None:
@@ -94,7 +94,7 @@ def test_a_body_that_comes_byte_by_byte(connection: socket.socket) -> None:
         if not part:
             break
     reply = parsed(came.decode())
-    assert (reply.status, reply.problem["title"]) == (408, "The body is late")
+    assert (reply.status, reply.problem["title"]) == (408, "The body did not arrive in time")
 
 
 def test_a_body_in_two_parts_is_in_time(connection: socket.socket) -> None:
@@ -120,7 +120,7 @@ def test_in_both_versions(nginx: NginxProcess, version: str) -> None:
         body.write(b" " * 60_000)
         body.seek(0)
         reply = curl(f"{nginx.url}/qasearch", version, *arguments, stdin=body)
-    assert (reply.status, reply.problem["title"]) == (408, "The body is late")
+    assert (reply.status, reply.problem["title"]) == (408, "The body did not arrive in time")
     assert reply.version == version.removeprefix("--http")
 
 

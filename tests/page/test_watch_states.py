@@ -66,9 +66,9 @@ def test_without_prometheus_it_says_how_to_start_it(browser: Browser, site: Site
         open_watch(page, site.url)
         notice = page.locator("#trouble .notice")
         expect(notice).to_have_count(1)
-        expect(notice).to_contain_text("Nothing is measured here. This service was started without")
+        expect(notice).to_contain_text("Prometheus is not configured. This service was started without")
         expect(notice).to_contain_text("scripts/start.sh --observe")
-        expect(page.get_by_role("status")).to_contain_text("Nothing is measured here")
+        expect(page.get_by_role("status")).to_contain_text("Prometheus is not configured")
         assert set(states(page).values()) == {"off"}
         check_contrast(page)
         about = next(each.description for each in DASHBOARDS[FIRST].panels if each.title == MEMORY)
@@ -113,11 +113,11 @@ def test_prometheus_goes_away_and_comes_back(
     prometheus.terminate()
     try:
         notice = page.locator("#trouble .notice.error")
-        expect(notice).to_contain_text("Prometheus is away (503)")
+        expect(notice).to_contain_text("Prometheus cannot be reached (503)")
         expect(notice).to_contain_text("scripts/start.sh --observe")
         expect(panel(page, ALWAYS)).to_have_attribute("data-state", "stale")
         expect(panel(page, ALWAYS).locator(".large")).to_have_text("0")
-        expect(page.get_by_role("status")).to_contain_text("Prometheus is away")
+        expect(page.get_by_role("status")).to_contain_text("Prometheus cannot be reached")
     finally:
         prometheus.start()
     expect(panel(page, ALWAYS)).to_have_attribute("data-state", "data")

@@ -169,7 +169,7 @@ class ArticleStore:
                 raise NoShardAnswered(
                     "the article's shard takes no writes: its memory is full (maxmemory)"
                 ) from None
-            raise NoShardAnswered("the article's shard cannot be reached, or refuses") from None
+            raise NoShardAnswered("the article's shard cannot be reached or refused the command") from None
 
 
 def concept_ids(value: bytes | None) -> list[str]:

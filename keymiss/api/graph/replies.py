@@ -95,7 +95,7 @@ class Explorer:
         """There is no such edge, or the shards that hold it did not answer."""
         if page.missing:
             raise NoShardAnswered(
-                f"no shard that answered has the link; not heard of: {', '.join(page.missing)}",
+                f"no shard that answered has the link; no answer from: {', '.join(page.missing)}",
                 missing=list(page.missing),
             )
         unknown = [

@@ -34,4 +34,4 @@ def check_admin(request: Request) -> None:
         raise NoAdminKey(f"the header {HEADER} is missing")
     # Bytes: compare_digest takes no other text than ASCII. It takes as long wherever the two differ.
     if not hmac.compare_digest(given.encode("latin-1", "replace"), settings.admin_key.encode()):
-        raise NoAdminKey(f"the header {HEADER} has another key")
+        raise NoAdminKey(f"the key in the header {HEADER} is wrong")

@@ -35,7 +35,7 @@ async def read_body(request: Request, limit_bytes: int, time_limit_s: float) -> 
                 if len(body) > limit_bytes:
                     raise BodyTooLarge(f"the body may have {limit_bytes} bytes at most")
     except TimeoutError:
-        raise BodyLate(f"{len(body)} bytes of the body came within {time_limit_s:g} s, and no end") from None
+        raise BodyLate(f"only {len(body)} bytes of the body arrived within {time_limit_s:g} s") from None
     return bytes(body)
 
 

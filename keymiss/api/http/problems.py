@@ -134,11 +134,11 @@ class PrometheusLate(Problem):
 
 TABLE: dict[type[Problem], tuple[int, str]] = {
     NotJson: (400, "The body is not JSON"),
-    BodyLate: (408, "The body is late"),
+    BodyLate: (408, "The body did not arrive in time"),
     BodyTooLarge: (413, "The body is too large"),
-    BadQuestion: (422, "The question cannot be asked"),
-    BadParameters: (422, "The address has a part that cannot be used"),
-    UnusableArticle: (422, "The article cannot be used"),
+    BadQuestion: (422, "The question is invalid"),
+    BadParameters: (422, "A parameter of the address is invalid"),
+    UnusableArticle: (422, "The article is invalid"),
     NoSuchArticle: (404, "There is no such article"),
     NoSuchConcept: (404, "There is no such concept"),
     NoSuchEdge: (404, "There is no such link"),
@@ -151,10 +151,10 @@ TABLE: dict[type[Problem], tuple[int, str]] = {
     NoSuchDashboard: (404, "There is no such dashboard"),
     NoSuchPanel: (404, "There is no such panel"),
     TooManyPanels: (429, "Too many panels at once"),
-    NoPrometheus: (503, "Nothing is measured here"),
-    PrometheusAway: (503, "Prometheus is away"),
+    NoPrometheus: (503, "Prometheus is not configured"),
+    PrometheusAway: (503, "Prometheus cannot be reached"),
     PrometheusFailed: (502, "Prometheus could not answer"),
-    PrometheusLate: (504, "Prometheus is late"),
+    PrometheusLate: (504, "Prometheus did not answer in time"),
 }
 
 

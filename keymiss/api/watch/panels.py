@@ -84,7 +84,7 @@ class Watch:
         if known is None or self._is_old(known, now):
             self._shared = {k: one for k, one in self._shared.items() if not self._is_old(one, now)}
             if sum(not one.task.done() for one in self._shared.values()) >= MOST_AT_ONCE:
-                raise TooManyPanels(f"{MOST_AT_ONCE} panels are being asked for; ask again in a second")
+                raise TooManyPanels(f"{MOST_AT_ONCE} panels are being read; ask again in a second")
             task = asyncio.create_task(self._fill(self.prometheus, panel, range_s))
             task.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may be left
             known = self._shared[key] = _Shared(task, now)
