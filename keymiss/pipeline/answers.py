@@ -24,7 +24,7 @@ Run = Callable[[Inputs], Awaitable[Sequence[Logits]]]
 
 NO_TOKENIZER = """the model's file has no tokenizer, so it was read with that of the worker's KEYMISS_MODEL. \
 If the model is of another vocabulary, start the worker with KEYMISS_MODEL=<the model's folder or name>, \
-or store the model by python -m keymiss.models.load --model <folder or name>"""
+or store the model by keymiss models load --model <folder or name>"""
 
 
 async def find_answer(reader: Reader, sentence: Sentence, question: str, run: Run) -> Span:
