@@ -1,10 +1,12 @@
-"""`keymiss up`: from nothing to an answer in one command; again, beside other articles, and down."""
+"""`keymiss up`: from nothing to an answer in one command; README.md's commands; beside other articles; down."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -15,12 +17,16 @@ from tests.e2e.test_start_stop import Local
 from tests.patience import patient
 from tests.servers import REPO, open_folder
 
+README = (REPO / "README.md").read_text()
+BLOCK = re.compile(r"^```(?P<kind>\w*)\n(?P<text>.*?)^```$", re.S | re.M)
+SETS_UP = ("git clone", "./bootstrap_benchmark.sh", "./run_tests.sh")
+"""What README.md shows and is not run here: it sets up the machine, and runs this."""
 QUESTION = "How long does influenza virus survive on surfaces"
 
 
 @pytest.fixture(scope="module")
 def local() -> Iterator[Local]:
-    system = Local(open_folder())
+    system = Local(open_folder(), masters=4)  # as README.md's
     yield system
     for log in ("worker", "api"):
         print(system.supervisor.tail(log))
@@ -49,8 +55,8 @@ def done(local: Local, *arguments: str) -> str:
 def test_from_nothing_to_an_answer(local: Local) -> None:
     said = done(local, "up", "--replicas", "0")
     local.env["KEYMISS_REPLICAS"] = "0"
-    assert "1 masters, 0 replica(s) each: cluster created" in said
-    assert "1 masters hold" in said
+    assert "4 masters, 0 replica(s) each: cluster created" in said
+    assert "4 masters hold" in said
     assert f"{len(list(FOLDER.glob('*.json')))} written" in said
     answer = said.partition("$ keymiss ask ")[2]
     assert "score 0." in answer
@@ -71,13 +77,64 @@ def test_again_changes_nothing_and_all_is_well(local: Local) -> None:
     assert "Keymiss is up already" in said
     assert said.count("already there") == 2
     assert " 0 written" in said
-    assert done(local, "gears", "list").count("1 of 1") >= 6
+    assert done(local, "gears", "list").count("4 of 4") >= 6
     looked = done(local, "doctor")
     assert "ok process api: runs" in looked
     assert "!!" not in looked
     watch = keymiss(local, "watch")
     assert watch.returncode == 1
     assert "keymiss up --observe" in watch.stderr
+
+
+def shown(kind: str) -> list[str]:
+    """The text of README.md's blocks of a kind, with this system's ports."""
+    ports = {"30001": "BASE", "8080": "HTTPS"}
+    return [
+        re.sub("|".join(ports), lambda port: f"$KEYMISS_{ports[port[0]]}_PORT", block["text"])
+        for block in BLOCK.finditer(README)
+        if block["kind"] == kind
+    ]
+
+
+def commands() -> Iterator[tuple[str, str]]:
+    """README.md's commands, each with what is shown below it: a line, or several that end in a backslash."""
+    for block in shown(""):
+        command, output = "", ""
+        prompted = block.startswith("$ ")
+        for line in block.replace("\\\n", "").splitlines():
+            if prompted and not line.startswith("$ "):
+                output += line + "\n"
+            elif not line.startswith(SETS_UP):
+                command = line.removeprefix("$ ")
+                if not prompted:
+                    yield command, ""
+        if prompted:
+            yield command, output
+
+
+def typed(local: Local, *command: str) -> str:
+    ended = subprocess.run(
+        command, cwd=REPO, env={**os.environ, **local.env}, capture_output=True, text=True, timeout=patient(200)
+    )
+    assert ended.returncode == 0, f"{command}: {ended.stdout}{ended.stderr}"
+    return ended.stdout
+
+
+@pytest.mark.timeout(patient(600))
+def test_what_the_readme_shows(local: Local) -> None:
+    ran = []
+    for command, output in commands():
+        printed = typed(local, "bash", "-euo", "pipefail", "-c", command)
+        ran.append(command)
+        assert not re.search(r"\(error\)|\(nil\)|problem\+json|\"status\": ?[45]", printed), f"{command}: {printed}"
+        assert printed.strip() or "--scan" not in command, command
+        if output:
+            assert re.sub(r"score [\d.]+", "score", printed) == re.sub(r"score [\d.]+", "score", output)
+    assert len(ran) >= 12
+    assert any(command.startswith("curl") for command in ran)
+    (program,) = shown("python")
+    program = program.replace("$KEYMISS_HTTPS_PORT", local.env["KEYMISS_HTTPS_PORT"])
+    assert "Infected adults" in typed(local, sys.executable, "-c", program)
 
 
 @pytest.mark.timeout(patient(300))
