@@ -46,7 +46,7 @@ def _be_patient_with_http() -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if gone := missing(config.rootpath):
+    if gone := missing():
         raise pytest.UsageError(f"tests/scheduling.py names what is not there: {', '.join(gone)}")
     if config.getoption("--quick"):
         config.hook.pytest_deselected(items=[item for item in items if is_slow(item)])

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
+ROOT = Path(__file__).resolve().parents[1]
 HEAVY = (
     "tests/e2e/test_local_users.py",
     "tests/e2e/test_observe.py",
@@ -64,9 +65,9 @@ def is_slow(item: pytest.Item) -> bool:
     return item.nodeid.startswith(SLOW)
 
 
-def missing(root: Path) -> list[str]:
+def missing() -> list[str]:
     """What the lists above name and is not there."""
-    return [name for name in (*HEAVY, *SLOW) if not (root / name).exists()]
+    return [name for name in (*HEAVY, *SLOW) if not (ROOT / name).exists()]
 
 
 def group_of(test: str) -> str:
