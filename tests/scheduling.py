@@ -15,6 +15,7 @@ HEAVY = (
     "tests/e2e/test_original_loading_program.py",
     "tests/e2e/test_start_stop.py",
     "tests/e2e/test_started_by_a_user.py",
+    "tests/e2e/test_up.py",
     "tests/e2e/test_whole_system.py",
     "tests/page/test_watch.py",
 )
