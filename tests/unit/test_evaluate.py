@@ -258,7 +258,7 @@ def test_names_of_articles_can_be_parts_of_keys(file: Path) -> None:
         (["exported", "--model", "none.pt", "FILE"], "none.pt"),
         (["exported", "--model", "FILE", "FILE"], "is not an exported model"),
         (["cluster", "--nodes", "127.0.0.1:1", "FILE"], "no cluster at 127.0.0.1:1"),
-        (["cluster", "--nodes", "nowhere", "FILE"], "no cluster at 'nowhere'"),
+        (["cluster", "--nodes", "nowhere", "FILE"], "no cluster at nowhere: the nodes must be"),
     ],
 )
 def test_faults_are_said_in_one_line(
