@@ -10,15 +10,15 @@ three of them, and what a crash between them leaves is put right when the batch 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from falkordb.helpers import stringify_param_value
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import ResponseError
 from redis.retry import Retry
 
-from keymiss.graph.cypher_text import Value, with_parameters
 from keymiss.graph.events import ADD, EdgeEvent, chunks, last_of_each
 from keymiss.graph.graph_store import Applied
 from keymiss.graph.graph_url import GraphUrl
@@ -49,6 +49,12 @@ MATCH (c:Concept {id: id})
 WHERE NOT (c)-[:LINK]-()
 DELETE c
 """
+
+
+def with_parameters(query: str, parameters: Mapping[str, Any]) -> str:
+    """The query behind its parameters, ``CYPHER name=value ... <query>``: no other way leads to such a server."""
+    given = "".join(f"{name}={stringify_param_value(value)} " for name, value in parameters.items())
+    return f"CYPHER {given}{query}" if given else query
 
 
 class CypherGraph:
@@ -96,12 +102,12 @@ class CypherGraph:
                 raise
         self._indexed = True
 
-    def _query(self, query: str, **parameters: Value) -> Any:
+    def _query(self, query: str, **parameters: Any) -> Any:
         text = with_parameters(query, parameters)
         return self._client.execute_command("GRAPH.QUERY", self._graph, text)
 
 
-def _row(event: EdgeEvent) -> dict[str, Value]:
+def _row(event: EdgeEvent) -> dict[str, Any]:
     return {
         "source": event.source,
         "target": event.target,

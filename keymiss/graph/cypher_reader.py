@@ -16,8 +16,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
-from keymiss.graph.cypher import CONNECT_TIMEOUT_S, NO_YEAR
-from keymiss.graph.cypher_text import Value, with_parameters
+from keymiss.graph.cypher import CONNECT_TIMEOUT_S, NO_YEAR, with_parameters
 from keymiss.graph.graph_url import GraphUrl
 from keymiss.graph.pages import (
     MAX_NEIGHBOURS,
@@ -130,7 +129,7 @@ class CypherGraphReader(PagedReader):
             for pair, rows in zip(pairs, replies, strict=True)
         }
 
-    async def _query(self, request: Request, query: str, **parameters: Value) -> list[Any]:
+    async def _query(self, request: Request, query: str, **parameters: Any) -> list[Any]:
         """The rows. The server gives up when our own limit is over, so that nothing piles up there."""
         text = with_parameters(query, parameters)
         left_ms = max(1, round((request.deadline - asyncio.get_running_loop().time()) * 1000))
@@ -155,7 +154,7 @@ def _is_empty(error: Exception) -> bool:
     return isinstance(error, ResponseError) and "empty key" in str(error)
 
 
-def _filter(years: Years | None) -> tuple[str, dict[str, Value]]:
+def _filter(years: Years | None) -> tuple[str, dict[str, Any]]:
     return (f"WHERE {_OF_YEARS}", {"years": years.ranges}) if years else ("", {})
 
 

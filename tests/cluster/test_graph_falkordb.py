@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from keymiss.api.settings import ApiSettings
 from keymiss.cluster.shard_map import ShardMap
 from keymiss.graph import choose_writer
-from keymiss.graph.cypher import CypherGraph
-from keymiss.graph.cypher_text import with_parameters
+from keymiss.graph.cypher import CypherGraph, with_parameters
 from keymiss.graph.graph_store import GraphStore
 from keymiss.graph.graph_url import GraphUrl
 from keymiss.graph.pages import GraphAway, GraphReader

@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keymiss.graph.cypher_text import literal, with_parameters
 from keymiss.graph.events import EdgeEvent, carrier_of, chunks, last_of_each, member_of
 from keymiss.graph.graph_url import BadGraphUrl, GraphUrl, graph_url
 from keymiss.graph.years import BadYears, Years
@@ -184,17 +183,3 @@ def test_the_environment_chooses() -> None:
     assert graph_url({}) is None
     assert graph_url({"KEYMISS_GRAPH_URL": " "}) is None
     assert graph_url({"KEYMISS_GRAPH_URL": "falkor://graph"}) == GraphUrl("graph", 6379, 0, "concepts")
-
-
-def test_cypher_text() -> None:
-    parameters = {"rows": [{"id": 'a"\\\n', "score": 0.5, "year": 2020}], "none": None, "yes": True}
-    text = with_parameters("RETURN $rows", parameters)
-    expected = 'CYPHER rows=[{id:"a\\"\\\\\n",score:0.5,year:2020}] none=null yes=true RETURN $rows'
-    assert text == expected
-    assert with_parameters("RETURN 1", {}) == "RETURN 1"
-
-
-@pytest.mark.parametrize("value", ["a\0b", float("nan"), float("inf"), 2**63, {"not a name": 1}])
-def test_what_cypher_cannot_hold_is_refused(value: object) -> None:
-    with pytest.raises(ValueError, match=r"cannot be written|does not fit|is not a name"):
-        literal(value)  # type: ignore[arg-type]
