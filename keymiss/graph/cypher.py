@@ -52,7 +52,7 @@ DELETE c
 
 
 def with_parameters(query: str, parameters: Mapping[str, Any]) -> str:
-    """The query behind its parameters, ``CYPHER name=value ... <query>``: no other way leads to such a server."""
+    """The query behind its parameters: ``CYPHER name=value ... <query>``, their only way to such a server."""
     given = "".join(f"{name}={stringify_param_value(value)} " for name, value in parameters.items())
     return f"CYPHER {given}{query}" if given else query
 
