@@ -37,13 +37,15 @@ def ask(
     insecure: Annotated[bool, typer.Option("-k", "--insecure", help="trust any certificate")] = False,
 ) -> None:
     """Ask a question. Exit code 1 when there is no answer, or the API is away."""
-    from keymiss.client import BadRequest, KeymissError
+    from keymiss.client import BadRequest, KeymissError, Unreachable
 
     with api(url, certificate, insecure) as client:
         try:
             reply = client.ask(question, limit=limit)
         except BadRequest as error:
             fail(str(error), 2)
+        except Unreachable as error:
+            fail(str(error) if url else f"{error}. Is it started (keymiss up)?")
         except KeymissError as error:
             fail(str(error))
     if as_json:
@@ -65,10 +67,9 @@ def api(url: str = "", certificate: Path | None = None, insecure: bool = False) 
         if not os.access(own, os.R_OK):
             fail(f"{own} is not there, or not yours to read: keymiss up, or ask with --insecure.", 2)
         certificate = own
+    verify: bool | Path = False if insecure else certificate or True
     try:
-        client = Client(
-            url or f"https://localhost:{current.https_port}", verify=not insecure and (certificate or True)
-        )
+        client = Client(url or f"https://localhost:{current.https_port}", verify=verify)
     except (ValueError, OSError) as error:
         fail(str(error), 2)
     with client:

@@ -8,17 +8,14 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
 
 import typer
 
 import keymiss
 from keymiss.cli.common import out, runs, settings
-from keymiss.settings import Settings
+from keymiss.local.preflight import Check, checks
+from keymiss.settings import SERVER_BINARIES, Settings
 from keymiss.typer_app import typer_app
-
-if TYPE_CHECKING:
-    from keymiss.local.preflight import Check
 
 app = typer_app()
 
@@ -37,8 +34,6 @@ OPTIONAL_EXTRAS = {"spelling": ("symspellpy",)}
 def doctor() -> None:
     """Say what is in the way on this machine. Looks at versions, programs, Python packages, ports, memory,
     disk, and at the system if it runs; each line says what to do. Exit code 1 when something is wrong."""
-    from keymiss.local.preflight import Check, checks
-
     current = settings()
     found = [Check("keymiss", f"{keymiss.__version__}, Python {platform.python_version()}"), *_extras()]
     if find_spec("supervisor") and runs(current):
@@ -55,8 +50,6 @@ def doctor() -> None:
 
 
 def _extras() -> Iterator[Check]:
-    from keymiss.local.preflight import Check
-
     for extra, modules in EXTRAS.items():
         lacks = [name for name in modules if find_spec(name) is None]
         problem = f"without {', '.join(lacks)}: pip install 'keymiss[{extra}]'" if lacks else ""
@@ -64,9 +57,6 @@ def _extras() -> Iterator[Check]:
 
 
 def _versions(current: Settings) -> Iterator[Check]:
-    from keymiss.local.preflight import Check
-    from keymiss.settings import SERVER_BINARIES
-
     program = SERVER_BINARIES[current.server]
     if not shutil.which(program):
         return  # said with the other programs
@@ -82,7 +72,6 @@ def _versions(current: Settings) -> Iterator[Check]:
 
 def _running(current: Settings) -> Iterator[Check]:
     """Of the system that runs: its processes, and whether it is ready."""
-    from keymiss.local.preflight import Check
     from keymiss.local.processes import Supervisor
     from keymiss.local.system import http_ok
 
@@ -97,7 +86,6 @@ def _running(current: Settings) -> Iterator[Check]:
 def _optional() -> Iterator[Check]:
     """What the system runs without."""
     from keymiss.local.observe import find_exporter, find_grafana, find_prometheus
-    from keymiss.local.preflight import Check
 
     for extra, modules in OPTIONAL_EXTRAS.items():
         there = all(find_spec(name) for name in modules)

@@ -86,6 +86,15 @@ def test_no_service_is_1(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Connection refused" in capsys.readouterr().err
 
 
+def test_a_local_system_that_is_down_is_told_how_to_start(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("KEYMISS_URL", raising=False)
+    monkeypatch.setenv("KEYMISS_HTTPS_PORT", str(free_port()))
+    assert ask("-k", "Who?") == 1
+    assert capsys.readouterr().err.strip().endswith("Is it started (keymiss up)?")
+
+
 @pytest.mark.parametrize(
     "arguments", [["--url", "nowhere", "Who?"], ["--certificate", "no.pem", "Who?"], ["-n", "0", "Who?"]]
 )
