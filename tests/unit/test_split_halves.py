@@ -13,6 +13,8 @@ from transformers import BertForSequenceClassification
 
 from keymiss.models import export as exporting
 from keymiss.models import load, split_reader
+from keymiss.models.asking import EvaluateError
+from keymiss.models.by_model import find, open_model
 from keymiss.models.by_split import SplitModel
 from keymiss.models.export import Source, read_back
 from keymiss.models.export_halves import HalfSource
@@ -130,3 +132,13 @@ def test_the_files_of_a_reader(folder: Path, tmp_path: Path, monkeypatch: pytest
     files = exported_files(str(copied))
     assert [path.name for path in files] == ["mine.lower.pt", "mine.upper.pt"]
     assert load.check_halves(files[0], files[1])[0].path == files[1]
+
+
+def test_either_file_is_measured_with_the_other(folder: Path, tmp_path: Path) -> None:
+    exported(folder, "torchscript", tmp_path)
+    for half in (LOWER, UPPER):
+        model, reader = open_model(str(tmp_path / f"m.{half}.pt"))
+        assert find(model, reader, QUESTION, reader.sentence(TEXT)).text in TEXT
+    (tmp_path / "m.lower.pt").unlink()
+    with pytest.raises(EvaluateError, match="the other is not there"):
+        open_model(str(tmp_path / "m.upper.pt"))
