@@ -1,25 +1,25 @@
 """Answer a GET that missed: bertqa{tag}_<article>:{tag}:<idx>_<question>, and bertspan… (the same as JSON).
 
-One model run makes both keys. Only the first two underscores of the key separate. What cannot be answered
-is an error whose text says why. An answer that the shard refuses to keep is given all the same.
+One model run makes both keys; of a split reader only the upper half runs, where the states are there. Only
+the first two underscores of the key separate. What cannot be answered is an error whose text says why. An
+answer that the shard refuses to keep is given all the same.
 """
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
-
-import redisAI
 
 from keymiss import keys
 from keymiss.pipeline import answers
 from keymiss.pipeline.answers import find_answer
 from keymiss.pipeline.model_version import ModelVersion, by_one_version, keep_command
 from keymiss.pipeline.records import Record, text_of
-from keymiss.pipeline.tokens import is_of, token_tensor
-from keymiss.reading.reader import Reader, Sentence
 from keymiss.reading.span import Span
 from keymiss.worker.functions.model_runs import run_reader, version_of
-from keymiss.worker.functions.readers import reader_of
+from keymiss.worker.functions.readers import half_at, reader_of
 from keymiss.worker.not_kept import keeping
+from keymiss.worker.split_runs import read_split
+from keymiss.worker.stored_sentences import StoredSentence
 
 if TYPE_CHECKING:
     from keymiss.worker.functions.gears_api import GB, GearsConfigGet, execute, hashtag, override_reply
@@ -30,23 +30,7 @@ def model_now() -> ModelVersion:
     found = version_of(key)
     if found is None:
         raise ValueError(f"there is no model {key} on this shard")
-    return found
-
-
-def sentence_of(reader: Reader, asked: keys.AnswerKey) -> Sentence:
-    """The tokenized sentence; its tensor is made again if it is of another sentence or tokenizer."""
-    stored = execute("HGET", asked.sentence_key, asked.idx)
-    if stored is None:
-        raise ValueError(f"there is no sentence {asked.sentence_id}")
-    sentence = reader.sentence(text_of(stored, f"sentence {asked.sentence_id}"))
-    try:
-        known = is_of(redisAI.getTensorFromKey(asked.tokenized_key), sentence.ids)
-    except Exception:
-        known = False
-    if not known:
-        with keeping("tensor"):
-            redisAI.setTensorInKey(asked.tokenized_key, token_tensor(sentence.ids))
-    return sentence
+    return replace(found, lower=version_of(keys.lower_model_key(hashtag())))
 
 
 def stored_answer(asked: keys.AnswerKey, text: str, model: ModelVersion) -> answers.Answer | None:
@@ -61,10 +45,14 @@ async def answer(record: Record) -> None:
     cached = GearsConfigGet("cache", "yes") != "no"
 
     async def read(model: ModelVersion) -> tuple[str, answers.Answer | Span]:
-        reader = reader_of(model.key)
-        sentence = sentence_of(reader, asked)
+        reader, half = reader_of(model.key), half_at(model.key)
+        run: answers.Run = partial(run_reader, model.key)
+        if half:
+            stored, run = read_split(reader, asked, model, half)
+        else:
+            stored = StoredSentence.read(reader, asked)
+        sentence = stored.sentence
         known = stored_answer(asked, sentence.text, model) if cached else None
-        run = partial(run_reader, model.key)
         return sentence.text, known or await find_answer(reader, sentence, asked.question, run)
 
     (text, found), model = await by_one_version(model_now, read)

@@ -1,20 +1,20 @@
 """Tokenize the sentences of sentence:<article>:{tag} when the hash is written; delete the tensors of those
 that are gone.
 
-For each field idx: an INT64 tensor [1, n] at tokenized:bert:qa:<article>:{tag}:<idx>. What it was made from
-is noted in tokens:<article>:{tag} afterwards (idx -> mark), so that only what changed is made again; before,
-that there will be one (idx -> nothing), so that no tensor is forgotten when the worker dies between the two.
-Sentences that the server evicted are noted in evicted:{tag} until they are there again.
+For each field idx: an INT64 tensor [1, n] at tokenized:bert:qa:<article>:{tag}:<idx>, and the characters of
+each token at offsets:bert:qa:<article>:{tag}:<idx>. What they were made from is in tokens:<article>:{tag}
+(idx -> mark), written with them, so that only what changed is made again. Sentences that the server evicted
+are noted in evicted:{tag} until they are there again.
 """
 
+from functools import partial
 from typing import TYPE_CHECKING
 
-import redisAI
-
-from keymiss.keys import model_key, parse_article_key, tokenized_key, tokens_key
+from keymiss.keys import model_key, offsets_key, parse_article_key, tokenized_key, tokens_key
 from keymiss.pipeline.changes import changes
-from keymiss.pipeline.records import Record, as_dict, as_list, has_text_key, parts
-from keymiss.pipeline.tokens import token_mark, token_tensor
+from keymiss.pipeline.kept_tensors import Made, write_command
+from keymiss.pipeline.records import Record, as_dict, has_text_key, parts
+from keymiss.pipeline.tokens import offsets_tensor, token_mark, token_tensor
 from keymiss.worker.functions.evictions import note_evicted, there_again
 from keymiss.worker.functions.left_behind import left_behind
 from keymiss.worker.functions.readers import reader_for_tokens
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from keymiss.worker.functions.gears_api import GB, execute, hashtag
 
 DELETED_AT_ONCE = 1000
+SENTENCES_A_SCRIPT = 100
 
 
 def tokenize_article(record: Record) -> None:
@@ -31,16 +32,22 @@ def tokenize_article(record: Record) -> None:
     known = as_dict(execute("HGETALL", noted))
     if record["event"] == "evicted" and record["value"] is None:
         note_evicted(record["key"], len(known))
-    found = changes(record["value"], known, token_mark)
+    reader = reader_for_tokens(model_key(hashtag()))
+    mark_of = partial(token_mark, tokenizer_digest=reader.tokenizer_digest)
+    found = changes(record["value"], known, mark_of)
+    for new in parts(list(found.new.items()), SENTENCES_A_SCRIPT):
+        made = []
+        for (idx, text), sentence in zip(new, reader.sentences([text for _, text in new]), strict=True):
+            tensors = {
+                tokenized_key(article, tag, idx): token_tensor(sentence.ids),
+                offsets_key(article, tag, idx): offsets_tensor(sentence.offsets),
+            }
+            made.append(Made(idx, text, mark_of(text), tensors))
+        execute(*write_command(record["key"], noted, made))
     if found.new:
-        ids = reader_for_tokens(model_key(hashtag())).token_ids(list(found.new.values()))
-        names = [tokenized_key(article, tag, idx) for idx in found.new]
-        execute("HSET", noted, *as_list(dict.fromkeys(found.new, "")))
-        redisAI.msetTensorsInKeyspace(dict(zip(names, map(token_tensor, ids), strict=True)))
-        execute("HSET", noted, *as_list({idx: token_mark(text) for idx, text in found.new.items()}))
         there_again(record["key"])
     for some in parts(found.gone, DELETED_AT_ONCE):
-        execute("UNLINK", *(tokenized_key(article, tag, idx) for idx in some))
+        execute("UNLINK", *(key(article, tag, idx) for idx in some for key in (tokenized_key, offsets_key)))
         execute("HDEL", noted, *some)
 
 

@@ -21,8 +21,13 @@ key                                             type   what
 ``graph:links:{tag}:<concept>``                 zset   neighbour -> rank of the edge to it
 ``graph:nodes:{tag}``                           zset   concept -> sum of its edges' ranks
 ``tokenized:bert:qa:<article>:{tag}:<idx>``     tensor INT64 token ids, ``[SEP]`` at the end
-``tokens:<article>:{tag}``                      hash   index -> digest of the sentence its tensor is of
-``bert-qa{tag}``                                model  the QA model of that shard
+``offsets:bert:qa:<article>:{tag}:<idx>``       tensor INT32 characters of each token's word
+``tokens:<article>:{tag}``                      hash   index -> digests of the sentence and tokenizer of both
+``states:bert:qa:<article>:{tag}:<idx>``        tensor INT8 the sentence's lower states
+``lower:<article>:{tag}``                       hash   index -> digests of sentence and model of its states
+``bert-qa{tag}``                                model  the QA model of that shard, or its upper half
+``bert-qa-lower{tag}``                          model  the lower half of a split reader
+``bertstates{tag}_<model>_<question>``          tensor FLOAT a question's lower states
 ``bertqa{tag}_<article>:{tag}:<idx>_<question>``   string the answer's text
 ``bertspan{tag}_<article>:{tag}:<idx>_<question>`` string the same answer as JSON
 ``evicted:{tag}``                               hash   evicted key -> sentences that went with it
@@ -57,7 +62,11 @@ CONCEPT_TABLE_PREFIX = "concept-table:"
 GRAPH_PREFIX = "graph:"
 TOKENS_PREFIX = "tokens:"
 EVICTED_PREFIX = "evicted:"
+LOWER_PREFIX = "lower:"
 TOKENIZED_PREFIX = "tokenized:bert:qa:"
+OFFSETS_PREFIX = "offsets:bert:qa:"
+STATES_PREFIX = "states:bert:qa:"
+QUESTION_STATES_PREFIX = "bertstates"
 
 
 def slot_of(key: str | bytes) -> int:
@@ -192,14 +201,39 @@ def tokenized_key(article: str, tag: str, idx: int | str) -> str:
     return f"{TOKENIZED_PREFIX}{sentence_id(article, tag, idx)}"
 
 
+def offsets_key(article: str, tag: str, idx: int | str) -> str:
+    """tensor INT32 [tokens, 2]: first and last character of the word that each token is part of."""
+    return f"{OFFSETS_PREFIX}{sentence_id(article, tag, idx)}"
+
+
 def tokens_key(article: str, tag: str) -> str:
-    """hash: index -> the first 16 hex digits of the SHA-1 of the sentence whose tensor is there."""
+    """hash: index -> 16 hex digits of the sentence, 8 of the tokenizer, that its two tensors are of."""
     return f"{TOKENS_PREFIX}{check_article(article)}:{{{tag}}}"
 
 
+def states_key(article: str, tag: str, idx: int | str) -> str:
+    """tensor: the sentence's states after the lower half of a split reader; keymiss.pipeline.states."""
+    return f"{STATES_PREFIX}{sentence_id(article, tag, idx)}"
+
+
+def lower_key(article: str, tag: str) -> str:
+    """hash: index -> 16 hex digits of the sentence, 16 of the lower model, that its states are of."""
+    return f"{LOWER_PREFIX}{check_article(article)}:{{{tag}}}"
+
+
+def question_states_key(tag: str, model: str, question: str) -> str:
+    """tensor FLOAT [tokens, width]: the question's states by the lower model with that SHA-256."""
+    return f"{QUESTION_STATES_PREFIX}{{{tag}}}_{model[:16]}_{question}"
+
+
 def model_key(tag: str) -> str:
-    """model: the TorchScript QA model of a shard."""
+    """model: the QA model of a shard; of a split reader the upper half."""
     return f"bert-qa{{{tag}}}"
+
+
+def lower_model_key(tag: str) -> str:
+    """model: the lower half of the split reader of a shard; there is none with a whole reader."""
+    return f"bert-qa-lower{{{tag}}}"
 
 
 def answer_key(article: str, tag: str, idx: int | str, question: str) -> str:
@@ -287,7 +321,7 @@ class AnswerKey:
 
     @property
     def tokenized_key(self) -> str:
-        """The sentence's tensor."""
+        """The tensor of the sentence's tokens."""
         return tokenized_key(self.article, self.tag, self.idx)
 
 

@@ -71,7 +71,7 @@ class PlainProcess:
                 found = split_sentences(article.paragraphs)
                 kept[article.name] = [
                     found,
-                    self._reader.token_ids(found),
+                    self._reader.sentences(found),
                     list(map(self._matcher.ids, found)),
                 ]
                 if vectors:

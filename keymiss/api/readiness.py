@@ -12,6 +12,7 @@ import asyncio
 import logging
 import time
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 from redis.exceptions import (
@@ -32,13 +33,14 @@ from keymiss.api.shard_status import Status, status_of
 from keymiss.cluster.shard_map import ShardMap
 from keymiss.cluster.topology import Shard, count_slots
 from keymiss.corpus.eviction_report import evicted_problem, policy_problem
-from keymiss.keys import SLOTS, answer_key, evicted_key, model_key, span_key
+from keymiss.keys import SLOTS, answer_key, evicted_key, lower_model_key, model_key, span_key
 from keymiss.retrieval import Candidate, Retrieval
 
 log = logging.getLogger(__name__)
 
 PROBE_KEYS_EXPIRE_S = 60
 PROBE_TOKENS = 4
+PROBE_TENSORS = ("ids", "mask", "types", "states", "start", "end", "relevance")
 
 REFUSED = "it refuses the API's user or password"
 
@@ -144,21 +146,28 @@ class Readiness:
         return None
 
     async def _run_model(self, shard: Shard) -> str | None:
-        """One run of the shard's model over [CLS] [SEP] ..., shape INT64 [1, 4] for each of three inputs."""
-        names = [f"keymiss:ready:{what}{{{shard.tag}}}" for what in ("ids", "mask", "types", "start", "end")]
+        """One run of the shard's model over [CLS] [SEP] ..., shape INT64 [1, 4] for each of three inputs; of
+        both halves of a split reader, one after the other."""
+        names = [f"keymiss:ready:{what}{{{shard.tag}}}" for what in PROBE_TENSORS]
         for name, value in zip(names[:3], ("102", "1", "0"), strict=True):
             values = [value] * PROBE_TOKENS
             await self._shards.execute(
                 name, "AI.TENSORSET", name, "INT64", 1, PROBE_TOKENS, "VALUES", *values
             )
             await self._shards.execute(name, "EXPIRE", name, PROBE_KEYS_EXPIRE_S)
-        model = model_key(shard.tag)
-        inputs, outputs = names[:3], names[3:]
-        await self._shards.execute(
-            model, "AI.MODELEXECUTE", model, "INPUTS", 3, *inputs, "OUTPUTS", 2, *outputs
-        )
+        ids, mask, types, states, start, end, relevance = names
+        model, lower = model_key(shard.tag), lower_model_key(shard.tag)
+        if await self._shards.execute(lower, "EXISTS", lower):
+            await self._run(lower, (ids, mask, types), (states,))
+            await self._run(model, (states, mask), (start, end, relevance))
+        else:
+            await self._run(model, (ids, mask, types), (start, end))
         await self._shards.execute(names[0], "UNLINK", *names)
         return None
+
+    async def _run(self, model: str, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+        given: list[str | int] = ["INPUTS", len(inputs), *inputs, "OUTPUTS", len(outputs), *outputs]
+        await self._shards.execute(model, "AI.MODELEXECUTE", model, *given)
 
 
 def _in_words(error: Exception, limit_s: float) -> str:

@@ -8,7 +8,7 @@ from keymiss.typer_app import typer_app
 COMMANDS = {
     "load": ("keymiss.models.load", "Store the reader on every master."),
     "load-encoder": ("keymiss.models.load_encoder", "Store the encoder that makes vectors on every master."),
-    "export": ("keymiss.models.export", "Export a reader to a form that the worker runs."),
+    "export": ("keymiss.models.export_reader", "Export a reader to a form that the worker runs."),
     "export-encoder": ("keymiss.models.export_encoder", "Export the encoder to such a form."),
     "train": ("keymiss.models.train", "Train the embedded reader."),
     "train-split": ("keymiss.models.train_split", "Train the split reader, in phases."),

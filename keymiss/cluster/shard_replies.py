@@ -9,7 +9,15 @@ from typing import Any
 from redis.asyncio.connection import Connection
 
 from keymiss.cluster.async_connection import replies_of
-from keymiss.keys import edges_key, encoder_key, evicted_key, graph_nodes_key, model_key, without_tag
+from keymiss.keys import (
+    edges_key,
+    encoder_key,
+    evicted_key,
+    graph_nodes_key,
+    lower_model_key,
+    model_key,
+    without_tag,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +53,7 @@ class ShardReplies:
 
 async def ask_shard(connection: Connection, tag: str) -> ShardReplies:
     """Asks the master of the shard of that hash tag. Raises what the connection raises."""
-    models = {without_tag(key): key for key in (model_key(tag), encoder_key(tag))}
+    models = {without_tag(key): key for key in (model_key(tag), lower_model_key(tag), encoder_key(tag))}
     stats, registrations, edges, concepts, evicted, *infos = await replies_of(
         connection,
         ("KM.STATS",),

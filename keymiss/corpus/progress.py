@@ -148,6 +148,7 @@ def _counts_of(shard: Any, tag: str) -> dict[str, int]:
     sums = {
         "sentences": keys.SENTENCE_PREFIX,
         "tokenized": keys.TOKENS_PREFIX,
+        "with states": keys.LOWER_PREFIX,
         "with concepts": keys.CONCEPTS_PREFIX,
         "with vectors": keys.VECTORS_PREFIX,
     }

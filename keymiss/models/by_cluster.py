@@ -92,7 +92,8 @@ class Visit:
         """All that was written. The sentences first: no answer is kept for one that is gone."""
         self._unlink(self.scan(f"{keys.SENTENCE_PREFIX}{self.run}-*"))
         self._wait_idle()
-        self._unlink(self.scan(f"{keys.TOKENIZED_PREFIX}{self.run}-*"))
+        for prefix in (keys.TOKENIZED_PREFIX, keys.OFFSETS_PREFIX, keys.STATES_PREFIX):
+            self._unlink(self.scan(f"{prefix}{self.run}-*"))
         self._unlink(self.scan(f"bert*{{*}}_{self.run}-*"))
         if self.asked:
             self._unlink(key for key in self._answers_to(self.asked) if key not in self.cached_before)

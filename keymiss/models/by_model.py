@@ -23,9 +23,10 @@ from keymiss.models.asking import (
 )
 from keymiss.models.by_split import SplitModel
 from keymiss.models.export import Source, arguments_of, is_split, read_back
+from keymiss.models.halves_model import HalvesModel
 from keymiss.models.load import BACKENDS
 from keymiss.reading.backends.base import Model, ModelError
-from keymiss.reading.reader import About, Inputs, Reader, Sentence
+from keymiss.reading.reader import LOWER, UPPER, About, Inputs, Reader, Sentence
 from keymiss.reading.span import Span
 from keymiss.reading.tensors import Tensor
 
@@ -77,7 +78,15 @@ def open_folder(source: Source) -> Model:
 def _exported(path: Path) -> Model:
     if path.suffix not in BACKENDS:
         raise EvaluateError(f"{path} is not an exported model: {' or '.join(BACKENDS)}")
-    return read_back(path, BACKENDS[path.suffix])
+    model = read_back(path, BACKENDS[path.suffix])
+    half = model.about.half if model.about else None
+    if half is None:
+        return model
+    files = [path.with_name(path.name.replace(f".{half.name}.", f".{name}.")) for name in (LOWER, UPPER)]
+    try:
+        return HalvesModel(*(read_back(one, BACKENDS[one.suffix]) for one in files))
+    except OSError as error:
+        raise EvaluateError(f"{path} is half of a reader, and the other is not there: {error}") from error
 
 
 def logits_of(model: Model, inputs: Inputs) -> list[Floats]:

@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import typer
@@ -30,7 +30,6 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from keymiss.models.command_line import choice, said_in_one_line
 from keymiss.models.forms import DEFAULT_FORM, FORMS, ExportError, arguments_of, dummy_inputs, quiet
 from keymiss.reading import tokenizers
 from keymiss.reading.backends.base import Model, ModelError
@@ -38,9 +37,7 @@ from keymiss.reading.backends.table import backend_table
 from keymiss.reading.reader import MAX_SEQUENCE_TOKENS, About, Calibration
 from keymiss.reading.tensors import Tensor
 from keymiss.resources import PROJECT
-from keymiss.typer_app import exit_code, typer_app
 
-app = typer_app()
 __all__ = ["ExportError", "arguments_of"]  # which others take from here
 
 DEFAULT_MODEL = "models/reader"
@@ -215,6 +212,10 @@ class Source:
             self.name, precision, self.tokenizer, config.vocab_size, max_tokens, calibration_of(self.folder)
         )
 
+    def named(self, out: Path, form: str) -> Path:
+        """The file for what is asked to be exported to `out`."""
+        return out
+
     def logits(self, batch: int, seq: int) -> tuple[Logits, Logits]:
         """The eager model's, for `dummy_inputs` of this size; kept, as every form is compared with them."""
         import torch
@@ -266,7 +267,7 @@ def export(
 
 def export_source(source: Source, out: Path | None = None, form: str = DEFAULT_FORM) -> tuple[Exported, bool]:
     """`export` of a source that may have other forms too; in a folder one process at a time does so."""
-    out = out or default_out(source.model, form)
+    out = source.named(out or default_out(source.model, form), form)
     digest = source_digest(source.folder, form)
     known = _known(out, form, digest)
     if known:
@@ -352,8 +353,7 @@ def _known(out: Path, form: str, digest: str) -> Exported | None:
 def load_eager(folder: Path) -> Any:
     """The model in float32 with eager attention; ExportError if it has no trained question-answering head."""
     if is_split(folder):
-        made_by = "keymiss.models.train_split"
-        raise ExportError(f"{folder.name} is a split reader (of {made_by}): no worker can run one yet")
+        raise ExportError(f"{folder.name} is a split reader (of keymiss.models.train_split), not a whole one")
     import torch
     import transformers
     from transformers import AutoModelForQuestionAnswering
@@ -409,25 +409,6 @@ def _checked(source: Source, form: str, path: Path) -> float:
     return greatest
 
 
-@app.command()
-def command(
-    model: Annotated[
-        str, typer.Option(help=f"local folder or hub name; full size: {FULL_SIZE_MODEL}")
-    ] = DEFAULT_MODEL,
-    form: Annotated[str, choice([*FORMS, "all"], "what the worker is to run")] = DEFAULT_FORM,
-    out: Annotated[Path | None, typer.Option(help="default: var/models/<name>.pt, .onnx, ...")] = None,
-) -> None:
-    """Export a reader to a form that the worker runs."""
-    if out and form == "all":
-        raise typer.BadParameter("--out is for one form")
-    with said_in_one_line("export", ExportError):
-        source = Source(model)
-    print(f"model: {source.chosen}", flush=True)
-    export_all(
-        "export", list(FORMS) if form == "all" else [form], lambda one: export_source(source, out, one)
-    )
-
-
 def export_all(name: str, forms: Iterable[str], export_one: Callable[[str], tuple[Exported, bool]]) -> None:
     """Export to each of `forms`, and say what was made; ends with 1 if one of them could not be."""
     failed = False
@@ -447,12 +428,3 @@ def export_all(name: str, forms: Iterable[str], export_one: Callable[[str], tupl
         )
     if failed:
         raise typer.Exit(1)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """The command line's exit code."""
-    return exit_code(app, "keymiss models export", arguments)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

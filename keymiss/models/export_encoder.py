@@ -75,12 +75,17 @@ def _pooled(model: Any) -> Any:
     return Pooled().eval()
 
 
+def _graph(model: Any) -> Any:
+    inputs = dummy_inputs(2, 17, model.config.vocab_size)[: len(INPUT_NAMES)]
+    return onnx_graph(_pooled(model), inputs, INPUT_NAMES, OUTPUT_NAMES)
+
+
 def _onnx(model: Any, about: str, path: Path) -> None:
-    save_onnx(onnx_graph(model, _pooled(model), INPUT_NAMES, OUTPUT_NAMES), about, path)
+    save_onnx(_graph(model), about, path)
 
 
 def _onnx_int8(model: Any, about: str, path: Path) -> None:
-    save_onnx_int8(onnx_graph(model, _pooled(model), INPUT_NAMES, OUTPUT_NAMES), about, path)
+    save_onnx_int8(_graph(model), about, path)
 
 
 ENCODER_FORMS = {

@@ -13,7 +13,7 @@ import copy
 import inspect
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,13 +110,17 @@ def _reader(model: Any) -> Any:
     return Reader().eval()
 
 
-def _torchscript(model: Any, about: str, path: Path) -> None:
+def save_torchscript(module: Any, inputs: tuple[Any, ...], about: str, path: Path) -> None:
+    """Traces the module, and writes it with what it says of itself."""
     import torch
 
-    inputs = dummy_inputs(2, 17, model.config.vocab_size)
     with quiet(), torch.no_grad():
-        traced = torch.jit.trace(_reader(model), inputs, strict=False)
+        traced = torch.jit.trace(module, inputs, strict=False)
         torch.jit.save(traced, str(path), _extra_files={ABOUT_FILE: about})
+
+
+def _torchscript(model: Any, about: str, path: Path) -> None:
+    save_torchscript(_reader(model), dummy_inputs(2, 17, model.config.vocab_size), about, path)
 
 
 def _torchscript_bfloat16(model: Any, about: str, path: Path) -> None:
@@ -126,8 +130,12 @@ def _torchscript_bfloat16(model: Any, about: str, path: Path) -> None:
 
 
 def _torchscript_int8(model: Any, about: str, path: Path) -> None:
-    """Weights per channel, in INT8_WEIGHT_BITS; activations in 8 bits: torch would take only 7 of them, which
-    cost 2.6 F1 and which `version` 4 says."""
+    _torchscript(quantized(model), about, path)
+
+
+def quantized(model: Any) -> Any:
+    """A copy in torch's dynamic int8: weights per channel, in INT8_WEIGHT_BITS; activations in 8 bits: torch
+    would take only 7 of them, which cost 2.6 F1 and which `version` 4 says."""
     import torch
 
     with quiet():
@@ -154,19 +162,20 @@ def _torchscript_int8(model: Any, about: str, path: Path) -> None:
             raise ExportError(
                 f"torch {torch.__version__} cannot quantize here ({error}): use the form onnx-int8"
             ) from error
-    _torchscript(small, about, path)
+    return small
 
 
-def onnx_graph(model: Any, module: Any, input_names: list[str], output_names: list[str]) -> Any:
-    """`module`, which runs `model`, as ONNX's protobuf message. Its inputs are the first of dummy_inputs."""
+def onnx_graph(
+    module: Any, inputs: tuple[Any, ...], input_names: Sequence[str], output_names: Sequence[str]
+) -> Any:
+    """The module as ONNX's protobuf message. The first two sizes of its inputs may be others."""
     import torch
 
-    n_bytes = sum(weights.numel() * weights.element_size() for weights in model.parameters())
+    n_bytes = sum(weights.numel() * weights.element_size() for weights in module.parameters())
     if n_bytes > ONNX_LIMIT_BYTES:
         raise ExportError(
             f"{n_bytes / 1e9:.1f} GB of weights are too many for one ONNX file: use torchscript"
         )
-    inputs = dummy_inputs(2, 17, model.config.vocab_size)[: len(input_names)]
     any_size = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
     named = {0: "batch", 1: "seq"}
     try:
@@ -176,8 +185,8 @@ def onnx_graph(model: Any, module: Any, input_names: list[str], output_names: li
             )
             made = torch.onnx.export(
                 program,
-                input_names=input_names,
-                output_names=output_names,
+                input_names=list(input_names),
+                output_names=list(output_names),
                 dynamic_shapes=[named] * len(inputs),
                 external_data=False,
                 verbose=False,
@@ -206,18 +215,21 @@ def save_onnx_int8(graph: Any, about: str, path: Path) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     with quiet():
-        quantize_dynamic(
-            graph, path, per_channel=True, reduce_range=True, weight_type=QuantType.QInt8
-        )
+        quantize_dynamic(graph, path, per_channel=True, reduce_range=True, weight_type=QuantType.QInt8)
     save_onnx(onnx.load(str(path)), about, path)
 
 
+def _graph(model: Any) -> Any:
+    inputs = dummy_inputs(2, 17, model.config.vocab_size)
+    return onnx_graph(_reader(model), inputs, INPUT_NAMES, OUTPUT_NAMES)
+
+
 def _onnx(model: Any, about: str, path: Path) -> None:
-    save_onnx(onnx_graph(model, _reader(model), INPUT_NAMES, OUTPUT_NAMES), about, path)
+    save_onnx(_graph(model), about, path)
 
 
 def _onnx_int8(model: Any, about: str, path: Path) -> None:
-    save_onnx_int8(onnx_graph(model, _reader(model), INPUT_NAMES, OUTPUT_NAMES), about, path)
+    save_onnx_int8(_graph(model), about, path)
 
 
 ONNX_PACKAGES = ("torch", "transformers", "onnx", "onnxscript")

@@ -1,4 +1,5 @@
-"""Store the QA model on every master of the cluster, as bert-qa{tag}, in the place of the one there.
+"""Store the QA model on every master of the cluster, as bert-qa{tag}, in the place of the one there. Of a
+split reader it is the upper half; the lower one is stored with it, as bert-qa-lower{tag}.
 
     keymiss models load --model models/reader --nodes 127.0.0.1:30001
     keymiss models load --model models/reader --form onnx-int8
@@ -14,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -34,8 +35,10 @@ from keymiss.local.cluster_access import NoClusterError
 from keymiss.local.cluster_access import connect as connect_cluster
 from keymiss.local.redis_users import credentials_for
 from keymiss.models.command_line import choice, said_in_one_line
-from keymiss.models.export import export, tokens_of
+from keymiss.models.export import tokens_of
+from keymiss.models.export_reader import exported_files
 from keymiss.models.forms import DEFAULT_FORM, FORMS, ExportError, quiet
+from keymiss.models.halves_model import HalvesModel
 from keymiss.reading import tokenizers
 from keymiss.reading.backends.base import Model, ModelError
 from keymiss.reading.backends.table import backend_table
@@ -64,6 +67,10 @@ class Checked:
     backend: str
     blob: bytes
     sha256: str
+
+
+Pair = tuple[Checked, Checked | None]
+"""A reader; of a split one the upper half, and the lower."""
 
 
 @dataclass(frozen=True)
@@ -100,27 +107,54 @@ def check_file(path: Path, check: Callable[[Path, Model], None] | None = None) -
 
 
 def _check(path: Path, model: Model) -> None:
+    about = _about(path, model)
+    if about.half:
+        raise LoadError(f"{path} is the {about.half.name} half of a split reader: load the reader's folder")
+    longest = min(about.max_tokens, MAX_SEQUENCE_TOKENS)
+    for batch, seq in ((1, 8), (3, 33), (2, longest)):
+        _run(model, about, batch, seq)
+    _check_answer(path, model, about)
+
+
+def _about(path: Path, model: Model) -> About:
     about = model.about
     if about is None:
         raise LoadError(
             f"{path} says nothing of its tokenizer: make it with keymiss models export --model <folder>"
         )
-    tokenizer = tokenizers.tokenizer_from(about.tokenizer, about.model)
-    tokens = tokens_of(tokenizer)
+    tokens = tokens_of(tokenizers.tokenizer_from(about.tokenizer, about.model))
     if tokens > about.vocab_size:
         raise LoadError(f"{path}: the tokenizer has {tokens} tokens, the model {about.vocab_size}")
-    longest = min(about.max_tokens, MAX_SEQUENCE_TOKENS)
-    for batch, seq in ((1, 8), (3, 33), (2, longest)):
-        _run(model, about, batch, seq)
+    return about
+
+
+def _check_answer(path: Path, model: Model, about: About) -> None:
     reader = Reader.of(about)
     sentence = reader.sentence("The river Main flows through Frankfurt before it reaches the Rhine at Mainz.")
     inputs = reader.inputs("Which river flows through Frankfurt?", sentence)
     arrays = (inputs.input_ids, inputs.attention_mask, inputs.token_type_ids)
-    starts, ends = model.run([Tensor(array) for array in arrays])
+    outputs = [output.array for output in model.run([Tensor(array) for array in arrays])]
     try:
-        reader.answer(sentence, inputs, starts.array, ends.array)
+        reader.answer(sentence, inputs, *outputs)
     except ValueError as error:
         raise LoadError(f"{path}: no answer can be read from its logits: {error}") from error
+
+
+def check_halves(lower_path: Path, upper_path: Path) -> Pair:
+    """Load and run both halves of a split reader; LoadError as `check_file`, and if they do not fit."""
+    halves: list[Model] = []
+
+    def check(path: Path, model: Model) -> None:
+        _about(path, model)
+        halves.append(model)
+
+    lower, upper = check_file(lower_path, check), check_file(upper_path, check)
+    try:
+        model = HalvesModel(*halves)
+        _check_answer(upper_path, model, _about(upper_path, model))
+    except (ModelError, ValueError) as error:
+        raise LoadError(f"{lower_path} and {upper_path}: {error}") from error
+    return upper, lower
 
 
 def _run(model: Model, about: About, batch: int, seq: int) -> None:
@@ -173,26 +207,56 @@ def model_info(client: RedisCluster, key: str) -> dict[str, Any] | None:
     return dict(zip(flat[::2], flat[1::2], strict=True)) if flat else None
 
 
-def store(
-    client: RedisCluster, model: Checked, key_of: Callable[[str], str] = keys.model_key
-) -> Iterator[Stored]:
-    """Store the model on every master, at key_of(tag); yields as each is done."""
+Models = Mapping[Callable[[str], str], Checked | None]
+"""Models by their key_of(tag); None: there is to be none."""
+
+
+def store(client: RedisCluster, models: Models) -> Iterator[Stored]:
+    """Store each model on every master, at its key_of(tag), and remove what is to be None: all of a master at
+    once, if anything there is another. Yields as each is done."""
     check_masters(client)
-    tag = model.sha256[:12]
     for shard in shards_of(client):
-        key = key_of(shard.tag)
-        info = model_info(client, key)
-        wanted = {"sha256": model.sha256, "tag": tag, "backend": model.backend}
-        new = info is None or any(info[name] != value for name, value in wanted.items())
+        wanted = {key_of(shard.tag): model for key_of, model in models.items()}
+        there = {key: model_info(client, key) for key in wanted}
+        new = not all(_is(there[key], model) for key, model in wanted.items())
         if new:
-            chunks = [model.blob[at : at + CHUNK_BYTES] for at in range(0, len(model.blob), CHUNK_BYTES)]
-            client.execute_command("AI.MODELSTORE", key, model.backend, "CPU", "TAG", tag, "BLOB", *chunks)
-            stored = model_info(client, key)
-            if stored is None:
-                raise LoadError(f"{key} on {shard.address} is gone right after it was stored")
-            client.execute_command("KM.MODELDIGEST", key, stored["version"], model.sha256)
+            _store_at_once(client, wanted, [key for key, info in there.items() if info])
+            for key, model in wanted.items():
+                if model:
+                    stored = model_info(client, key)
+                    if stored is None:
+                        raise LoadError(f"{key} on {shard.address} is gone right after it was stored")
+                    client.execute_command("KM.MODELDIGEST", key, stored["version"], model.sha256)
             _wait_for_replicas(client, node_of(client, shard))
-        yield Stored(shard.address, key, new)
+        for key, model in wanted.items():
+            if model:
+                yield Stored(shard.address, key, new)
+
+
+def _is(info: dict[str, Any] | None, model: Checked | None) -> bool:
+    if info is None or model is None:
+        return info is None and model is None
+    wanted = {"sha256": model.sha256, "tag": model.sha256[:12], "backend": model.backend}
+    return all(info[name] == value for name, value in wanted.items())
+
+
+def _store_at_once(client: RedisCluster, wanted: Mapping[str, Checked | None], there: Sequence[str]) -> None:
+    """A question never finds one half of one reader and the other half of another."""
+    commands: list[list[Any]] = []
+    for key, model in wanted.items():
+        if model:
+            chunks = [model.blob[at : at + CHUNK_BYTES] for at in range(0, len(model.blob), CHUNK_BYTES)]
+            tag = model.sha256[:12]
+            commands.append(["AI.MODELSTORE", key, model.backend, "CPU", "TAG", tag, "BLOB", *chunks])
+        elif key in there:
+            commands.append(["AI.MODELDEL", key])
+    if len(commands) == 1:
+        client.execute_command(*commands[0])
+        return
+    with client.pipeline(transaction=True) as pipe:
+        for command in commands:
+            pipe.execute_command(*command)
+        pipe.execute()
 
 
 def _wait_for_replicas(client: RedisCluster, node: ClusterNode) -> None:
@@ -202,13 +266,14 @@ def _wait_for_replicas(client: RedisCluster, node: ClusterNode) -> None:
     client.execute_command("WAIT", replicas, REPLICAS_TIMEOUT_MS, target_nodes=node)
 
 
-def file_of(model: str, form: str | None) -> Path:
-    """The exported file that `model` is, or that is made of it. ExportError if it cannot be made."""
+def checked_reader(model: str, form: str | None) -> Pair:
+    """The exported file that `model` is, or what is exported of it. ExportError, LoadError if that cannot
+    be."""
     path = Path(model)
     if path.is_file() or (path.suffix in BACKENDS and tokenizers.model_folder(model) is None):
-        return path
-    made, _ = export(model, form=form or DEFAULT_FORM)
-    return Path(made.path)
+        return check_file(path), None
+    files = exported_files(model, form)
+    return check_halves(*files) if len(files) > 1 else (check_file(files[0]), None)
 
 
 @app.command()
@@ -229,31 +294,32 @@ def load(
     with said_in_one_line("load", BadSetting):
         settings = Settings.from_env()
 
-    def checked() -> Checked:
-        return check_file(file_of(model or settings.model, form))
+    def checked() -> Models:
+        reader, lower = checked_reader(model or settings.model, form)
+        return {keys.model_key: reader, keys.lower_model_key: lower}
 
-    store_everywhere("load", checked, nodes or settings.nodes, keys.model_key)
+    store_everywhere("load", checked, nodes or settings.nodes)
 
 
-def store_everywhere(
-    name: str, checked: Callable[[], Checked], nodes: str, key_of: Callable[[str], str]
-) -> None:
-    """What `checked` makes, on every master at key_of(tag); ends with 1 if that cannot be."""
-    began_s, done = time.monotonic(), 0
+def store_everywhere(name: str, checked: Callable[[], Models], nodes: str) -> None:
+    """What `checked` makes, on every master; ends with 1 if that cannot be."""
+    began_s, masters = time.monotonic(), set()
     try:
-        model = checked()
+        models = checked()
         with connect(nodes) as client:
-            for one in store(client, model, key_of):
+            for one in store(client, models):
                 print(f"{one.node} {one.key}: {'stored' if one.new else 'already there'}", flush=True)
-                done += 1
+                masters.add(one.node)
     except (ExportError, LoadError, redis.RedisError, RedisClusterException) as error:
-        before = f" ({done} masters hold the new model; run this again)" if done else ""
+        before = f" ({len(masters)} masters hold the new model; run this again)" if masters else ""
         print(f"keymiss models {name}: {error}{before}", file=sys.stderr)
         raise typer.Exit(1) from None
-    print(
-        f"{done} masters hold {model.sha256[:12]} ({model.backend}, {len(model.blob) / 1e6:.1f} MB), "
-        f"{time.monotonic() - began_s:.1f} s"
+    held = " and ".join(
+        f"{model.sha256[:12]} ({model.backend}, {len(model.blob) / 1e6:.1f} MB)"
+        for model in models.values()
+        if model
     )
+    print(f"{len(masters)} masters hold {held}, {time.monotonic() - began_s:.1f} s")
 
 
 def main(arguments: list[str] | None = None) -> int:

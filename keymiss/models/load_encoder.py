@@ -25,7 +25,7 @@ from keymiss.models.export_encoder import (
     ENCODER_FORMS,
     export_encoder,
 )
-from keymiss.models.load import Checked, LoadError, check_file, store_everywhere
+from keymiss.models.load import LoadError, Models, check_file, store_everywhere
 from keymiss.reading.backends.base import Model
 from keymiss.reading.encoder import Encoder
 from keymiss.reading.stored_vector import LONGEST_ERROR, Vector
@@ -79,10 +79,10 @@ def load_encoder(
     with said_in_one_line("load-encoder", BadSetting):
         nodes = nodes or Settings.from_env().nodes
 
-    def checked() -> Checked:
-        return check_file(Path(export_encoder(model, form)[0].path), check_encoder)
+    def checked() -> Models:
+        return {keys.encoder_key: check_file(Path(export_encoder(model, form)[0].path), check_encoder)}
 
-    store_everywhere("load-encoder", checked, nodes, keys.encoder_key)
+    store_everywhere("load-encoder", checked, nodes)
 
 
 def main(arguments: list[str] | None = None) -> int:

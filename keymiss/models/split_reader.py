@@ -32,9 +32,8 @@ from torch.nn import functional
 from keymiss.models.export import SPLIT_KEY
 
 TEXT_POSITION = 16
-MAX_TOKENS = (
-    512 - TEXT_POSITION + 3
-)  # of both: beside the shortest question ([CLS], a token, [SEP]) a text ends at 512
+SHORTEST_QUESTION = 3  # [CLS], a token, [SEP]
+MAX_TOKENS = 512 - TEXT_POSITION + SHORTEST_QUESTION  # of both: a text ends at position 512
 HEAD_STD = 0.02  # of the new weights for start and end, as BERT's others
 NEVER = -1e4  # what is added where nothing may attend; in bfloat16 too it leaves nothing
 
@@ -86,6 +85,14 @@ class Group(NamedTuple):
     bias: Tensor | None = None
 
 
+def _split(states: Tensor, groups: Sequence[Group]) -> Sequence[Tensor]:
+    """The states of each group."""
+    if len(groups) == 1:  # as an exported half's: of any size
+        return [states]
+    parts: Sequence[Tensor] = states.split([group.rows * group.seq for group in groups])
+    return parts
+
+
 class Layer(nn.Module):
     """One transformer layer of BERT; query, key and value are one product."""
 
@@ -101,7 +108,7 @@ class Layer(nn.Module):
 
     def forward(self, states: Tensor, groups: Sequence[Group]) -> Tensor:
         """states [tokens of all groups, width]: only the attention is a matter of the groups."""
-        parts = self.qkv(states).split([group.rows * group.seq for group in groups])
+        parts = _split(self.qkv(states), groups)
         mixed = [self._attended(part, group) for part, group in zip(parts, groups, strict=True)]
         states = self.mixed_norm(self.mixed(torch.cat(mixed)) + states)
         states = self.norm(self.outer(functional.gelu(self.inner(states))) + states)
@@ -176,7 +183,7 @@ class SplitReader(nn.Module):
         for layer in self.layers[self.shape.split :]:
             states = layer(states, groups)
         made = []
-        for part, group in zip(states.split([one.rows * one.seq for one in groups]), groups, strict=True):
+        for part, group in zip(_split(states, groups), groups, strict=True):
             part = part.view(group.rows, group.seq, -1)
             start, end = self.span(part).unbind(-1)
             made.append((start, end, self.relevance(torch.tanh(self.pooler(part[:, 0]))).squeeze(-1)))

@@ -20,7 +20,7 @@ Logits = NDArray[Any]
 """FLOAT [windows, seq]"""
 
 Run = Callable[[Inputs], Awaitable[Sequence[Logits]]]
-"""One run of the model: start and end logits."""
+"""One run of the model: start and end logits, and relevance [windows] of a model that has it."""
 
 NO_TOKENIZER = """the model's file has no tokenizer, so it was read with that of the worker's KEYMISS_MODEL. \
 If the model is of another vocabulary, start the worker with KEYMISS_MODEL=<the model's folder or name>, \
@@ -33,8 +33,7 @@ async def find_answer(reader: Reader, sentence: Sentence, question: str, run: Ru
     try:
         inputs = reader.inputs(question, sentence)
         runs = [await run(part) for part in inputs.runs()]
-        start, end = (np.concatenate(logits) for logits in zip(*runs, strict=True))
-        return reader.answer(sentence, inputs, start, end)
+        return reader.answer(sentence, inputs, *map(np.concatenate, zip(*runs, strict=True)))
     except Exception as error:
         if reader.own_tokenizer:
             raise

@@ -18,11 +18,18 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class ModelVersion:
-    """`sha256` is empty until a worker has loaded the model: the same version all the same."""
+    """`sha256` is empty until a worker has loaded the model: the same version all the same. `lower`: of a
+    split reader, whose upper half this is then; one of the two is never used with another one's."""
 
     key: str
     version: int
     sha256: str = field(compare=False)
+    lower: ModelVersion | None = None
+
+    @property
+    def models(self) -> list[ModelVersion]:
+        """This one, and the lower half."""
+        return [self, self.lower] if self.lower else [self]
 
 
 def model_version(key: str, reply: Sequence[Any] | None) -> ModelVersion | None:
@@ -52,20 +59,35 @@ async def by_one_version(
     raise ValueError(f"the model {before.key} was replaced three times while it read the sentence")
 
 
-# KEYS: the model, a hash of sentences if what is kept is of one of them, what is kept. ARGV: how many of KEYS
-# it is made from, the model's version, its time to live in s ("0": for good), index and text of the sentence
-# if there is one, the values. Lua's whole numbers end at 2^53, so it is the module that compares versions:
-# KM.MODELCHUNK gives an error for another one. KM.DERIVE has what is kept go when a source changes.
-KEEP = """
-local sources, value = tonumber(ARGV[1]), 4
-if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
-local same = redis.pcall('KM.MODELCHUNK', KEYS[1], ARGV[2], 0, 0)
-if type(same) == 'table' then return string.find(same.err, 'was replaced', 1, true) and 0 or same end
-if sources == 2 then
-    if redis.call('HGET', KEYS[2], ARGV[4]) ~= ARGV[5] then return 0 end
-    value = 6
+# Lua's whole numbers end at 2^53, so it is the module that compares versions: KM.MODELCHUNK gives an error
+# for another one.
+SAME_MODEL = """
+local function same_model(key, version)
+    if redis.call('EXISTS', key) == 0 then return false end
+    local same = redis.pcall('KM.MODELCHUNK', key, version, 0, 0)
+    if type(same) ~= 'table' then return true end
+    if string.find(same.err, 'was replaced', 1, true) then return false end
+    error(same)
 end
-local life = ARGV[3] == '0' and {} or {'EX', ARGV[3]}
+"""
+
+# KEYS: the models, a hash of sentences if what is kept is of one of them, what is kept. ARGV: how many of
+# KEYS it is made from, how many of these are models, their versions, its time to live in s ("0": for good),
+# index and text of the sentence if there is one, the values. KM.DERIVE has what is kept go when a source
+# changes.
+KEEP = (
+    SAME_MODEL
+    + """
+local sources, models = tonumber(ARGV[1]), tonumber(ARGV[2])
+for i = 1, models do
+    if not same_model(KEYS[i], ARGV[2 + i]) then return 0 end
+end
+local ttl, value = ARGV[3 + models], 4 + models
+if sources > models then
+    if redis.call('HGET', KEYS[sources], ARGV[value]) ~= ARGV[value + 1] then return 0 end
+    value = value + 2
+end
+local life = ttl == '0' and {} or {'EX', ttl}
 for i = sources + 1, #KEYS do
     redis.call('SET', KEYS[i], ARGV[value], unpack(life))
     value = value + 1
@@ -73,6 +95,7 @@ end
 redis.call('KM.DERIVE', sources, unpack(KEYS))
 return 1
 """
+)
 
 
 def keep_command(
@@ -84,7 +107,9 @@ def keep_command(
     """Keeps `values` (key -> value) for `ttl_s` seconds ("0": for good), if the model is still that version
     and `sentence` (key of the hash, index, text) still that text. They go when either changes, and before
     anything else when memory is short."""
-    sources = [model.key, *(sentence[:1] if sentence else ())]
-    arguments = [str(len(sources)), str(model.version), ttl_s, *(sentence[1:] if sentence else ())]
+    models = model.models
+    sources = [*(one.key for one in models), *(sentence[:1] if sentence else ())]
+    versions = [str(one.version) for one in models]
+    arguments = [str(len(sources)), str(len(models)), *versions, ttl_s, *(sentence[1:] if sentence else ())]
     n_keys = str(len(sources) + len(values))
     return ["EVAL", KEEP, n_keys, *sources, *values, *arguments, *values.values()]

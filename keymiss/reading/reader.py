@@ -10,6 +10,7 @@ with ``[SEP]`` at its end, and kept so in its tensor. Needs the `tokenizers` lib
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Iterator, Sequence
@@ -18,7 +19,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 from keymiss.reading import tokenizers
 from keymiss.reading.span import Span, best_span
@@ -28,6 +29,7 @@ MAX_QUESTION_TOKENS = 64  # what HF's SQuAD recipe keeps of a question
 MAX_QUESTION_CHARS = 2048  # 64 tokens are far fewer; longer is a mistake or an attack
 WINDOW_OVERLAP_TOKENS = 128  # HF's SQuAD recipe; more than the longest answer (30)
 MAX_WINDOWS = 64  # about 20,000 tokens: a whole article
+TOKENIZER_DIGITS = 8  # of a tokenizer's SHA-256, to tell it from others
 WINDOWS_A_RUN = 8  # of one long text: 8 x 512 tokens take some hundred MB while they run
 
 Ids = NDArray[np.int64]
@@ -57,6 +59,26 @@ class Calibration:
 
 
 @dataclass(frozen=True)
+class Half:
+    """Which half of a split reader a file is: `name` is LOWER or UPPER. Two halves with the same `pair` (a
+    digest of what they were made from) are of one reader.
+
+    The lower one has `split` of the `layers`, the upper one the others; between them are states of `width`. A
+    question is at positions 0, 1, ... with token type 0, a text at `text_position` and on with type 1.
+    """
+
+    name: str
+    pair: str
+    layers: int
+    split: int
+    width: int
+    text_position: int
+
+
+LOWER, UPPER = "lower", "upper"
+
+
+@dataclass(frozen=True)
 class About:
     """What travels in a model's file: `tokenizer` (the text of a tokenizer.json), and how it was made."""
 
@@ -66,11 +88,13 @@ class About:
     vocab_size: int
     max_tokens: int
     calibration: Calibration | None = None
+    half: Half | None = None
 
     def to_json(self) -> str:
         """One line."""
-        calibration = self.calibration and asdict(self.calibration)
-        fields = {**self.__dict__, "calibration": calibration, "format": 1}
+        fields = {**asdict(self), "format": 1}
+        if self.half is None:
+            del fields["half"]
         return json.dumps(fields, ensure_ascii=False)
 
     @classmethod
@@ -82,8 +106,12 @@ class About:
                 raise tokenizers.TextError(
                     "what the model's file says of itself has a format unknown to this version"
                 )
-            calibration = fields.pop("calibration")
-            about = cls(**fields, calibration=Calibration(**calibration) if calibration else None)
+            calibration, half = fields.pop("calibration"), fields.pop("half", None)
+            about = cls(
+                **fields,
+                calibration=Calibration(**calibration) if calibration else None,
+                half=Half(**half) if half else None,
+            )
             if not 8 <= about.max_tokens <= 1 << 16:
                 raise tokenizers.TextError(f"the model's file says it takes {about.max_tokens} tokens")
             return about
@@ -141,6 +169,7 @@ class Reader:
         own_tokenizer: bool = True,
     ) -> None:
         self.calibration, self.own_tokenizer = calibration, own_tokenizer
+        self.tokenizer_digest = hashlib.sha256(tokenizer.to_str().encode()).hexdigest()[:TOKENIZER_DIGITS]
         self._tokenizer, self._max_tokens = tokenizer, min(max_tokens, MAX_SEQUENCE_TOKENS)
         self._cls, self._sep = (np.array([tokenizer.token_to_id(it)], np.int64) for it in ("[CLS]", "[SEP]"))
         self.sentence = lru_cache(maxsize=4096)(self._sentence)
@@ -153,21 +182,19 @@ class Reader:
 
     def _sentence(self, sentence: str) -> Sentence:
         """Tokenize one text of any length; its arrays are read-only. (`sentence` keeps the last ones.)"""
-        encoding = self._tokenizer.encode(sentence, add_special_tokens=False)
-        words = [encoding.word_to_chars(word) if word is not None else None for word in encoding.word_ids]
-        offsets = np.array(
-            [word or token for word, token in zip(words, encoding.offsets, strict=True)], np.int64
-        )
-        ids = np.array([*encoding.ids, *self._sep], np.int64)
-        offsets = offsets.reshape(-1, 2)
-        ids.flags.writeable = offsets.flags.writeable = False
-        return Sentence(sentence, ids, offsets)
+        (made,) = self.sentences([sentence])
+        return made
 
-    def token_ids(self, sentences: Sequence[str]) -> list[Ids]:
-        """What `sentence` gives as ids, [n+1] each, of many texts at once and without their offsets: three
-        times as fast."""
-        encoded = self._tokenizer.encode_batch_fast(list(sentences), add_special_tokens=False)
-        return [np.array([*encoding.ids, *self._sep], np.int64) for encoding in encoded]
+    def sentences(self, texts: Sequence[str]) -> list[Sentence]:
+        """What `sentence` gives, of many texts at once."""
+        encoded = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        return [self._made(text, encoding) for text, encoding in zip(texts, encoded, strict=True)]
+
+    def _made(self, text: str, encoding: Encoding) -> Sentence:
+        ids = np.array([*encoding.ids, *self._sep], np.int64)
+        offsets = _of_words(encoding)
+        ids.flags.writeable = offsets.flags.writeable = False
+        return Sentence(text, ids, offsets)
 
     def question_ids(self, question: str) -> Ids:
         """Token ids, at most MAX_QUESTION_TOKENS; TextError if it has none or is far too long."""
@@ -240,6 +267,18 @@ class Reader:
         ]
         scored = [replace(span, score=score) for span, score in zip(spans, scores, strict=True)]
         return max(scored, key=lambda span: (span.score, span.margin))
+
+
+def _of_words(encoding: Encoding) -> Ids:
+    """[n, 2]: characters of the word each token is part of; its own, if it is of none."""
+    found = np.array(encoding.offsets, np.int64).reshape(-1, 2)
+    words = np.array([-1 if word is None else word for word in encoding.word_ids], np.int64)
+    first = np.flatnonzero(np.r_[True, (words[1:] != words[:-1]) | (words[1:] < 0)][: len(words)])
+    if not len(first):
+        return found
+    lengths = np.diff(np.r_[first, len(words)])
+    last = first + lengths - 1
+    return np.repeat(np.stack((found[first, 0], found[last, 1]), 1), lengths, 0)
 
 
 def window_starts(n: int, width: int) -> list[int]:

@@ -41,7 +41,9 @@ MAX_MODELS = 20
 """Different values of the label `model`; anyone may store models under any name."""
 
 OTHER_MODEL = "other"
-KNOWN_MODELS = tuple(keys.without_tag(key("x")) for key in (keys.model_key, keys.encoder_key))
+KNOWN_MODELS = tuple(
+    keys.without_tag(key("x")) for key in (keys.model_key, keys.lower_model_key, keys.encoder_key)
+)
 
 
 class _Counts(Collector):
@@ -134,7 +136,7 @@ class ModelMetrics:
         )
         self._tokens = Counter(
             "keymiss_worker_model_tokens_total",
-            "Elements of the first input of runs that succeeded: tokens, with those that fill up a batch.",
+            "Rows x length of the first input of runs that succeeded: tokens, with padding.",
             ("model",),
             registry=registry,
         )

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 from redis.exceptions import ResponseError
@@ -296,7 +297,7 @@ class ModelRunner:
         except ModelError as error:
             self._failed(connection, key)
             raise ModelError(f"model {key}: {error}") from error
-        tokens = inputs[0].array.size if inputs else 0
+        tokens = prod(inputs[0].dims[:2]) if inputs else 0  # of states the third size is their width
         self._metrics.ran(key, samples, tokens, result.queued_us / 1e6, result.duration_us / 1e6)
         self._report(connection, key, samples, result.duration_us, errors=0)
         return result

@@ -37,6 +37,8 @@ class Kept(enum.StrEnum):
     """A question's: the same."""
     TENSOR = "tensor"
     """The sentence is tokenized again at the next question."""
+    STATES = "states"
+    """Those of a sentence or of a question are made again at the next one."""
     MODEL_DIGEST = "model_digest"
     """Answers are not recognised as this model's until it is kept; tried again at the next run."""
     STATISTICS = "statistics"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from redis.cluster import RedisCluster
@@ -13,6 +14,7 @@ from keymiss.client import Answers, Unavailable
 from keymiss.models import load
 from tests.api.processes import QUESTION, SENTENCES, ApiProcess, fill, shard_tags
 from tests.servers import REPO, RedisClusterServers, WorkerProcess, wait_until
+from tests.unit.test_split_halves import split_folder
 
 ALL = 3 * len(SENTENCES)  # asked on three shards: those without a word of the question are neighbours
 
@@ -79,6 +81,25 @@ def test_1_without_sentences_the_models_run_but_it_is_not_ready(
     assert members["missing"] == ["no sentences are loaded"]
     assert sorted(members["shards"]) == sorted(shard_tags(3))  # type: ignore[arg-type]
     assert [now - then for now, then in zip(model_calls(client), before, strict=True)] == [1, 1, 1]
+    assert probes_left(client) == []
+
+
+def test_1_both_halves_of_a_split_reader_run_too(
+    service: ApiProcess,
+    client: RedisCluster,
+    shards: RedisClusterServers,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("KEYMISS_VAR", str(tmp_path / "var"))
+    try:
+        assert load.main(["--model", str(split_folder(tmp_path)), "--nodes", shards.addresses]) == 0
+        with pytest.raises(Unavailable) as raised:
+            service.ready()
+    finally:
+        monkeypatch.undo()
+        assert load.main(["--model", "models/reader", "--nodes", shards.addresses]) == 0
+    assert raised.value.members["missing"] == ["no sentences are loaded"]
     assert probes_left(client) == []
 
 

@@ -94,8 +94,11 @@ def test_every_sentence_has_its_tokens(client: RedisCluster) -> None:
             )[3::2]
             ids = np.frombuffer(blob, np.int64).reshape(shape)
             assert ids.tolist() == [default_reader().sentence(sentence).ids.tolist()]
+            blob = shard.execute_command("AI.TENSORGET", keys.offsets_key("A1", tag, idx), "BLOB")
+            offsets = np.frombuffer(blob, np.int32).reshape(-1, 2)
+            assert offsets.tolist() == default_reader().sentence(sentence).offsets.tolist()
     assert client.hgetall(keys.tokens_key("A1", tag)) == {
-        str(idx): hashlib.sha1(sentence.encode()).hexdigest()[:16]
+        str(idx): f"{hashlib.sha1(sentence.encode()).hexdigest()[:16]} {default_reader().tokenizer_digest}"
         for idx, sentence in enumerate((FIRST, SECOND, THIRD))
     }
 

@@ -18,8 +18,8 @@ import torch
 from transformers import BertForQuestionAnswering
 
 from keymiss import keys
+from keymiss.models.export_reader import exported_files
 from keymiss.models.forms import quiet
-from keymiss.models.load import file_of
 from tests.api.acl import env_of, locked_cluster, password_of
 from tests.e2e.test_gearsclient import documented
 from tests.e2e.test_redis_py_cluster import old_python  # noqa: F401  (a fixture)
@@ -105,7 +105,7 @@ def traced_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def exported_file() -> Path:
     """The reader as keymiss.models.export makes it."""
-    return file_of("models/reader", None)
+    return exported_files("models/reader")[0]
 
 
 def run_old(

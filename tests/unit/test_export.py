@@ -20,7 +20,7 @@ from transformers import BertConfig, BertForMaskedLM, BertForQuestionAnswering, 
 from transformers import DistilBertForQuestionAnswering as DistilBert
 
 from keymiss.models import export as exporting
-from keymiss.models import forms
+from keymiss.models import export_reader, forms
 from keymiss.reading.backends.base import Model
 from keymiss.reading.reader import Calibration, Reader
 from keymiss.reading.tensors import Tensor
@@ -233,7 +233,7 @@ def test_all_forms_lie_side_by_side(
 ) -> None:
     monkeypatch.setenv("KEYMISS_VAR", str(tmp_path / "var"))
     order = ["--model", str(small(tmp_path / "mine")), "--form", "all"]
-    assert exporting.main(order) == 0
+    assert export_reader.main(order) == 0
     said = capsys.readouterr().out
     assert f"model: {tmp_path / 'mine'}: local folder" in said
     assert said.count(" exported: ") == len(forms.FORMS)
@@ -241,7 +241,7 @@ def test_all_forms_lie_side_by_side(
     assert made_in(tmp_path / "var" / "models") == names | {f"{name}.json" for name in names} | {
         "mine.tokenizer.json"
     }
-    assert exporting.main(order) == 0
+    assert export_reader.main(order) == 0
     assert capsys.readouterr().out.count(" already exported: ") == len(forms.FORMS)
 
 
@@ -249,7 +249,7 @@ def test_a_hub_name_out_of_reach_is_an_error(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    assert exporting.main(["--model", "nobody/no-such-model", "--out", str(tmp_path / "x.pt")]) == 1
+    assert export_reader.main(["--model", "nobody/no-such-model", "--out", str(tmp_path / "x.pt")]) == 1
     said = capsys.readouterr()
     assert "nobody/no-such-model" in said.err
     assert "--model <folder>" in said.err

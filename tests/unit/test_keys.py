@@ -42,7 +42,13 @@ def test_keys_used_together_share_a_slot() -> None:
     together = [
         keys.sentence_key("PMC1.xml", tag),
         keys.tokenized_key("PMC1.xml", tag, 7),
+        keys.offsets_key("PMC1.xml", tag, 7),
+        keys.tokens_key("PMC1.xml", tag),
+        keys.states_key("PMC1.xml", tag, 7),
+        keys.lower_key("PMC1.xml", tag),
+        keys.question_states_key(tag, "0" * 64, "Who {is} it"),
         keys.model_key(tag),
+        keys.lower_model_key(tag),
         keys.answer_key("PMC1.xml", tag, 7, "Who {is} it"),
         keys.span_key("PMC1.xml", tag, 7, "Who {is} it"),
         keys.concepts_key("PMC1.xml", tag),
@@ -98,7 +104,14 @@ def test_article_names_that_would_break_keys(article: str) -> None:
 
 
 def test_keys_of_an_article_come_apart_again() -> None:
-    for make in (keys.sentence_key, keys.state_key, keys.tokens_key, keys.concepts_key, keys.vectors_key):
+    for make in (
+        keys.sentence_key,
+        keys.state_key,
+        keys.tokens_key,
+        keys.lower_key,
+        keys.concepts_key,
+        keys.vectors_key,
+    ):
         assert keys.parse_article_key(make("A:1", "x")) == ("A:1", "x")
     for make_text in (keys.paragraphs_key, keys.article_key):
         assert keys.article_of(make_text("A:1")) == "A:1"
@@ -107,7 +120,7 @@ def test_keys_of_an_article_come_apart_again() -> None:
 
 
 def test_what_a_key_is_made_from() -> None:
-    for make in (keys.tokens_key, keys.concepts_key, keys.vectors_key):
+    for make in (keys.tokens_key, keys.lower_key, keys.concepts_key, keys.vectors_key):
         assert keys.made_from(make("A:1", "x")) == keys.sentence_key("A:1", "x")
     for make in (keys.sentence_key, keys.state_key):
         assert keys.made_from(make("A:1", "x")) == keys.paragraphs_key("A:1")

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 
 import numpy as np
 import pytest
 
 from keymiss.pipeline.changes import Changes, changes
 from keymiss.pipeline.records import as_dict, as_list, parts, text_of
-from keymiss.pipeline.tokens import is_of, token_mark, token_tensor
+from keymiss.pipeline.tokens import offsets_tensor, sentence_in, token_tensor
+from keymiss.pipeline.tokens import token_mark as mark_by
 from keymiss.pipeline.vectors import vector_marks
 from keymiss.reading.stored_vector import DIMENSIONS, text_digest, to_field
 from keymiss.reading.tensors import from_values
 
+token_mark = partial(mark_by, tokenizer_digest="12345678")
 SENTENCES: dict[str | bytes, str | bytes] = {"0": "Masks help.", "1": "Bats fly."}
 
 
@@ -35,19 +38,28 @@ def test_a_sentence_that_is_not_utf8_is_none() -> None:
 
 
 def test_marks_are_of_the_sentence() -> None:
-    assert token_mark("Ärzte") == hashlib.sha1("Ärzte".encode()).hexdigest()[:16]
+    assert token_mark("Ärzte") == f"{hashlib.sha1('Ärzte'.encode()).hexdigest()[:16]} 12345678"
     field = to_field("Masks help.", np.ones(DIMENSIONS, np.float32))
     by_reply = as_dict(["0", field, "1", "this one is UTF-8 by chance"])
     assert vector_marks(by_reply) == {"0": text_digest("Masks help."), "1": b"this one"}
 
 
-def test_a_tensor_is_that_of_its_tokens_only() -> None:
-    ids = np.array([7, 8, 102], np.int64)
-    assert token_tensor(ids).dims == (1, 3)
-    assert is_of(token_tensor(ids), ids)
-    assert not is_of(token_tensor(ids[:2]), ids)
-    assert not is_of(from_values("INT64", [1, 3], [7, 9, 102]), ids)
-    assert not is_of(from_values("FLOAT", [1, 3], [7, 8, 102]), ids)
+def test_a_sentence_is_that_of_its_two_tensors() -> None:
+    ids, offsets = np.array([7, 8, 102], np.int64), np.array([[0, 5], [6, 11]], np.int64)
+    tensors = token_tensor(ids), offsets_tensor(offsets)
+    assert [tensor.dims for tensor in tensors] == [(1, 3), (2, 2)]
+    found = sentence_in("Masks help.", *tensors)
+    assert found is not None
+    assert (found.text, found.ids.tolist(), found.offsets.tolist()) == (
+        "Masks help.",
+        ids.tolist(),
+        offsets.tolist(),
+    )
+    assert sentence_in("Masks help.", None, tensors[1]) is None
+    assert sentence_in("Masks help.", tensors[0], None) is None
+    assert sentence_in("Masks help.", token_tensor(ids[:2]), tensors[1]) is None
+    assert sentence_in("Masks help.", from_values("FLOAT", [1, 3], [7, 8, 102]), tensors[1]) is None
+    assert sentence_in("Masks help.", tensors[0], from_values("INT64", [2, 2], [0, 5, 6, 11])) is None
 
 
 def test_names_and_values_in_turn() -> None:

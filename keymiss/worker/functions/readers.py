@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from keymiss.reading.backends.base import ModelError
 from keymiss.reading.encoder import Encoder
-from keymiss.reading.reader import About, Reader, default_reader
+from keymiss.reading.reader import LOWER, About, Half, Reader, default_reader
 from keymiss.reading.tokenizers import TextError
 from keymiss.worker.functions.job_context import current
 
@@ -31,6 +31,24 @@ def reader_of(model_key: str) -> Reader:
         return _reader(model.about)
     except TextError as error:
         raise ModelError(f"model {model_key}: {error}") from error
+
+
+def lower_half(lower_key: str) -> tuple[About, str]:
+    """What the model at `lower_key` says of itself, and its SHA-256. ModelError if there is none, or it is no
+    lower half of a split reader."""
+    context = current()
+    model, sha256 = context.services.models.store.get(context.shard, context.connection, lower_key)
+    about = model.about
+    if about is None or about.half is None or about.half.name != LOWER:
+        raise ModelError(f"model {lower_key} is no lower half of a split reader: keymiss models load")
+    return about, sha256
+
+
+def half_at(model_key: str) -> Half | None:
+    """The half that the model at `model_key` is; None if it is a whole reader. ModelError as `reader_of`."""
+    context = current()
+    model, _ = context.services.models.store.get(context.shard, context.connection, model_key)
+    return model.about.half if model.about else None
 
 
 def reader_for_tokens(model_key: str) -> Reader:

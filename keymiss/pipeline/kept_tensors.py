@@ -1,0 +1,115 @@
+"""Tensors made of sentences: written with a mark of what they were made from, and read with it, at once.
+
+So a tensor is never taken for that of another sentence: marks are fields of a hash of the article (index ->
+mark), and one script writes both if the sentence is still that one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from keymiss.pipeline.model_version import SAME_MODEL, ModelVersion
+from keymiss.pipeline.records import as_dict, bytes_of
+from keymiss.reading.tensors import Tensor, from_blob
+
+# KEYS: sentences, marks, tensors, and the model if they are made by one. ARGV: its version or nothing, how
+# many tensors a sentence has, then of each sentence index, text, mark, of each tensor type, two sizes, blob.
+WRITE = (
+    SAME_MODEL
+    + """
+local version, each, at, key, last = ARGV[1], tonumber(ARGV[2]), 3, 3, #KEYS
+if version ~= '' then
+    if not same_model(KEYS[last], version) then return 0 end
+    last = last - 1
+end
+while key <= last do
+    local here = redis.call('HGET', KEYS[1], ARGV[at]) == ARGV[at + 1]
+    if here then redis.call('HSET', KEYS[2], ARGV[at], ARGV[at + 2]) end
+    at = at + 3
+    for _ = 1, each do
+        if here then
+            redis.call('AI.TENSORSET', KEYS[key], ARGV[at], ARGV[at + 1], ARGV[at + 2], 'BLOB', ARGV[at + 3])
+        end
+        at, key = at + 4, key + 1
+    end
+end
+if version ~= '' then redis.call('KM.DERIVE', 1, KEYS[#KEYS], unpack(KEYS, 2, last)) end
+return 1
+"""
+)
+
+# KEYS: sentences, then hashes of marks, then tensors. ARGV: index, number of hashes.
+READ = """
+local found = {redis.call('HGET', KEYS[1], ARGV[1])}
+for i = 2, #KEYS do
+    if i <= 1 + tonumber(ARGV[2]) then
+        found[i] = redis.call('HGET', KEYS[i], ARGV[1])
+    else
+        local tensor = redis.pcall('AI.TENSORGET', KEYS[i], 'META', 'BLOB')
+        found[i] = type(tensor) == 'table' and not tensor.err and tensor
+    end
+end
+return found
+"""
+
+
+# KEYS: a model, the tensor. ARGV: the model's version, seconds ("0": for good), type, two sizes, blob.
+KEEP = (
+    SAME_MODEL
+    + """
+if not same_model(KEYS[1], ARGV[1]) then return 0 end
+redis.call('AI.TENSORSET', KEYS[2], ARGV[3], ARGV[4], ARGV[5], 'BLOB', ARGV[6])
+if ARGV[2] ~= '0' then redis.call('EXPIRE', KEYS[2], ARGV[2]) end
+redis.call('KM.DERIVE', 1, KEYS[1], KEYS[2])
+return 1
+"""
+)
+
+
+@dataclass(frozen=True)
+class Made:
+    """What was made of one sentence: its index and text, the mark, tensors of two sizes by key."""
+
+    idx: str
+    text: str
+    mark: str
+    tensors: Mapping[str, Tensor]
+
+
+def write_command(
+    sentences: str, marks: str, made: Sequence[Made], model: ModelVersion | None = None
+) -> list[Any]:
+    """Keeps what was made of sentences (each with as many tensors) that are still the same; if it is made by
+    a model, only while that is the same, and it goes when that does. Its reply is 0 if the model is not."""
+    tensor_keys = [key for one in made for key in one.tensors]
+    arguments: list[Any] = []
+    for one in made:
+        arguments += [one.idx, one.text, one.mark]
+        for tensor in one.tensors.values():
+            arguments += [tensor.type_name, *tensor.dims, tensor.array.tobytes()]
+    names = [sentences, marks, *tensor_keys, *([model.key] if model else [])]
+    version = str(model.version) if model else ""
+    return ["EVAL", WRITE, len(names), *names, version, len(made[0].tensors), *arguments]
+
+
+def keep_command(model: ModelVersion, key: str, tensor: Tensor, ttl_s: str) -> list[Any]:
+    """Keeps a tensor of two sizes that a model made, while that is the same, and for `ttl_s` seconds ("0":
+    for good)."""
+    value = [tensor.type_name, *tensor.dims, tensor.array.tobytes()]
+    return ["EVAL", KEEP, 2, model.key, key, str(model.version), ttl_s, *value]
+
+
+def read_command(sentences: str, idx: str, marks: Sequence[str], tensors: Sequence[str]) -> list[Any]:
+    """The sentence, its field of each hash in `marks`, and each tensor; None for what is not there."""
+    names = [sentences, *marks, *tensors]
+    return ["EVAL_RO", READ, len(names), *names, idx, len(marks)]
+
+
+def tensor_of(reply: Sequence[Any] | None) -> Tensor | None:
+    """A tensor in the reply to `read_command`."""
+    if not reply:
+        return None
+    fields = as_dict(reply)
+    return from_blob(fields["dtype"], fields["shape"], bytes_of(fields["blob"]))
