@@ -24,7 +24,7 @@ def test_every_block_runs() -> None:
     questions = set(re.findall(r'"((?:Who|How|Which) [^"]+)"', code))
     assert len(questions) == 3
     assert PAGE.count("```") == 2 * len(BLOCKS), "there are blocks that are not run"
-    with RedisClusterServers(masters=2, module=False) as servers:
+    with RedisClusterServers(masters=2) as servers:
         for question in questions:
             fill(servers, question)
         env = {"KEYMISS_API_ADMIN_KEY": KEY}

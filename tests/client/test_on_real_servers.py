@@ -22,7 +22,7 @@ STUBBORN = Retries(attempts=100, total_s=patient(30), longest_wait_s=0.3)
 @pytest.fixture(scope="module")
 def servers() -> Iterator[RedisClusterServers]:
     """Every answer is cached already."""
-    with RedisClusterServers(masters=2, module=False) as running:
+    with RedisClusterServers(masters=2) as running:
         fill(running)
         yield running
 

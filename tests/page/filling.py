@@ -10,6 +10,7 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cache
 
+from keymiss.api.questions.question_in_key import question_in_key
 from keymiss.corpus.concept_table import Concept, ConceptTable
 from keymiss.graph.cluster_writer import ClusterGraph
 from keymiss.graph.events import ADD, EdgeEvent
@@ -90,11 +91,11 @@ def fill_for_page(cluster: RedisClusterServers) -> None:
                 "start": start,
                 "end": start + len(read.answer),
             }
-            client.set(span_key(article, tag, read.idx, QUESTION), json.dumps(value))
+            client.set(span_key(article, tag, read.idx, question_in_key(QUESTION)), json.dumps(value))
         linked = {str(100 + i): f"Report {i} is about influenza in children." for i in range(LINKED)}
         client.hset(sentence_key(articles()[0], tags()[0]), mapping=linked)
         for idx in linked:  # should the search take one of these along: the reader saw no answer in it
-            key = span_key(articles()[0], tags()[0], idx, QUESTION)
+            key = span_key(articles()[0], tags()[0], idx, question_in_key(QUESTION))
             client.set(key, json.dumps({"answer": "", "score": 0.0, "start": 0, "end": 0}))
     _link(cluster, 0, "KT01", "KT03", [100 + i for i in range(LINKED)])
     _link(cluster, 0, "KT01", "KT02", [0])
