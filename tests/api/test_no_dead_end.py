@@ -101,7 +101,7 @@ def test_years(api: ApiProcess) -> None:
     within = ask(api, years=(2021, 2021), min_score=0.9)
     assert {passage.year for passage in within.closest} == {2021}
     assert within.message is not None
-    assert within.message.startswith("No sure answer: 4 sentences were read on 1 shard of 2021, and ")
+    assert within.message.startswith("No sure answer: 4 sentences of 2021 were read on 1 shard, and ")
 
 
 def test_articles(api: ApiProcess) -> None:

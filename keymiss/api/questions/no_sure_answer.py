@@ -16,8 +16,8 @@ def no_sure_answer(
     sentence at all."""
     read = covered.sentences["answered"]
     if covered.sentences["asked"]:
-        said = f"No sure answer: {_many(read, 'sentence')} {'was' if read == 1 else 'were'} read "
-        said += f"on {_many(len(covered.shards['answered']), 'shard')}{_within(only)}, "
+        said = f"No sure answer: {_many(read, 'sentence')}{_within(only)} {'was' if read == 1 else 'were'} "
+        said += f"read on {_many(len(covered.shards['answered']), 'shard')}, "
         if groups:
             said += f"and the best answer's probability, {max(g.reader_score for g in groups):.2g}, "
             said += f"is below {min_score:g}."
