@@ -256,6 +256,8 @@ class GraphCases:
                 f"A:{{{first}}}:1": 1.0,
                 f"B:{{{second}}}:1": 1.0,
             }
+            of_2020 = await reader.sentences_for(["a", "b", "c"], 2, years=Years.parse_text("2020"))
+            assert of_2020.scores == {f"B:{{{second}}}:1": 1.0}
             assert await reader.sentences_for(["a", "d"], 2) == LinkedSentences({}, {})
 
     async def test_a_graph_without_anything(self, store: Store) -> None:

@@ -81,6 +81,7 @@ class ApiSettings(EnvironmentSettings):
     min_score: float = Field(
         0.15, ge=0, le=1
     )  # results whose reader score is below are not shown; 0 shows all
+    ignore_case: bool = True  # the reader does not tell capitals from small letters: one cache entry for both
     admin_key: Annotated[str, AfterValidator(checked_admin_key)] = Field(
         "", repr=False
     )  # X-Admin-Key must be it; empty: nobody changes articles

@@ -87,6 +87,7 @@ class Sentence(Shape):
     idx: int
     sentence: str
     sentencekey: str = Field(description="<article>:{tag}:<idx>")
+    paragraph: int | None = Field(description="Of the article's text, from 0; null when it is not known.")
     concepts: tuple[ConceptName, ...]
 
 
@@ -112,6 +113,7 @@ class ArticleReply(Reply):
                             "idx": 0,
                             "sentence": "The virus is passed to adults by infected children.",
                             "sentencekey": "KM0001:{6fd}:0",
+                            "paragraph": 0,
                             "concepts": [{"id": "KC0140", "name": "adult"}],
                         }
                     ],

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ConfigDict, Field
 
-from keymiss.api_shapes.base import ConceptName, Reply, Shape
+from keymiss.api_shapes.base import EXAMPLE_QUESTION, ConceptName, Reply, Shape
 
 
 class Signal(enum.StrEnum):
@@ -70,6 +70,23 @@ class Result(Source):
     cosine: float | None = Field(description="Of the vectors of question and sentence; null without them.")
     found_by: tuple[str, ...] = Field(description="What found the sentence: bm25, vectors, graph.")
     sources: tuple[Source, ...] = Field(description="Best first; the first one is the result itself.")
+
+
+class Passage(Shape):
+    """A sentence that has to do with the question, and that no answer of the reply was cut from."""
+
+    sentence: str
+    sentencekey: str = Field(description="<article>:{tag}:<idx>")
+    article: str
+    title: str | None = Field(description="The article's title; null when it is not known.")
+    year: int | None = Field(description="Of the article; null when it is not known.")
+    retrieval_score: float = Field(
+        description="How well the search liked the sentence: its share of the best one's score, 0 to 1. "
+        "Comparable within one question only; it does not say whether the sentence holds an answer."
+    )
+    bm25: float = Field(description="The score of the search by words; 0 when they did not find it.")
+    cosine: float | None = Field(description="Of the vectors of question and sentence; null without them.")
+    found_by: tuple[str, ...] = Field(description="What found the sentence: bm25, vectors, graph.")
 
 
 class SentenceCoverage(Shape):
@@ -149,7 +166,19 @@ EXAMPLE_COVERAGE: dict[str, Any] = {
     },
     "unused": [{"signal": "links", "reason": "late", "missing": ["b3"]}],
 }
+EXAMPLE_PASSAGE: dict[str, Any] = {
+    "sentence": "Adults who live with children report more colds than those who do not.",
+    "sentencekey": "KM0012:{b3}:8",
+    "article": "KM0012",
+    "title": "Colds in families",
+    "year": 2017,
+    "retrieval_score": 0.62,
+    "bm25": 3.1502,
+    "cosine": 0.58,
+    "found_by": ["bm25", "vectors"],
+}
 EXAMPLE_REPLY: dict[str, Any] = {
+    "question": EXAMPLE_QUESTION,
     "found": True,
     "message": None,
     "concepts": [{"id": "KC0012", "name": "transmission"}, {"id": "KC0140", "name": "adult"}],
@@ -190,6 +219,7 @@ EXAMPLE_REPLY: dict[str, Any] = {
             ],
         }
     ],
+    "closest": [EXAMPLE_PASSAGE],
     "total": 1,
     "limit": 20,
     "offset": 0,
@@ -200,8 +230,8 @@ EXAMPLE_REPLY: dict[str, Any] = {
 }
 EXAMPLE_NOTHING: dict[str, Any] = EXAMPLE_REPLY | {
     "found": False,
-    "message": "Nothing was found: 20 sentences were read on 4 shards, and the best answer's probability, "
-    "0.04, is below 0.15.",
+    "message": "No sure answer: 15 sentences were read on 3 shards, and the best answer's probability, "
+    "0.04, is below 0.15. 5 sentences did not answer in time (shards b3).",
     "concepts": [],
     "links": [],
     "results": [],
@@ -215,11 +245,16 @@ class Answers(Reply):
 
     model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE_REPLY, EXAMPLE_NOTHING]})
 
+    question: str = Field(description="As it was asked, without surplus white space.")
     found: bool = Field(description="False: no sentence holds an answer that the reader is sure enough of.")
     message: str | None = Field(description="When nothing was found: what was read, and what was not.")
     concepts: tuple[ConceptName, ...] = Field(description="Concepts that the question names.")
     links: tuple[ConceptLink, ...] = Field(description="Links between those concepts, best first.")
     results: tuple[Result, ...]
+    closest: tuple[Passage, ...] = Field(
+        description="The sentences that the search liked best, at most 5, best first, without those that "
+        "gave an answer (`sources` of the results). Where nothing was found: where to read on."
+    )
     total: int = Field(description="Results that there are; shown are `limit` at most, from `offset` on.")
     limit: int
     offset: int

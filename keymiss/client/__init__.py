@@ -5,7 +5,7 @@ from __future__ import annotations
 from keymiss.api_shapes.articles import Accepted, ArticleReply, ArticleState, Deleted, PostedArticle
 from keymiss.api_shapes.graph import EdgeReply, SearchReply
 from keymiss.api_shapes.health import Live, Ready
-from keymiss.api_shapes.questions import Answers, Coverage, Result, Source
+from keymiss.api_shapes.questions import Answers, Coverage, Passage, Result, Source
 from keymiss.api_shapes.watch import Dashboards, GrafanaDashboard, PanelData
 from keymiss.client.asynchronous import AsyncClient
 from keymiss.client.blocking import Client
@@ -44,6 +44,7 @@ __all__ = [
     "NotAllowed",
     "NotFound",
     "PanelData",
+    "Passage",
     "PostedArticle",
     "Ready",
     "Refused",

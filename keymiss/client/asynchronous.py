@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Self, Unpack
 
@@ -14,7 +15,7 @@ from keymiss.api_shapes.health import Live, Ready
 from keymiss.api_shapes.questions import Answers
 from keymiss.api_shapes.watch import Dashboards, GrafanaDashboard, PanelData
 from keymiss.client import calls
-from keymiss.client.calls import Article, Call, Options, R, Years
+from keymiss.client.calls import Article, Call, Options, R, YearRange, Years
 from keymiss.client.connection import DEFAULT_TIMEOUT_S, DEFAULT_URL, Connection, Verify, tls
 from keymiss.client.exchange import Send, Wait, exchange
 from keymiss.client.retries import DEFAULT_RETRIES, Retries
@@ -37,10 +38,21 @@ class AsyncClient:
         self._http = httpx.AsyncClient(base_url=url, verify=tls(verify), transport=transport)
 
     async def ask(
-        self, question: str, *, limit: int | None = None, offset: int = 0, **options: Unpack[Options]
+        self,
+        question: str,
+        *,
+        limit: int | None = None,
+        offset: int = 0,
+        min_score: float | None = None,
+        years: YearRange | None = None,
+        articles: Iterable[str] | None = None,
+        **options: Unpack[Options],
     ) -> Answers:
-        """Answers a question: `limit` results, from `offset` on."""
-        return await self._do(calls.ask(question, limit, offset), options)
+        """Answers a question: `limit` results, from `offset` on.
+
+        `min_score`: in place of the service's threshold. `years`, `articles`: only these are searched.
+        """
+        return await self._do(calls.ask(question, limit, offset, min_score, years, articles), options)
 
     async def search(
         self,

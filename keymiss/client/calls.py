@@ -20,6 +20,9 @@ R = TypeVar("R", bound=Reply)
 Years = int | str | Iterable[int | str]
 """2020, ``"2019-2021,2023"``, or several of both in a list."""
 
+YearRange = tuple[int | None, int | None]
+"""From a year to a year, both included; None: that side is open."""
+
 Article = PostedArticle | Mapping[str, Any] | bytes
 """In the CORD-19 format: built, as parsed JSON, or as a file has it."""
 
@@ -46,9 +49,25 @@ class Call(Generic[R]):
     idempotent: bool = True
 
 
-def ask(question: str, limit: int | None, offset: int) -> Call[Answers]:
+def ask(
+    question: str,
+    limit: int | None,
+    offset: int,
+    min_score: float | None,
+    years: YearRange | None,
+    articles: Iterable[str] | None,
+) -> Call[Answers]:
     """POST /qasearch."""
-    return Call(Answers, "POST", "/qasearch", body=_json(search=question, limit=limit, offset=offset))
+    bounds = None if years is None else _given(**dict(zip(("from", "to"), years, strict=True)))
+    body = _json(
+        search=question,
+        limit=limit,
+        offset=offset,
+        min_score=min_score,
+        years=bounds,
+        articles=None if articles is None else _names(articles),
+    )
+    return Call(Answers, "POST", "/qasearch", body=body)
 
 
 def search(text: str, limit: int | None, offset: int, years: Years) -> Call[SearchReply]:
@@ -124,6 +143,10 @@ def _given(**members: Any) -> dict[str, Any]:
 
 def _json(**members: Any) -> bytes:
     return json.dumps(_given(**members), allow_nan=False).encode()
+
+
+def _names(articles: Iterable[str]) -> list[str]:
+    return [articles] if isinstance(articles, str) else list(articles)
 
 
 def _listed(years: Years) -> list[int | str]:

@@ -122,10 +122,14 @@ class GraphReader(Protocol):
         """The links between two of the concepts, best first."""
 
     async def sentences_for(
-        self, ids: Sequence[str], per_edge: int, time_limit_s: float | None = None
+        self,
+        ids: Sequence[str],
+        per_edge: int,
+        time_limit_s: float | None = None,
+        years: Years | None = None,
     ) -> LinkedSentences:
         """The sentences behind the `MAX_BETWEEN` best links between the concepts, ``per_edge`` of each; a
-        sentence behind several has the sum of its scores."""
+        sentence behind several has the sum of its scores. ``years``: only sentences of these count."""
 
     async def close(self) -> None:
         """Closes the connections that are the reader's own."""
@@ -236,15 +240,19 @@ class PagedReader(ABC):
         return LinksBetween(await self._links_between(request, ids, limit), request.missing)
 
     async def sentences_for(
-        self, ids: Sequence[str], per_edge: int, time_limit_s: float | None = None
+        self,
+        ids: Sequence[str],
+        per_edge: int,
+        time_limit_s: float | None = None,
+        years: Years | None = None,
     ) -> LinkedSentences:
         """See `GraphReader`."""
         request = self._begin(time_limit_s)
-        links = await self._links_between(request, ids, MAX_BETWEEN)
+        links = await self._links_between(request, ids, MAX_BETWEEN, years)
         if not links:
             return LinkedSentences({}, request.missing)
         pairs = [(link.source, link.target) for link in links]
-        found = await self._carriers(request, pairs, None, per_edge)
+        found = await self._carriers(request, pairs, years, per_edge)
         self._check(request)
         scores: dict[str, float] = {}
         for pair in pairs:
@@ -253,14 +261,16 @@ class PagedReader(ABC):
         best_first = dict(sorted(scores.items(), key=lambda item: (-item[1], item[0])))
         return LinkedSentences(best_first, request.missing)
 
-    async def _links_between(self, request: Request, ids: Sequence[str], limit: int) -> tuple[Link, ...]:
+    async def _links_between(
+        self, request: Request, ids: Sequence[str], limit: int, years: Years | None = None
+    ) -> tuple[Link, ...]:
         asked = list(dict.fromkeys(ids))[:MAX_CONCEPTS]
         pairs = sorted({_pair(a, b) for a, b in combinations(asked, 2)})
         if not pairs:
             return ()
         found = await self._histograms(request, pairs)
         self._check(request)
-        links = [_link(pair, found.get(pair, {}), None) for pair in pairs]
+        links = [_link(pair, found.get(pair, {}), years) for pair in pairs]
         links = [link for link in links if link.rank]
         return tuple(sorted(links, key=lambda link: (-link.rank, link.source, link.target))[:limit])
 

@@ -19,6 +19,7 @@ from redis.exceptions import RedisClusterException
 from redis.retry import Retry
 
 from keymiss import keys
+from keymiss.api.questions.question_in_key import question_in_key
 from keymiss.cluster.redis_cluster import shards_of
 from keymiss.cluster.topology import Shard
 from keymiss.corpus.loading import article_tag
@@ -58,7 +59,7 @@ class Visit:
 
     client: RedisCluster
     run: str = field(default_factory=lambda: f"evaluate-{uuid.uuid4().hex[:8]}")
-    asked: set[str] = field(default_factory=set)  # questions put to any sentence, with
+    asked: set[str] = field(default_factory=set)  # questions put to any sentence, as in keys, with
     cached_before: set[str] = field(default_factory=set)  # the answers to them that were there before
 
     @cached_property
@@ -82,8 +83,11 @@ class Visit:
             yield from self.client.scan_iter(pattern, count=1000, target_nodes=node)
 
     def will_ask(self, questions: set[str]) -> None:
-        """These are asked about sentences of others too: those answers have to go as well."""
-        self.asked, self.cached_before = questions, set(self._answers_to(questions))
+        """The API asks these about sentences of others too: those answers have to go as well."""
+        self.asked = {
+            question_in_key(each, ignore_case) for each in questions for ignore_case in (True, False)
+        }
+        self.cached_before = set(self._answers_to(self.asked))
 
     def _answers_to(self, questions: set[str]) -> Iterator[str]:
         return (key for key in self.scan("bert*{*}_*:{*}:*_*") if _question_in(key) in questions)

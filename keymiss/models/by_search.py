@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 
+from keymiss.api.questions.question_in_key import question_in_key
 from keymiss.corpus.prose import split_sentences
 from keymiss.keys import span_key
 from keymiss.models.asking import EvaluateError, Given, Item, Part, Way, ms_since, percent
@@ -76,7 +77,7 @@ class Search:
                 missing = {
                     marker: tag
                     for marker, tag in missing.items()
-                    if not visit.client.exists(span_key(name, tag, 0, marker))
+                    if not visit.client.exists(span_key(name, tag, 0, question_in_key(marker)))
                 }
             except EvaluateError as error:  # not ready yet
                 reason = f" ({error})"

@@ -8,7 +8,17 @@ shard has an index of its own (index.py), in this process's memory, that follows
 from keymiss.corpus.stop_words import STOP_WORDS
 from keymiss.retrieval.across_shards import Retrieval
 from keymiss.retrieval.candidate import Candidate, parse_sentence_key
+from keymiss.retrieval.corpus_filter import WHOLE_CORPUS, CorpusFilter
 from keymiss.retrieval.fuse import Mix
 from keymiss.retrieval.index import ShardIndex
 
-__all__ = ["STOP_WORDS", "Candidate", "Mix", "Retrieval", "ShardIndex", "parse_sentence_key"]
+__all__ = [
+    "STOP_WORDS",
+    "WHOLE_CORPUS",
+    "Candidate",
+    "CorpusFilter",
+    "Mix",
+    "Retrieval",
+    "ShardIndex",
+    "parse_sentence_key",
+]

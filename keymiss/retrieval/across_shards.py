@@ -9,6 +9,7 @@ from keymiss.addresses import Address
 from keymiss.cluster.credentials import NO_CREDENTIALS, Credentials
 from keymiss.reading.stored_vector import Vector
 from keymiss.retrieval.candidate import Candidate
+from keymiss.retrieval.corpus_filter import WHOLE_CORPUS, CorpusFilter
 from keymiss.retrieval.follow import ShardFollower
 from keymiss.retrieval.fuse import BM25, GRAPH, VECTORS, Fused, Mix, fuse
 from keymiss.retrieval.index import Hits, ShardIndex
@@ -78,16 +79,22 @@ class Retrieval:
         vector: Vector | None = None,
         linked: Mapping[str, float] | None = None,
         limit: int | None = None,
+        only: CorpusFilter = WHOLE_CORPUS,
     ) -> dict[str, list[Candidate]]:
         """Shard tag -> its best sentences for the question; shards not indexed yet are left out.
 
         The sentences of all shards are ranked together; of them at most `limit`, and `per_shard` of each
         shard, are taken. `vector`: the question's, [384] of unit length. `linked`: sentencekey -> score, from
-        the concept graph.
+        the concept graph. `only`: what is searched; each signal gives its best of that.
         """
-        indexes = self.indexes()
-        ranked = await asyncio.to_thread(rank, indexes, question, self._mix, vector, linked, per_shard, limit)
+        indexes, mix = self.indexes(), self._mix
+        ranked = await asyncio.to_thread(rank, indexes, question, mix, vector, linked, per_shard, limit, only)
         return {tag: [one for one in ranked if one.tag == tag] for tag in indexes}
+
+    async def takes_any(self, only: CorpusFilter) -> bool:
+        """Whether there is a sentence that the filter takes."""
+        indexes = self.indexes().values()
+        return await asyncio.to_thread(lambda: any(index.within(only) for index in indexes))
 
 
 def rank(
@@ -98,13 +105,14 @@ def rank(
     linked: Mapping[str, float] | None = None,
     per_shard: int | None = None,
     limit: int | None = None,
+    only: CorpusFilter = WHOLE_CORPUS,
 ) -> list[Candidate]:
     """The sentences of all indexes (by shard tag), best first; `Retrieval.candidates` says the rest."""
-    words = _by_words(indexes, question, mix.pool) if mix.bm25_weight > 0 else {}
+    words = _by_words(indexes, question, mix.pool, only) if mix.bm25_weight > 0 else {}
     near: dict[Place, float] = {}
     if vector is not None and mix.vector_weight > 0:
-        near = _best(indexes, lambda tag: indexes[tag].by_vector(vector, mix.pool), mix.pool)
-    links = _by_links(indexes, linked or {}, mix.pool) if mix.graph_weight > 0 else {}
+        near = _best(indexes, lambda tag: indexes[tag].by_vector(vector, mix.pool, only), mix.pool)
+    links = _by_links(indexes, linked or {}, mix.pool, only) if mix.graph_weight > 0 else {}
     rankings: dict[str, Sequence[Place]] = {BM25: list(words), VECTORS: list(near), GRAPH: list(links)}
     taken: dict[str, int] = dict.fromkeys(indexes, 0)
     ranked: list[Candidate] = []
@@ -133,11 +141,13 @@ def _candidate(index: ShardIndex, fused: Fused[Place], bm25: float, cosine: floa
     )
 
 
-def _by_words(indexes: Mapping[str, ShardIndex], question: str, limit: int) -> dict[Place, float]:
+def _by_words(
+    indexes: Mapping[str, ShardIndex], question: str, limit: int, only: CorpusFilter
+) -> dict[Place, float]:
     terms = next(iter(indexes.values())).terms(question) if indexes else []
     own = {tag: index.frequencies(terms) for tag, index in indexes.items()}
     whole = added_up(own.values())
-    return _best(indexes, lambda tag: indexes[tag].by_words(own[tag], whole, limit), limit)
+    return _best(indexes, lambda tag: indexes[tag].by_words(own[tag], whole, limit, only), limit)
 
 
 def _best(
@@ -149,7 +159,7 @@ def _best(
 
 
 def _by_links(
-    indexes: Mapping[str, ShardIndex], linked: Mapping[str, float], limit: int
+    indexes: Mapping[str, ShardIndex], linked: Mapping[str, float], limit: int, only: CorpusFilter
 ) -> dict[Place, float]:
     """The sentences that are here of those that the graph names, best first."""
     found: dict[Place, float] = {}
@@ -157,7 +167,8 @@ def _by_links(
         name, _, idx = sentencekey.rpartition(":")
         article, _, tag = name.rpartition(":")
         tag = tag.removeprefix("{").removesuffix("}")
-        number = indexes[tag].number(article, tag, idx) if tag in indexes else None
+        index = indexes.get(tag)
+        number = index.number(article, tag, idx, only) if index else None
         if number is not None:
             found[tag, number] = score
         if len(found) == limit:

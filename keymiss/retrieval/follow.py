@@ -1,10 +1,11 @@
 """Keeps one shard's index equal to the shard, until it is stopped.
 
-An index is made from the shard's ``sentence:*`` and ``vectors:*`` hashes by SCAN. From then on the shard
-itself says what changed: one connection asks for invalidation messages of the two prefixes (CLIENT TRACKING,
-broadcast mode) and both hashes of an article named are read again, so a new sentence is found within about
-``SETTLE_S``, by its vector as soon as that is there. After a lost connection, and every ``rescan_s``, all
-hashes are compared with the index (by digest; only what differs is written).
+An index is made from the shard's ``sentence:*`` and ``vectors:*`` hashes, and the years in its ``state:*``
+hashes, by SCAN. From then on the shard itself says what changed: one connection asks for invalidation
+messages of the three prefixes (CLIENT TRACKING, broadcast mode) and the hashes of an article named are read
+again, so a new sentence is found within about ``SETTLE_S``, by its vector as soon as that is there.
+After a lost connection, and every ``rescan_s``, all hashes are compared with the index (by digest; only what
+differs is written).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from redis.exceptions import MovedError, RedisError
 from keymiss.addresses import Address
 from keymiss.cluster.async_connection import connected
 from keymiss.cluster.credentials import NO_CREDENTIALS, Credentials
-from keymiss.keys import SENTENCE_PREFIX, VECTORS_PREFIX
+from keymiss.keys import SENTENCE_PREFIX, STATE_PREFIX, VECTORS_PREFIX
 from keymiss.retrieval.index import ShardIndex
 
 log = logging.getLogger(__name__)
@@ -36,9 +37,11 @@ READ_TIMEOUT_S = 10.0
 FIRST_RETRY_S, LAST_RETRY_S = 0.25, 2.0
 SCAN_COUNT = 1000
 HASHES_AT_ONCE = 50
+YEAR_DIGITS = 4  # as everywhere: docs/api.md
 
 INVALIDATIONS = b"__redis__:invalidate"
-_SENTENCES, _VECTORS = SENTENCE_PREFIX.encode(), VECTORS_PREFIX.encode()
+PREFIXES = (SENTENCE_PREFIX, VECTORS_PREFIX, STATE_PREFIX)
+_SENTENCES, _VECTORS, _STATE = (prefix.encode() for prefix in PREFIXES)
 
 Fields = dict[bytes, bytes]
 
@@ -96,7 +99,7 @@ class ShardFollower:
         RESP2: the messages are redirected to the connection that asks for them, as pub/sub.
         """
         own_id = await _call(news, "CLIENT", "ID")
-        prefixes = ("PREFIX", SENTENCE_PREFIX, "PREFIX", VECTORS_PREFIX)
+        prefixes = (part for prefix in PREFIXES for part in ("PREFIX", prefix))
         await _call(news, "CLIENT", "TRACKING", "ON", "REDIRECT", own_id, "BCAST", *prefixes)
         await _call(news, "SUBSCRIBE", INVALIDATIONS)
 
@@ -164,44 +167,60 @@ class ShardFollower:
     async def _read(self, reader: Connection, keys: Iterable[bytes]) -> None:
         """Reads these hashes into the index; what is gone, or is no hash any more, is dropped.
 
-        A key may be that of the sentences or of the vectors. Indexing takes its time, so it is done in a
-        thread, a batch at a time.
+        A key may be that of the sentences, of the vectors or of the state. Indexing takes its time, so it is
+        done in a thread, a batch at a time.
         """
-        remaining = iter({_sentences_of(key) for key in keys})
+        remaining = iter({_SENTENCES + _article_and_tag(key) for key in keys})
         while batch := list(islice(remaining, HASHES_AT_ONCE)):
-            commands = [("HGETALL", key) for each in batch for key in (each, _vectors_of(each))]
+            commands = [command for key in batch for command in _commands(_article_and_tag(key))]
             await reader.send_packed_command(reader.pack_commands(commands))
-            fields = [await _hash(reader) for _ in commands]
-            await asyncio.to_thread(self._put, batch, fields[::2], fields[1::2])
+            replies = [await _fields_of_hash(reader) for _ in commands]
+            await asyncio.to_thread(self._put, batch, replies)
 
-    def _put(self, keys: list[bytes], sentences: list[Fields], vectors: list[Fields]) -> None:
-        for each in zip(keys, sentences, vectors, strict=True):
-            self.index.put(*each)
-
-
-def _sentences_of(key: bytes) -> bytes:
-    return _SENTENCES + key[len(_VECTORS) :] if key.startswith(_VECTORS) else key
+    def _put(self, keys: list[bytes], replies: list[list[bytes | None]]) -> None:
+        for key, sentences, vectors, year in zip(
+            keys, replies[::3], replies[1::3], replies[2::3], strict=True
+        ):
+            self.index.put(key, _as_dict(sentences), _as_dict(vectors), _as_year(year))
 
 
-def _vectors_of(key: bytes) -> bytes:
-    return _VECTORS + key[len(_SENTENCES) :]
+def _article_and_tag(key: bytes) -> bytes:
+    return key[key.index(b":") + 1 :]
 
 
-async def _hash(reader: Connection) -> Fields:
-    """The reply of HGETALL; nothing for what is no hash any more, or another shard's.
+def _commands(article_and_tag: bytes) -> list[tuple[str | bytes, ...]]:
+    """What is read of an article, one command for each of `PREFIXES`."""
+    return [
+        ("HGETALL", _SENTENCES + article_and_tag),
+        ("HGETALL", _VECTORS + article_and_tag),
+        ("HMGET", _STATE + article_and_tag, "year"),
+    ]
+
+
+def _as_dict(flat: list[bytes | None]) -> Fields:
+    return dict(zip(flat[::2], flat[1::2], strict=True))  # type: ignore[arg-type]  # HGETALL has no nil
+
+
+def _as_year(replied: list[bytes | None]) -> int | None:
+    value = replied[0] if replied else None
+    return int(value) if value and len(value) <= YEAR_DIGITS and value.isdigit() else None
+
+
+async def _fields_of_hash(reader: Connection) -> list[bytes | None]:
+    """The reply of HGETALL or HMGET; nothing for what is no hash any more, or another shard's.
 
     Any other error (CLUSTERDOWN, LOADING: SCAN goes on then, HGETALL does not) says nothing about the
     sentences: it is raised, to try again later.
     """
     try:
-        flat = await reader.read_response(timeout=READ_TIMEOUT_S)
+        flat: list[bytes | None] | None = await reader.read_response(timeout=READ_TIMEOUT_S)
     except RedisError as error:
         if not (isinstance(error, MovedError) or str(error).startswith("WRONGTYPE")):
             raise
         flat = []
     if flat is None:
         raise RedisConnectionError(f"no answer within {READ_TIMEOUT_S} s")
-    return dict(zip(flat[::2], flat[1::2], strict=True))
+    return flat
 
 
 async def _call(connection: Connection, *command: Any) -> Any:

@@ -13,6 +13,7 @@ import numpy as np
 from keymiss.corpus.neighbours import NEIGHBOURS, in_order, texts_in_context, vectors_in_context
 from keymiss.reading.stored_vector import DIMENSIONS, Vector, from_field
 from keymiss.retrieval.candidate import Candidate, parse_sentence_key
+from keymiss.retrieval.corpus_filter import WHOLE_CORPUS, CorpusFilter
 from keymiss.retrieval.lexical import Frequencies, WordIndex, boosts
 from keymiss.retrieval.vectors import VectorIndex
 
@@ -37,10 +38,12 @@ class Sentence:
 
 @dataclass(frozen=True, slots=True)
 class _Hash:
-    """A hash in the index: a digest of its sentences, and their numbers in the article's order."""
+    """A hash in the index: a digest of its sentences and year, their numbers in the article's order."""
 
     digest: bytes
     numbers: dict[str, int]
+    article: str
+    year: int | None
 
 
 class ShardIndex:
@@ -83,12 +86,16 @@ class ShardIndex:
         return self._words.changed
 
     def put(
-        self, key: bytes, fields: Mapping[bytes, bytes], vectors: Mapping[bytes, bytes] | None = None
+        self,
+        key: bytes,
+        fields: Mapping[bytes, bytes],
+        vectors: Mapping[bytes, bytes] | None = None,
+        year: int | None = None,
     ) -> None:
         """Makes the index hold exactly these sentences for one ``sentence:*`` hash.
 
         `vectors` are the fields of its ``vectors:*`` hash. One that is not of its sentence as it is now is
-        left out: that sentence is found by its words alone.
+        left out: that sentence is found by its words alone. `year`: the article's; None when it is not known.
         """
         parsed = parse_sentence_key(key)
         if parsed is None:
@@ -97,9 +104,11 @@ class ShardIndex:
         if not fields:
             self.drop(key)
             return
-        known, digest = self._hashes.get(key), _digest(fields)
+        known, digest = self._hashes.get(key), _digest(fields, year)
         if known is None or known.digest != digest:
-            known = self._put_sentences(key, *parsed, fields, known.numbers if known else {}, digest)
+            old = known.numbers if known else {}
+            numbers = self._put_sentences(key, *parsed, fields, old, year)
+            known = self._hashes[key] = _Hash(digest, numbers, parsed[0], year)
         self._put_vectors(known.numbers, vectors or {})
 
     def _put_sentences(
@@ -109,8 +118,8 @@ class ShardIndex:
         tag: str,
         fields: Mapping[bytes, bytes],
         old: Mapping[str, int],
-        digest: bytes,
-    ) -> _Hash:
+        year: int | None,
+    ) -> dict[str, int]:
         """A sentence keeps its number as long as its field is there."""
         texts = {idx.decode(errors="replace"): text.decode(errors="replace") for idx, text in fields.items()}
         ordered = in_order(texts)
@@ -121,9 +130,8 @@ class ShardIndex:
         indexed = texts_in_context([texts[idx] for idx in ordered], self._neighbours)
         for idx, text in zip(ordered, indexed, strict=True):
             self._sentences[numbers[idx]] = Sentence(article, tag, idx, texts[idx])
-            self._words.add(key.decode(), numbers[idx], text)
-        made = self._hashes[key] = _Hash(digest, numbers)
-        return made
+            self._words.add(key.decode(), numbers[idx], text, year)
+        return numbers
 
     def _put_vectors(self, numbers: Mapping[str, int], fields: Mapping[bytes, bytes]) -> None:
         own = np.zeros((len(numbers), DIMENSIONS), np.float32)
@@ -162,19 +170,31 @@ class ShardIndex:
         """How rare they are here."""
         return self._words.frequencies(terms)
 
-    def by_words(self, own: Frequencies, whole: Frequencies, limit: int) -> Hits:
+    def within(self, only: CorpusFilter) -> set[int]:
+        """The numbers of the sentences that the filter takes."""
+        hashes = [each for each in list(self._hashes.values()) if only.takes(each.article, each.year)]
+        return {number for each in hashes for number in each.numbers.values()}
+
+    def by_words(
+        self, own: Frequencies, whole: Frequencies, limit: int, only: CorpusFilter = WHOLE_CORPUS
+    ) -> Hits:
         """The best by BM25 with the weights of the whole corpus; `own`: this index's `frequencies`."""
-        hits = self._words.search(boosts(own, whole), limit)
+        keys = None
+        if only.articles:
+            hashes = list(self._hashes.items())
+            keys = [key.decode() for key, each in hashes if each.article in only.articles]
+        hits = self._words.search(boosts(own, whole), limit, keys, (only.first_year, only.last_year))
         return [hit for hit in hits if hit[0] in self._sentences]  # not what was dropped since the commit
 
-    def by_vector(self, vector: Vector, limit: int) -> Hits:
+    def by_vector(self, vector: Vector, limit: int, only: CorpusFilter = WHOLE_CORPUS) -> Hits:
         """The nearest by cosine."""
-        return [hit for hit in self._vectors.search(vector, limit) if hit[0] in self._sentences]
+        numbers = self.within(only) if only else None
+        return [hit for hit in self._vectors.search(vector, limit, numbers) if hit[0] in self._sentences]
 
-    def number(self, article: str, tag: str, idx: str) -> int | None:
-        """Of a sentence, None if it is not here."""
+    def number(self, article: str, tag: str, idx: str, only: CorpusFilter = WHOLE_CORPUS) -> int | None:
+        """Of a sentence, None if it is not here or the filter leaves it out."""
         known = self._hashes.get(f"sentence:{article}:{{{tag}}}".encode("utf-8", "surrogateescape"))
-        return known.numbers.get(idx) if known else None
+        return known.numbers.get(idx) if known and only.takes(known.article, known.year) else None
 
     def sentence(self, number: int) -> Sentence | None:
         """None if it was dropped in the meantime."""
@@ -195,9 +215,9 @@ class ShardIndex:
         return None if number is None else self._sentences[number].candidate(1.0)
 
 
-def _digest(fields: Mapping[bytes, bytes]) -> bytes:
-    """Of a hash's content; lengths go in, so that no two contents look alike."""
-    digest = hashlib.sha256()
+def _digest(fields: Mapping[bytes, bytes], year: int | None) -> bytes:
+    """Of a hash's content and its year; lengths go in, so that no two contents look alike."""
+    digest = hashlib.sha256(f"{year} ".encode())
     for idx, sentence in sorted(fields.items()):
         digest.update(b"%d:%d:" % (len(idx), len(sentence)) + idx + sentence)
     return digest.digest()

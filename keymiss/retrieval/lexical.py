@@ -10,7 +10,7 @@ them first (`frequencies`), and each search is given what makes its weights thos
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -72,6 +72,7 @@ def _schema() -> tantivy.Schema:
     builder = tantivy.SchemaBuilder()
     builder.add_text_field("key", tokenizer_name="raw", index_option="basic")
     builder.add_integer_field("number", fast=True)
+    builder.add_integer_field("year", fast=True)
     builder.add_text_field("body", tokenizer_name="keymiss_en", index_option="freq")
     return builder.build()
 
@@ -92,9 +93,10 @@ class WordIndex:
         """How many texts can be found."""
         return int(self._searcher.num_docs)
 
-    def add(self, key: str, number: int, text: str) -> None:
-        """One text; `key` names it and others for `remove`."""
-        self._writer.add_document(tantivy.Document(key=key, number=number, body=text))
+    def add(self, key: str, number: int, text: str, year: int | None = None) -> None:
+        """One text; `key` names it and others for `remove` and `search`."""
+        of_year = {} if year is None else {"year": year}
+        self._writer.add_document(tantivy.Document(key=key, number=number, body=text, **of_year))
         self.changed = True
 
     def remove(self, key: str) -> None:
@@ -123,16 +125,41 @@ class WordIndex:
             int(searcher.num_docs), {term: int(searcher.doc_freq("body", term)) for term in terms}
         )
 
-    def search(self, weights: Mapping[str, float], limit: int) -> list[tuple[int, float]]:
-        """(number, BM25) of the at most `limit` best texts, best first; `weights`: term -> boost."""
+    def search(
+        self,
+        weights: Mapping[str, float],
+        limit: int,
+        keys: Collection[str] | None = None,
+        years: tuple[int | None, int | None] = (None, None),
+    ) -> list[tuple[int, float]]:
+        """(number, BM25) of the at most `limit` best texts, best first; `weights`: term -> boost.
+
+        `keys`: only texts under these. `years`: only texts of the first to the last; None: that side is open.
+        """
         queries = [(tantivy.Occur.Should, self._term_query(term, boost)) for term, boost in weights.items()]
         if not queries or limit < 1:
             return []
         searcher = self._searcher
-        hits = searcher.search(tantivy.Query.boolean_query(queries), limit, count=False).hits
+        wanted = self._only(tantivy.Query.boolean_query(queries), keys, years)
+        hits = searcher.search(wanted, limit, count=False).hits
         numbers = searcher.fast_field_values("number", [address for _, address in hits])
         scores = (float(cast(float, score)) for score, _ in hits)
         return list(zip(cast(list[int], numbers), scores, strict=True))
+
+    def _only(
+        self, query: tantivy.Query, keys: Collection[str] | None, years: tuple[int | None, int | None]
+    ) -> tantivy.Query:
+        """The query, held to some texts, whose scores stay what they are."""
+        conditions = []
+        if keys is not None:
+            conditions.append(tantivy.Query.term_set_query(self._schema, "key", list(keys)))
+        if years != (None, None):
+            integer = tantivy.FieldType.Integer
+            conditions.append(tantivy.Query.range_query(self._schema, "year", integer, *years))
+        if not conditions:
+            return query
+        scoreless = [tantivy.Query.const_score_query(condition, 0.0) for condition in conditions]
+        return tantivy.Query.boolean_query([(tantivy.Occur.Must, each) for each in (query, *scoreless)])
 
     def _term_query(self, term: str, boost: float) -> tantivy.Query:
         query = tantivy.Query.term_query(self._schema, "body", term, index_option="freq")

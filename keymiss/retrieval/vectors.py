@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from itertools import islice
 
 import numpy as np
@@ -29,6 +29,7 @@ CONNECTIVITY = 16
 EXPANSION_ADD = 96
 EXPANSION_SEARCH = 128  # for a pool of 100; benchmark_retrieval.py --compare says what it misses
 ADDED_AT_ONCE = 64  # between two of which a search may run
+COMPARED_AT_ONCE = 4096  # vectors copied out of the graph at a time: 6 MB
 FEW = 256  # removed ones, or ones that no search reaches: not worth a new graph
 NEAREST = 10  # among which a search for a vector itself must find it, or others that are as near
 AS_NEAR = 2e-3  # of a cosine, in float16
@@ -122,12 +123,32 @@ class VectorIndex:
             self._nodes = {number: node for node, number in numbers.items()}
             self._beside.clear()
 
-    def search(self, vector: Vector, limit: int) -> list[tuple[int, float]]:
-        """(number, cosine) of the at most `limit` nearest, nearest first; nearly always the true ones."""
+    def search(
+        self, vector: Vector, limit: int, only: Collection[int] | None = None
+    ) -> list[tuple[int, float]]:
+        """(number, cosine) of the at most `limit` nearest, nearest first; nearly always the true ones.
+
+        `only`: the nearest of these numbers, each compared by itself: a search of the graph that has to leave
+        out most of what it passes may end before it has found enough.
+        """
         with self._lock:
-            found = dict(self._search(vector, limit))
-            found |= {number: self._cosine(self._nodes[number], vector) for number in self._beside}
+            if only is None:
+                found = dict(self._search(vector, limit))
+                found |= {number: self._cosine(self._nodes[number], vector) for number in self._beside}
+            else:
+                found = self._compared(vector, only)
             return sorted(found.items(), key=lambda each: -each[1])[: max(0, limit)]
+
+    def _compared(self, vector: Vector, only: Collection[int]) -> dict[int, float]:
+        """Number -> cosine, of those of `only` that are there."""
+        there = [number for number in only if number in self._nodes]
+        cosines: dict[int, float] = {}
+        remaining = iter(there)
+        while numbers := list(islice(remaining, COMPARED_AT_ONCE)):
+            nodes = np.array([self._nodes[number] for number in numbers], np.uint64)
+            vectors = np.asarray(self._graph.get(nodes, dtype="f16")).reshape(len(nodes), DIMENSIONS)
+            cosines |= zip(numbers, (vectors.astype(np.float32) @ vector).tolist(), strict=True)
+        return cosines
 
     def _search(self, vector: Vector, limit: int) -> list[tuple[int, float]]:
         """What the graph gives."""

@@ -2,16 +2,17 @@
 
 import { el } from "./dom.js";
 import { marked } from "./mark.js";
+import { readingPlace } from "./reading.js";
 import { count, duration, finders, percent, sureness } from "./words.js";
 
 function origin(source) {
   return el("p", { class: "origin" },
-    el("cite", {}, source.title || source.article || "Untitled"),
+    el("cite", {}, el("a", { href: readingPlace(source) }, source.title || source.article || "Untitled")),
     source.year ? el("span", { class: "year" }, String(source.year)) : null,
-    el("span", { class: "shard" }, `shard ${source.shard}`),
-    el("span", { class: "took" }, duration(source.took_ms)),
+    source.shard ? el("span", { class: "shard technical" }, `shard ${source.shard}`) : null,
+    "took_ms" in source ? el("span", { class: "took technical" }, duration(source.took_ms)) : null,
     typeof source.cached === "boolean"
-      ? el("span", { class: "made" }, source.cached ? "cached" : "computed")
+      ? el("span", { class: "made technical" }, source.cached ? "cached" : "computed")
       : null,
   );
 }
@@ -43,8 +44,25 @@ function card(result) {
     el("div", { class: "head" }, el("h3", {}, result.answer), score(result)),
     marked(result),
     origin(result),
-    el("p", { class: "found" }, foundBy(result)),
+    el("p", { class: "found technical" }, foundBy(result)),
     otherSources((result.sources ?? []).slice(1)),
+  );
+}
+
+function passage(each) {
+  return el("li", { class: "passage" },
+    el("blockquote", {}, each.sentence),
+    origin(each),
+    el("p", { class: "found technical" }, `Found by ${finders(each.found_by)}. Search score ${percent(each.retrieval_score)} of the best.`),
+  );
+}
+
+/** Sentences to read on, best first, under a heading; null when there are none. */
+export function passageList(passages, heading) {
+  if (!passages?.length) return null;
+  return el("section", { class: "closest", "aria-labelledby": "closest-title" },
+    el("h3", { id: "closest-title" }, heading),
+    el("ol", { class: "passages" }, passages.map(passage)),
   );
 }
 

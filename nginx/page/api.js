@@ -30,15 +30,21 @@ async function call(path, options) {
   throw new ApiError(reply.status, title, detail, Number(reply.headers.get("Retry-After")) || 0, body);
 }
 
-/** POST /qasearch: the answers from the `offset`th on, as many as the API gives at once. */
-export function ask(question, offset, signal) {
-  const body = JSON.stringify({ search: question, offset });
+/** POST /qasearch: the answers from the `offset`th on, as many as the API gives at once. only: years, articles. */
+export function ask(question, only, offset, signal) {
+  const body = JSON.stringify({ search: question, ...only, offset });
   return call("/qasearch", { method: "POST", headers: JSON_TYPE, body, signal });
 }
 
 /** GET /search: concepts, nodes and links of a text. */
 export function search(text, { limit, offset = 0 }, signal) {
   return call(`/search?${new URLSearchParams({ search: text, limit, offset })}`, { signal });
+}
+
+/** GET /articles/<name>: the article and a page of its sentences. */
+export function article(name, { limit, offset = 0 }) {
+  const headers = { Accept: "application/json" }; // the same address is the reading page
+  return call(`/articles/${encodeURIComponent(name)}?${new URLSearchParams({ limit, offset })}`, { headers });
 }
 
 /** GET /watch/dashboards: {dashboards: [{uid, title}], measured}. */

@@ -1,6 +1,6 @@
 // The answers' section: one question at a time; a new one ends the one before.
 
-import { answerList } from "./answers.js";
+import { answerList, passageList } from "./answers.js";
 import { ask } from "./api.js";
 import { byId, el, show } from "./dom.js";
 import { failure, notice, skeleton } from "./states.js";
@@ -17,19 +17,19 @@ export class Answers {
   }
 
   /** Asks, and shows what comes: answers, that there are none, or what went wrong. */
-  async ask(question) {
+  async ask(question, only) {
     this.stop();
     this.running = new AbortController();
     const { signal } = this.running;
     this.#wait("Asking the shards…");
     const slow = setTimeout(() => this.#slow(), SLOW_MS);
     try {
-      const reply = await ask(question, 0, signal);
+      const reply = await ask(question, only, 0, signal);
       this.shards = reply.coverage.shards.asked;
-      this.#show(reply, question);
+      this.#show(reply, question, only);
     } catch (error) {
       if (error.name === "AbortError") return;
-      this.#fail(error, question);
+      this.#fail(error, question, only);
     } finally {
       clearTimeout(slow);
       if (this.running.signal === signal) this.section.setAttribute("aria-busy", "false");
@@ -56,50 +56,51 @@ export class Answers {
     this.say(text);
   }
 
-  #show(reply, question) {
+  #show(reply, question, only) {
     const missing = whatIsMissing(reply.coverage);
-    const again = { label: "Ask again", run: () => this.ask(question) };
+    const again = { label: "Ask again", run: () => this.ask(question, only) };
+    const [read, where] = whatWasRead(reply.coverage, reply.took_ms);
     show(this.state,
-      el("p", { class: "read" }, whatWasRead(reply.coverage, reply.took_ms)),
+      el("p", { class: "read" }, read, el("span", { class: "technical" }, where), "."),
       missing && notice(missing, again),
     );
     if (!reply.results.length) {
       const message = reply.message || "Nothing was found that answers this.";
-      show(this.list, notice(message));
-      return this.say(message);
+      show(this.list, notice(message), passageList(reply.closest, "Closest passages"));
+      return this.say(`${message}${reply.closest.length ? ` ${count(reply.closest.length, "closest passage")} below.` : ""}`);
     }
-    show(this.list, answerList(reply.results), el("div", { class: "foot" }));
-    this.#offerMore(reply.total, question);
+    show(this.list, answerList(reply.results), el("div", { class: "foot" }), passageList(reply.closest, "Passages close to the question"));
+    this.#offerMore(reply.total, question, only);
     const best = reply.results[0];
     return this.say(`${count(reply.results.length, "answer")}. Best: ${best.answer}, ${percent(best.score)}. ${missing}`);
   }
 
-  #offerMore(total, question) {
+  #offerMore(total, question, only) {
     const [list, foot] = this.list.children;
     const shown = list.children.length;
     const label = `More answers (${shown} of ${total})`;
-    show(foot, shown < total && el("button", { type: "button", class: "more", onclick: () => this.#more(question) }, label));
+    show(foot, shown < total && el("button", { type: "button", class: "more", onclick: () => this.#more(question, only) }, label));
   }
 
-  async #more(question) {
+  async #more(question, only) {
     const [list, foot] = this.list.children;
     const before = list.children.length;
     try {
-      const reply = await ask(question, before, this.running.signal);
+      const reply = await ask(question, only, before, this.running.signal);
       list.append(...answerList(reply.results).children);
-      this.#offerMore(reply.results.length ? reply.total : 0, question);
+      this.#offerMore(reply.results.length ? reply.total : 0, question, only);
       this.say(`${count(list.children.length - before, "more answer")}.`);
       const first = list.children[before];
       first?.setAttribute("tabindex", "-1");
       first?.focus();
     } catch (error) {
-      if (error.name !== "AbortError") show(foot, failure(error, () => this.#more(question)));
+      if (error.name !== "AbortError") show(foot, failure(error, () => this.#more(question, only)));
     }
   }
 
-  #fail(error, question) {
+  #fail(error, question, only) {
     const missing = error.problem?.coverage ? whatIsMissing(error.problem.coverage) : "";
-    show(this.state, failure(error, () => this.ask(question)), missing && el("p", { class: "read" }, missing));
+    show(this.state, failure(error, () => this.ask(question, only)), missing && el("p", { class: "read" }, missing));
     show(this.list);
     this.say(`${error.title}. ${error.detail}`);
   }

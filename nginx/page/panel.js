@@ -2,6 +2,7 @@
 
 import { edge } from "./api.js";
 import { el, show } from "./dom.js";
+import { readingPlace } from "./reading.js";
 import { failure, notice } from "./states.js";
 import { count, listed } from "./words.js";
 
@@ -11,9 +12,9 @@ function sentence(each) {
   return el("li", {},
     el("blockquote", {}, each.sentence),
     el("p", { class: "origin" },
-      el("cite", {}, each.title || each.article || "Untitled"),
+      el("cite", {}, el("a", { href: readingPlace(each) }, each.title || each.article || "Untitled")),
       each.year ? el("span", { class: "year" }, String(each.year)) : null,
-      el("span", { class: "shard" }, `shard ${each.shard}`),
+      el("span", { class: "shard technical" }, `shard ${each.shard}`),
     ),
   );
 }

@@ -25,10 +25,10 @@ const FINDERS = { bm25: "its words", vectors: "its meaning", graph: "links betwe
 /** ["bm25", "graph"] as "its words and links between concepts" */
 export const finders = (names) => listed(names.map((name) => FINDERS[name] ?? name));
 
-/** What was read, as one sentence. coverage: the reply's. */
+/** What was read, as the parts of one sentence: what everybody may want to know, and the rest. coverage: the reply's. */
 export function whatWasRead({ sentences, shards }, tookMs) {
   const where = count(shards.answered.length, "shard");
-  return `Read ${count(sentences.answered, "sentence")} on ${where} in ${duration(tookMs)}.`;
+  return [`Read ${count(sentences.answered, "sentence")}`, ` on ${where} in ${duration(tookMs)}`];
 }
 
 const SIGNALS = { vectors: "meaning", links: "links between concepts" };

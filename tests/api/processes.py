@@ -14,6 +14,7 @@ from typing import Self
 import httpx
 
 from keymiss import Client
+from keymiss.api.questions.question_in_key import question_in_key
 from keymiss.client import Answers, Ready, Retries, Unavailable
 from keymiss.keys import article_key, sentence_key, slot_of, span_key, tag_for_slot
 from tests.patience import patient
@@ -210,7 +211,7 @@ def fill(cluster: RedisClusterServers, question: str | None = QUESTION) -> dict[
             client.hset(article_key(article), "title", f"Title of {article}")
             for idx in SENTENCES if question else ():
                 value = {"answer": f"answer {idx} of {tag}", "score": 0.9 - int(idx) / 10 - number / 100}
-                client.set(span_key(article, tag, idx, question or ""), json.dumps(value))
+                client.set(span_key(article, tag, idx, question_in_key(question or "")), json.dumps(value))
     return articles
 
 

@@ -149,6 +149,22 @@ def test_a_processed_article_has_its_sentences_in_order(http: Client, client: Re
     assert http.get_article("KM3", offset=12).sentences == ()
 
 
+@pytest.mark.parametrize("stored", [None, "", "[0, 0", '{"0": 1}', '["0"]'])
+def test_the_paragraph_of_each_sentence(http: Client, client: RedisCluster, stored: str | None) -> None:
+    """As far as the state knows it: nobody knows that of a sentence that was put there later."""
+    http.add_article(article("KM4"))
+    process(client, "KM4", ["One.", "Two.", "Three.", "Four."])
+    state = state_key("KM4", tag_of("KM4"))
+    client.hset(state, "paragraph_of", "[0,0,2]")
+    assert [one.paragraph for one in http.get_article("KM4").sentences] == [0, 0, 2, None]
+    assert [one.paragraph for one in http.get_article("KM4", offset=2).sentences] == [2, None]
+    if stored is None:
+        client.hdel(state, "paragraph_of")
+    else:
+        client.hset(state, "paragraph_of", stored)
+    assert [one.paragraph for one in http.get_article("KM4").sentences] == [None] * 4
+
+
 def test_a_new_text_is_accepted_until_it_is_processed(http: Client, client: RedisCluster) -> None:
     http.add_article(article("KM4"))
     process(client, "KM4", ["Old."])

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from keymiss.api.questions.question_in_key import question_in_key
 from keymiss.keys import sentence_key, span_key
 from tests.api.processes import ApiProcess, article_with_title_on, pause, resume, shard_tags
 from tests.patience import patient, slower
@@ -33,7 +34,8 @@ def servers() -> Iterator[RedisClusterServers]:
                     for question, (answer, score) in answers.items():
                         start = sentence.find(answer)
                         value = {"answer": answer, "score": score, "start": start, "end": start + len(answer)}
-                        client.set(span_key(article, tag, idx, question), json.dumps(value))
+                        key = span_key(article, tag, idx, question_in_key(question))
+                        client.set(key, json.dumps(value))
         yield running
 
 
@@ -90,14 +92,14 @@ def test_unsure_answers_are_not_shown(api: ApiProcess) -> None:
     body = ask(api, UNSURE)
     assert (body["found"], body["results"], body["score"], body["total"]) == (False, [], None, 0)
     assert body["message"] == (
-        "Nothing was found: 10 sentences were read on 2 shards, "
+        "No sure answer: 10 sentences were read on 2 shards, "
         "and the best answer's probability, 0.12, is below 0.15."
     )
 
 
 def test_no_answer_and_no_sentence(api: ApiProcess) -> None:
     assert ask(api, EMPTY)["message"] == (
-        "Nothing was found: 10 sentences were read on 2 shards, and none holds an answer."
+        "No sure answer: 10 sentences were read on 2 shards, and none holds an answer."
     )
     nothing = ask(api, "zzz qqq")
     assert nothing["found"] is False

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import redis
 
+from keymiss.api.questions.question_in_key import question_in_key
 from keymiss.api_shapes.questions import Answers, Coverage, Reason, Signal, UnusedSignal
 from keymiss.client import Late
 from keymiss.corpus.concept_table import Concept, ConceptTable
@@ -74,7 +75,7 @@ def put_vectors(client: redis.Redis | Any, article: str, tag: str) -> None:
 
 
 def put_question_vector(client: redis.Redis | Any, tag: str) -> None:
-    client.set(question_vector_key(tag, QUESTION), question_to_bytes(axis(0)))
+    client.set(question_vector_key(tag, question_in_key(QUESTION)), question_to_bytes(axis(0)))
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +129,7 @@ def no_vector(shards: RedisClusterServers) -> Iterator[None]:
     """The question's vector is not there yet."""
     with shards.client() as client:
         for tag in TAGS:
-            client.delete(question_vector_key(tag, QUESTION))
+            client.delete(question_vector_key(tag, question_in_key(QUESTION)))
         yield
         for tag in TAGS:
             put_question_vector(client, tag)
@@ -278,7 +279,7 @@ def test_nothing_found_says_it_in_words(shards: RedisClusterServers) -> None:
         assert message is not None
         assert "Not all could be used" not in message
         for tag in TAGS:
-            client.delete(question_vector_key(tag, QUESTION))
+            client.delete(question_vector_key(tag, question_in_key(QUESTION)))
         try:
             message = strict.ask().message
         finally:
@@ -292,7 +293,7 @@ def test_signals_of_weight_0_are_not_missed(shards: RedisClusterServers) -> None
     env = {"KEYMISS_API_VECTOR_WEIGHT": "0", "KEYMISS_API_GRAPH_WEIGHT": "0"}
     with shards.client() as client, ApiProcess(shards.addresses, wait_indexed=MASTERS, env=env) as words:
         for tag in TAGS:
-            client.delete(question_vector_key(tag, QUESTION))
+            client.delete(question_vector_key(tag, question_in_key(QUESTION)))
         wait_until(lambda: unused(words) == [], 20, "the concept table is read")
 
 

@@ -42,6 +42,22 @@ CALLS: list[tuple[tuple[Any, ...], dict[str, Any], str, str, Any, Any]] = [
         questions.Answers,
     ),
     (
+        ("ask", "Who?"),
+        {"min_score": 0.0, "years": (2019, None), "articles": ["A", "B"]},
+        "POST",
+        "/qasearch",
+        {"search": "Who?", "offset": 0, "min_score": 0.0, "years": {"from": 2019}, "articles": ["A", "B"]},
+        questions.Answers,
+    ),
+    (
+        ("ask", "Who?"),
+        {"years": (None, 2021), "articles": "KM1"},
+        "POST",
+        "/qasearch",
+        {"search": "Who?", "offset": 0, "years": {"to": 2021}, "articles": ["KM1"]},
+        questions.Answers,
+    ),
+    (
         ("search", "adults"),
         {"limit": 1, "years": "2019-2021, 2023,"},
         "POST",

@@ -5,15 +5,26 @@ Nothing computes here, so every test knows what the page must show.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cache
 
+from keymiss.api.questions.question_in_key import question_in_key
 from keymiss.corpus.concept_table import Concept, ConceptTable
 from keymiss.graph.cluster_writer import ClusterGraph
 from keymiss.graph.events import ADD, EdgeEvent
-from keymiss.keys import article_key, concept_table_key, sentence_id, sentence_key, slot_of, span_key
+from keymiss.keys import (
+    article_key,
+    concept_table_key,
+    paragraphs_key,
+    sentence_id,
+    sentence_key,
+    slot_of,
+    span_key,
+    state_key,
+)
 from tests.api.processes import shard_tags
 from tests.servers import RedisClusterServers
 
@@ -23,6 +34,9 @@ UNANSWERED = "Which respiratory vaccine is the oldest?"
 """Finds sentences, but no answer is there and nothing computes one: every shard fails."""
 YEARS = (2019, 2020, 2021)
 TITLES = ("Who brings it home", "A second survey", "Handles & <b>hands</b>")
+TEXT = "Its sentences are put beside it by hand."
+TEXT_DIGEST = hashlib.sha1(TEXT.encode()).hexdigest()
+SOURCE = "https://example.org/an-article"
 HOSTILE = "<img src=x onerror=\"document.title='broken in'\">"
 
 TABLE = ConceptTable(
@@ -66,11 +80,14 @@ def tags() -> list[str]:
 
 @cache
 def articles() -> list[str]:
-    """One article's name for each shard, whose title lies there too: a shard that stops has only its own."""
+    """One article's name for each shard, whose title and text lie there too: a shard that stops has only its
+    own."""
     firsts = [slot_of(f"{{{tag}}}") for tag in tags()]
-    names = {
-        bisect_right(firsts, slot_of(article_key(name))) - 1: name for name in (f"KP{i}" for i in range(100))
-    }
+    names: dict[int, str] = {}
+    for name in (f"KP{i}" for i in range(10_000)):
+        title, text = (bisect_right(firsts, slot_of(key(name))) - 1 for key in (article_key, paragraphs_key))
+        if title == text:
+            names.setdefault(title, name)
     return [names[shard] for shard in range(MASTERS)]
 
 
@@ -78,7 +95,10 @@ def fill_for_page(cluster: RedisClusterServers) -> None:
     """Articles, sentences, answers to QUESTION, the concept table and the graph."""
     with cluster.client() as client:
         for tag, article, title, year in zip(tags(), articles(), TITLES, YEARS, strict=True):
-            client.hset(article_key(article), mapping={"title": title, "year": str(year)})
+            client.hset(article_key(article), mapping={"title": title, "year": str(year), "source": SOURCE})
+            client.set(paragraphs_key(article), TEXT)
+            state = {"year": str(year), "paragraph_of": json.dumps([0, 1]), "text": TEXT_DIGEST}
+            client.hset(state_key(article, tag), mapping=state)
             client.hset(concept_table_key(tag), mapping={"sha256": TABLE.digest, "csv": TABLE.csv_text})
         for read in READ:
             tag, article = tags()[read.shard], articles()[read.shard]
@@ -90,11 +110,11 @@ def fill_for_page(cluster: RedisClusterServers) -> None:
                 "start": start,
                 "end": start + len(read.answer),
             }
-            client.set(span_key(article, tag, read.idx, QUESTION), json.dumps(value))
+            client.set(span_key(article, tag, read.idx, question_in_key(QUESTION)), json.dumps(value))
         linked = {str(100 + i): f"Report {i} is about influenza in children." for i in range(LINKED)}
         client.hset(sentence_key(articles()[0], tags()[0]), mapping=linked)
         for idx in linked:  # should the search take one of these along: the reader saw no answer in it
-            key = span_key(articles()[0], tags()[0], idx, QUESTION)
+            key = span_key(articles()[0], tags()[0], idx, question_in_key(QUESTION))
             client.set(key, json.dumps({"answer": "", "score": 0.0, "start": 0, "end": 0}))
     _link(cluster, 0, "KT01", "KT03", [100 + i for i in range(LINKED)])
     _link(cluster, 0, "KT01", "KT02", [0])

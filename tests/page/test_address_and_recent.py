@@ -32,6 +32,13 @@ def test_the_address_holds_the_question(page: Page, site: Site) -> None:
     expect(page.get_by_role("searchbox")).to_have_value(QUESTION)
 
 
+def test_a_question_before_the_hash_is_taken_too(page: Page, site: Site) -> None:
+    """And does not stay in what is sent to the server."""
+    page.goto(f"{site.url}/?q={quote_plus(QUESTION)}&from=2019&to=2019")
+    expect(page.locator("li.answer")).to_have_count(1)
+    assert page.url == f"{site.url}/#q={quote_plus(QUESTION)}&from=2019&to=2019"
+
+
 def test_back_and_forward(page: Page) -> None:
     ask(page, QUESTION)
     expect(page.locator("li.answer")).to_have_count(3)

@@ -22,7 +22,12 @@ TYPES = {
     ".md": "text/plain; charset=utf-8",
 }
 FILES = [file for file in sorted(PAGE.rglob("*")) if file.is_file()]
-ADDRESSES = {"/": "index.html", "/watch": "watch.html", "/watch?range=300": "watch.html"}
+ADDRESSES = {
+    "/": "index.html",
+    "/?q=who": "index.html",
+    "/watch": "watch.html",
+    "/watch?range=300": "watch.html",
+}
 POLICY = [
     "default-src 'none'",
     "script-src 'self'",
@@ -57,6 +62,32 @@ def test_every_file_has_its_type_and_the_page_s_headers(http: httpx.Client, path
     assert reply.headers["strict-transport-security"]
     assert reply.headers["cache-control"] == "no-cache"
     assert http.get(path, headers={"If-None-Match": reply.headers["etag"]}).status_code == 304
+
+
+BROWSERS = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+
+
+@pytest.mark.parametrize("article", ["KM0001", "10.1000%2Fa%3Ab", "not-there"])
+def test_the_reading_page_is_for_who_wants_html(http: httpx.Client, article: str) -> None:
+    reply = http.get(f"/articles/{article}", headers={"Accept": BROWSERS})
+    assert reply.status_code == 200
+    assert reply.content == (PAGE / "article.html").read_bytes()
+    assert reply.headers["content-security-policy"].split("; ") == POLICY
+    assert reply.headers["vary"] == "Accept"
+
+
+@pytest.mark.parametrize("accept", ["*/*", "application/json", "application/json, text/html"])
+def test_the_same_address_is_json_for_programs(http: httpx.Client, accept: str) -> None:
+    reply = http.get("/articles/not-there", headers={"Accept": accept})
+    assert reply.status_code == 404
+    assert reply.headers["content-type"] == "application/problem+json"
+    assert reply.headers["vary"] == "Accept"
+
+
+def test_only_reading_has_a_page(http: httpx.Client) -> None:
+    reply = http.delete("/articles/not-there", headers={"Accept": BROWSERS})
+    assert reply.status_code == 403
+    assert reply.headers["content-type"] == "application/problem+json"
 
 
 def test_the_api_keeps_its_own_headers(http: httpx.Client) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from keymiss.api_shapes.questions import EXAMPLE_REPLY
+from keymiss.api_shapes.questions import EXAMPLE_PASSAGE, EXAMPLE_REPLY
 from keymiss.cli.main import app
 from keymiss.typer_app import exit_code
 from tests.servers import free_port
@@ -75,10 +75,31 @@ def test_the_whole_reply_as_json(service: Service, capsys: pytest.CaptureFixture
     assert json.loads(capsys.readouterr().out) == EXAMPLE_REPLY
 
 
-def test_no_answer_is_1(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_answer_is_1_and_shows_the_closest_passages(
+    service: Service, capsys: pytest.CaptureFixture[str]
+) -> None:
     service.reply = NOTHING
     assert ask("--url", service.url, "Who passes it?") == 1
-    assert capsys.readouterr().out.startswith("Nothing was found here.\n")
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    passage = EXAMPLE_PASSAGE
+    where = f"  {passage['title']}, {passage['year']} ({passage['sentencekey']})  0.62"
+    assert lines[:4] == ["Nothing was found here.", "Closest passages:", f"  {passage['sentence']}", where]
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        ("2019-2021", {"from": 2019, "to": 2021}),
+        ("2019-", {"from": 2019}),
+        ("-2021", {"to": 2021}),
+        ("2020", {"from": 2020, "to": 2020}),
+    ],
+)
+def test_what_is_searched_and_how_sure_it_must_be(service: Service, given: str, sent: Any) -> None:
+    more = ["--min-score", "0.5", f"--years={given}", "--article", "KM1", "--article", "KM2"]
+    assert ask("--url", service.url, *more, "Who?") == 0
+    (asked,) = service.asked
+    assert (asked["min_score"], asked["years"], asked["articles"]) == (0.5, sent, ["KM1", "KM2"])
 
 
 def test_no_service_is_1(capsys: pytest.CaptureFixture[str]) -> None:
@@ -96,7 +117,14 @@ def test_a_local_system_that_is_down_is_told_how_to_start(
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--url", "nowhere", "Who?"], ["--certificate", "no.pem", "Who?"], ["-n", "0", "Who?"]]
+    "arguments",
+    [
+        ["--url", "nowhere", "Who?"],
+        ["--certificate", "no.pem", "Who?"],
+        ["-n", "0", "Who?"],
+        ["--min-score", "1.1", "Who?"],
+        *(["--years", years, "Who?"] for years in ("", "-", "soon", "20190", "2019-2020-2021")),
+    ],
 )
 def test_wrong_use_is_2(arguments: list[str]) -> None:
     assert ask(*arguments) == 2

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import json
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -56,6 +57,15 @@ class StoredText:
         if self.state.get(b"text") != hashlib.sha1(self.text).hexdigest().encode():
             return ArticleState.ACCEPTED
         return ArticleState.SKIPPED if self.state.get(b"skipped") else ArticleState.PROCESSED
+
+    @property
+    def paragraph_of(self) -> Sequence[int]:
+        """The number of each sentence's paragraph, by the sentence's index; empty when it is not known."""
+        try:
+            numbers = json.loads(self.state.get(b"paragraph_of", b""))
+        except ValueError:
+            return ()
+        return numbers if isinstance(numbers, list) and all(type(each) is int for each in numbers) else ()
 
 
 class ArticleStore:
@@ -120,7 +130,7 @@ class ArticleStore:
                 "state": stored.progress,
                 "language": as_text(stored.state.get(b"language")) or None,
                 "skipped": as_text(stored.state.get(b"skipped")) or None,
-                "sentences": await self._sentences(article, stored.tag, page),
+                "sentences": await self._sentences(article, stored, page),
                 "total": len(stored.indexes),
                 "limit": limit,
                 "offset": offset,
@@ -135,10 +145,12 @@ class ArticleStore:
         names = await self._shards.execute(sentences, "HKEYS", sentences)
         return StoredText(tag, text, fields, sorted(int(name) for name in names if name.isdigit()))
 
-    async def _sentences(self, article: str, tag: str, indexes: Sequence[int]) -> list[dict[str, Any]]:
+    async def _sentences(
+        self, article: str, stored: StoredText, indexes: Sequence[int]
+    ) -> list[dict[str, Any]]:
         if not indexes:
             return []
-        columns = []
+        tag, paragraph_of, columns = stored.tag, stored.paragraph_of, []
         for key in (sentence_key(article, tag), concepts_key(article, tag)):
             columns.append(await self._shards.execute(key, "HMGET", key, *indexes))
         return [
@@ -146,6 +158,7 @@ class ArticleStore:
                 "idx": idx,
                 "sentence": as_text(sentence),
                 "sentencekey": sentence_id(article, tag, idx),
+                "paragraph": paragraph_of[idx] if idx < len(paragraph_of) else None,
                 "concepts": [{"id": one, "name": self._name_of(one)} for one in concept_ids(concepts)],
             }
             for idx, sentence, concepts in zip(indexes, *columns, strict=True)

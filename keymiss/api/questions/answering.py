@@ -6,25 +6,26 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-from keymiss.api.articles.titles import ArticleFacts, Articles
+from keymiss.api.articles.titles import Articles
 from keymiss.api.http.problems import AllLate, NoShardAnswered, TooManyQuestions
 from keymiss.api.metrics import Stage
 from keymiss.api.questions.fanout import Outcome, ask_all
 from keymiss.api.questions.linked_concepts import About, Linked
-from keymiss.api.questions.merge import Answer, Coverage, Group, coverage, final_status, merge, shown
+from keymiss.api.questions.merge import Coverage, coverage, final_status, merge, shown
+from keymiss.api.questions.no_sure_answer import no_sure_answer
+from keymiss.api.questions.question_in_key import question_in_key
 from keymiss.api.questions.question_vector import QuestionVectors
 from keymiss.api.questions.record import QuestionRecord
+from keymiss.api.questions.reply_members import Facts, closest, result
 from keymiss.api.settings import ApiSettings
 from keymiss.api.shard_status import Status
 from keymiss.api.unused import Reason, Signal, Unused, merged
 from keymiss.cluster.shard_map import ShardMap
 from keymiss.reading.stored_vector import Vector
-from keymiss.retrieval import Candidate, Retrieval
-
-Facts = Mapping[str, ArticleFacts]
+from keymiss.retrieval import WHOLE_CORPUS, Candidate, CorpusFilter, Retrieval
 
 
 class Knowledge(Protocol):
@@ -34,8 +35,23 @@ class Knowledge(Protocol):
     async def about(self, question: str) -> About:
         """The concepts that the question names, and the links between them."""
 
-    async def linked(self, question: str) -> Linked:
-        """The sentences behind those links."""
+    async def linked(self, question: str, only: CorpusFilter) -> Linked:
+        """The sentences behind those links, as far as the filter takes them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A question and what is wanted for it. None: the setting holds.
+
+    ``limit``, ``offset``: of the results. ``min_score``: what the reader's score must be for an answer to be
+    shown. ``only``: what is searched.
+    """
+
+    question: str
+    limit: int | None = None
+    offset: int = 0
+    min_score: float | None = None
+    only: CorpusFilter = WHOLE_CORPUS
 
 
 class Asker:
@@ -57,10 +73,8 @@ class Asker:
         self._vectors = QuestionVectors(shards, settings.vector_time_limit_s)
         self._in_flight = 0
 
-    async def ask(
-        self, question: str, record: QuestionRecord, limit: int | None = None, offset: int = 0
-    ) -> dict[str, Any]:
-        """The reply of /qasearch, ``limit`` results (default: the setting) from ``offset`` on.
+    async def ask(self, wanted: Wanted, record: QuestionRecord) -> dict[str, Any]:
+        """The reply of /qasearch.
 
         ``record`` is told how it went. Raises TooManyQuestions, NoShardAnswered, AllLate.
         """
@@ -68,27 +82,29 @@ class Asker:
             raise TooManyQuestions(f"{self._in_flight} questions are being answered; ask again in a second")
         self._in_flight += 1
         try:
-            return await self._ask(question, record, limit or self._settings.results, offset)
+            return await self._ask(wanted, record)
         finally:
             self._in_flight -= 1
 
-    async def _ask(self, question: str, record: QuestionRecord, limit: int, offset: int) -> dict[str, Any]:
+    async def _ask(self, wanted: Wanted, record: QuestionRecord) -> dict[str, Any]:
         watch = Stopwatch(record.stage_ended)
-        limit_s = self._settings.time_limit_s
-        (vector, unused), linked = await asyncio.gather(self._vector_of(question), self._linked(question))
+        question, only, limit_s = wanted.question, wanted.only, self._settings.time_limit_s
+        in_key = question_in_key(question, self._settings.ignore_case)
+        (vector, unused), linked = await asyncio.gather(self._vector_of(in_key), self._linked(question, only))
         candidates = await self._retrieval.candidates(
             question,
             self._settings.candidates_per_shard,
             vector,
             linked.scores,
             limit=self._settings.candidates,
+            only=only,
         )
         unindexed = [shard.tag for shard in self._shards.shards if shard.tag not in candidates]
         if not candidates:
             raise NoShardAnswered("no shard can be reached, or none has been indexed yet")
         watch.stage(Stage.RETRIEVE)
         outcomes, facts, about = await asyncio.gather(
-            ask_all(self._shards, candidates, question, limit_s),
+            ask_all(self._shards, candidates, in_key, limit_s),
             self._facts_of(candidates, limit_s),
             self._about(question),
         )
@@ -98,17 +114,24 @@ class Asker:
         record.went_without(covered.unused)
         refuse_if_none_answered(outcomes, covered)
         groups = merge(outcomes)
-        sure = shown(groups, self._settings.min_score)
-        page = sure[offset : offset + limit]
+        min_score = self._settings.min_score if wanted.min_score is None else wanted.min_score
+        sure = shown(groups, min_score)
+        message = None
+        if not sure:
+            takes_any = bool(outcomes) or await self._retrieval.takes_any(only)
+            message = no_sure_answer(groups, covered, min_score, only, takes_any)
+        limit = wanted.limit or self._settings.results
         reply = {
+            "question": question,
             "found": bool(sure),
-            "message": None if sure else nothing_found(groups, covered, self._settings.min_score),
+            "message": message,
             "concepts": about.concepts,
             "links": about.links,
-            "results": [_result(group, facts) for group in page],
+            "results": [result(group, facts) for group in sure[wanted.offset : wanted.offset + limit]],
+            "closest": closest(candidates, sure, facts),
             "total": len(sure),
             "limit": limit,
-            "offset": offset,
+            "offset": wanted.offset,
             "score": round(sure[0].best.score, 6) if sure else None,
             "coverage": asdict(covered),
         }
@@ -129,10 +152,10 @@ class Asker:
         unused = (Unused(Signal.VECTORS, Reason.INCOMPLETE, without),) if without else ()
         return (None, (found, *unused)) if isinstance(found, Unused) else (found, unused)
 
-    async def _linked(self, question: str) -> Linked:
+    async def _linked(self, question: str, only: CorpusFilter) -> Linked:
         if self._knowledge is None or self._settings.graph_weight == 0:
             return Linked({})
-        return await self._knowledge.linked(question)
+        return await self._knowledge.linked(question, only)
 
     async def _about(self, question: str) -> About:
         return About([], []) if self._knowledge is None else await self._knowledge.about(question)
@@ -176,66 +199,3 @@ def refuse_if_none_answered(outcomes: list[Outcome], covered: Coverage) -> None:
     for status, problem in kinds:
         if counts[status]:
             raise problem(detail, coverage=asdict(covered))
-
-
-def nothing_found(groups: Sequence[Group], covered: Coverage, min_score: float) -> str:
-    """In words, for a person: what was read without finding an answer, and what was not read."""
-    read = covered.sentences["answered"]
-    if covered.sentences["asked"]:
-        said = f"Nothing was found: {_many(read, 'sentence')} {'was' if read == 1 else 'were'} read "
-        said += f"on {_many(len(covered.shards['answered']), 'shard')}, "
-        if groups:
-            said += f"and the best answer's probability, {max(g.reader_score for g in groups):.2g}, "
-            said += f"is below {min_score:g}."
-        else:
-            said += "and none holds an answer."
-    else:
-        said = "Nothing was found: no sentence has to do with the question's words."
-    for status, what in (("late", "did not answer in time"), ("failed", "failed")):
-        if count := covered.sentences[status]:
-            said += f" {_many(count, 'sentence')} {what} (shards {', '.join(covered.shards[status])})."
-    if covered.shards["unindexed"]:
-        said += f" Not searched yet: shards {', '.join(covered.shards['unindexed'])}."
-    if covered.unused:
-        said += f" Not all could be used: {', '.join(map(_in_words, covered.unused))}."
-    return said
-
-
-def _in_words(unused: Unused) -> str:
-    where = f": {', '.join(unused.missing)}" if unused.missing else ""
-    return f"{unused.signal} ({unused.reason}{where})"
-
-
-def _many(count: int, what: str) -> str:
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
-
-
-def _result(group: Group, facts: Facts) -> dict[str, Any]:
-    candidate = group.best.candidate
-    return _source(group.best, facts) | {
-        "bm25": round(candidate.bm25, 4),
-        "cosine": None if candidate.cosine is None else round(candidate.cosine, 4),
-        "found_by": list(candidate.found_by),
-        "sources": [_source(member, facts) for member in group.members],
-    }
-
-
-def _source(answer: Answer, facts: Facts) -> dict[str, Any]:
-    candidate = answer.candidate
-    about = facts[candidate.article]
-    start, end = answer.span or (None, None)
-    return {
-        "answer": answer.answer,
-        "sentence": candidate.sentence,
-        "sentencekey": candidate.sentencekey,
-        "article": candidate.article,
-        "title": about.title,
-        "year": about.year,
-        "start": start,
-        "end": end,
-        "score": round(answer.score, 6),
-        "reader_score": answer.reader_score,
-        "shard": answer.shard,
-        "cached": answer.cached,
-        "took_ms": answer.took_ms,
-    }

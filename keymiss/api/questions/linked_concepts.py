@@ -8,10 +8,14 @@ from typing import Any
 
 from keymiss.api.graph.concept_names import Concepts
 from keymiss.api.unused import Reason, Signal, Unused
+from keymiss.graph.events import MAX_YEAR, MIN_YEAR
 from keymiss.graph.pages import GraphAway, GraphReader
+from keymiss.graph.years import Years
+from keymiss.retrieval import WHOLE_CORPUS, CorpusFilter
 
 MAX_LINKS = 20
 SENTENCES_OF_A_LINK = 20
+SENTENCES_OF_SOME_ARTICLES = 1000  # the graph knows no articles: retrieval takes those of the wanted ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +64,16 @@ class GraphKnowledge:
         ]
         return About(concepts, links, self._unread_table() + _some(found.missing))
 
-    async def linked(self, question: str) -> Linked:
-        """For finding sentences."""
+    async def linked(self, question: str, only: CorpusFilter = WHOLE_CORPUS) -> Linked:
+        """For finding sentences: the best that the filter takes."""
         mentioned = [each.id for each in self._concepts.mentioned(question)]
         try:
-            found = await self._graph.sentences_for(mentioned, SENTENCES_OF_A_LINK, self._linked_limit_s)
+            found = await self._graph.sentences_for(
+                mentioned,
+                SENTENCES_OF_SOME_ARTICLES if only.articles else SENTENCES_OF_A_LINK,
+                self._linked_limit_s,
+                _years_of(only),
+            )
         except GraphAway as error:
             return Linked({}, _all_of(error))
         return Linked(found.scores, self._unread_table() + _some(found.missing))
@@ -72,6 +81,10 @@ class GraphKnowledge:
     def _unread_table(self) -> tuple[Unused, ...]:
         """Without the table no question names a concept."""
         return () if self._concepts.usable else (Unused(Signal.LINKS, Reason.FAILED),)
+
+
+def _years_of(only: CorpusFilter) -> Years | None:
+    return Years(((only.first_year or MIN_YEAR, only.last_year or MAX_YEAR),)) if only.by_year else None
 
 
 def _all_of(error: GraphAway) -> tuple[Unused, ...]:
