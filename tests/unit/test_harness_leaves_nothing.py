@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.keeper import RUN, started_at
-from tests.patience import patient
+from tests.patience import patient, slower
 from tests.servers import REPO, wait_until
 
 HEAD = """
@@ -162,10 +162,11 @@ def test_hangs():
 
 def test_the_whole_run_has_a_limit_and_says_what_hung(tmp_path: Path) -> None:
     inner = Inner(tmp_path, HANGS.format(how="deaf"))
-    started = inner.start("-n", "1", by="tests.whole_run", limit_s=100_000, KEYMISS_TEST_LIMIT_S="10")
+    limit_s = f"{slower(10):.0f}"  # the test must have begun by then
+    started = inner.start("-n", "1", by="tests.whole_run", limit_s=100_000, KEYMISS_TEST_LIMIT_S=limit_s)
     code, said = started.ended()
     assert code == 1
-    assert "the tests did not end within 10 s" in said
+    assert f"the tests did not end within {limit_s} s" in said
     assert "test_inner.py::test_hangs" in said
     assert "in deaf" in said
     assert inner.nothing_is_left(2)
