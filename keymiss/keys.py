@@ -9,7 +9,7 @@ first brace pair of a key is its hash tag.
 key                                             type   what
 =============================================== ====== ============================================
 ``paragraphs:<article>``                        string raw text of an article
-``article:<article>``                           hash   title, year, month, day, source
+``article:<article>``                           hash   title, date, source, authors, journal, url
 ``sentence:<article>:{tag}``                    hash   index -> sentence
 ``state:<article>:{tag}``                       hash   what the pipeline did with the article
 ``concepts:<article>:{tag}``                    hash   index -> year and concept ids of the sentence
@@ -141,7 +141,7 @@ def paragraphs_key(article: str) -> str:
 
 
 def article_key(article: str) -> str:
-    """hash: title, year, month, day, source."""
+    """hash: title, year, month, day, source, authors, journal, url."""
     return f"{ARTICLE_PREFIX}{check_article(article)}"
 
 

@@ -31,9 +31,10 @@ sys.path.insert(0, str(REPO))
 
 from keymiss import keys  # noqa: E402
 from keymiss.cluster.redis_cluster import shards_of  # noqa: E402
+from keymiss.corpus.article_file import read_article  # noqa: E402
 from keymiss.corpus.concept_matcher import ConceptMatcher  # noqa: E402
 from keymiss.corpus.concept_table import read_table  # noqa: E402
-from keymiss.corpus.loading import load_files, read_article  # noqa: E402
+from keymiss.corpus.loading import load_files  # noqa: E402
 from keymiss.corpus.progress import counts, outcome_of, wait_processed  # noqa: E402
 from keymiss.corpus.prose import split_sentences  # noqa: E402
 from keymiss.models import load_encoder  # noqa: E402

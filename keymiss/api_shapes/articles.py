@@ -30,6 +30,15 @@ EXAMPLE_ARTICLE: dict[str, Any] = {
 }
 
 
+class Author(Shape):
+    """Of an article."""
+
+    first: str = ""
+    middle: tuple[str, ...] = ()
+    last: str = ""
+    suffix: str = ""
+
+
 class Metadata(Shape):
     """What is known of an article."""
 
@@ -37,6 +46,9 @@ class Metadata(Shape):
     year: int | str | None = Field(None, description="At most four digits, as month and day.")
     month: int | str | None = None
     day: int | str | None = None
+    authors: tuple[Author, ...] = ()
+    journal: str = ""
+    url: str = Field("", description="Where the article can be read, http or https.")
 
 
 class Paragraph(Shape):
@@ -46,12 +58,16 @@ class Paragraph(Shape):
 
 
 class PostedArticle(Shape):
-    """An article in the CORD-19 format, as far as it is read (by keymiss.corpus.loading)."""
+    """An article in the CORD-19 format, as far as it is read (by keymiss.corpus.article_file)."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE_ARTICLE]})
 
-    paper_id: str = Field(description="The article's name: no blanks, no underscore, no brace.")
+    paper_id: str = Field(
+        description="The article's name: no blanks, no underscore, no brace. The ending of a file (.xml, "
+        ".json) is left out."
+    )
     metadata: Metadata
+    abstract: tuple[Paragraph, ...] = Field((), description="Left out where body_text has it too.")
     body_text: tuple[Paragraph, ...]
 
 
@@ -103,6 +119,9 @@ class ArticleReply(Reply):
                     "year": 2020,
                     "month": 3,
                     "day": 14,
+                    "authors": ["Ada Example"],
+                    "journal": "Journal of Examples",
+                    "url": "https://doi.org/10.1234/example",
                     "source": "KM0001.json",
                     "shard": "6fd",
                     "state": "processed",
@@ -130,6 +149,9 @@ class ArticleReply(Reply):
     year: int | None
     month: int | None
     day: int | None
+    authors: tuple[str, ...]
+    journal: str | None
+    url: str | None = Field(description="Where the article can be read.")
     source: str | None = Field(description="The file that it was loaded from; null when it came over HTTP.")
     shard: str = Field(description="The hash tag that names the shard.")
     state: ArticleState = Field(

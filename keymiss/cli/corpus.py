@@ -1,9 +1,8 @@
-"""The corpus: articles in, the concept table, how far the pipeline is."""
+"""The corpus: the concept table, how far the pipeline is, and what it is to look at again."""
 
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
 from typing import Annotated
 
@@ -22,57 +21,6 @@ Timeout = Annotated[float, typer.Option(help="seconds to wait at most")]
 app = typer_app()
 concepts = typer_app(help="The concept table.", no_args_is_help=True)
 app.add_typer(concepts, name="concepts")
-
-
-@app.command()
-def load(
-    folders: Annotated[
-        list[Path], typer.Argument(help="folders with *.json articles (and their subfolders), or files")
-    ],
-    nodes: Nodes = "",
-    process: Annotated[bool, typer.Option(help="wait until the functions have processed all")] = True,
-    timeout_s: Timeout = PROCESS_TIMEOUT_S,
-) -> None:
-    """Load articles, and wait until they are processed. They are in the CORD-19 JSON format. What is wrong
-    with a file, or left out of it, is named; the exit code is 1 when a file was."""
-    from keymiss.corpus.loading import load_files
-    from keymiss.corpus.progress import outcome_of
-
-    paths = _files(folders)
-    with cluster(nodes) as client, _progress() as bar:
-        start = time.monotonic()
-        task = bar.add_task("loading", total=len(paths))
-        report = load_files(client, paths, lambda path: bar.update(task, advance=1))
-        for path, why in report.bad:
-            errors.print(f"skipped {path}: {why}", style="red", markup=False)
-        for path, note in report.notes:
-            errors.print(f"{path}: {note}", style="yellow", markup=False)
-        out.print(
-            f"{len(report.names)} articles, {report.bytes / 1e6:.2f} MB: {len(report.changed)} written, "
-            f"{len(report.names) - len(report.changed)} as before, {len(report.bad)} files skipped"
-        )
-        if process:
-            _wait(client, bar, timeout_s)
-            took_s = time.monotonic() - start
-            outcome = outcome_of(client, report.names)
-            for name, why in outcome.skipped:
-                errors.print(f"skipped article {name}: {why}", style="red", markup=False)
-            for name, what in outcome.left_out:
-                errors.print(
-                    f"article {name}: paragraphs left out by language: {what}", style="yellow", markup=False
-                )
-            if outcome.unprocessed:
-                fail(
-                    f"{len(outcome.unprocessed)} articles were not split, {outcome.unprocessed[0]} for one: "
-                    "are the functions registered (keymiss gears upload)?"
-                )
-            done = outcome_of(client, report.changed).sentences
-            out.print(
-                f"{outcome.sentences} sentences, {done} of them processed now, in {took_s:.2f} s: "
-                f"{done / took_s:.0f} sentences/s"
-            )
-    if report.bad or (process and outcome.skipped):
-        raise typer.Exit(1)
 
 
 @app.command()
@@ -150,17 +98,6 @@ def load_concepts(
 def _raw(shard: object, command: tuple[object, ...]) -> object:
     """A reply as it came: redis-py makes SCAN's a tuple of an integer and a list, which is as good."""
     return shard.execute_command(*command)  # type: ignore[attr-defined]
-
-
-def _files(folders: list[Path]) -> list[Path]:
-    paths = []
-    for folder in folders:
-        found = [folder] if folder.is_file() else sorted(folder.rglob("*.json"))
-        if not found:
-            what = f"no *.json file in {folder}" if folder.is_dir() else f"no folder {folder}"
-            fail(f"There is {what}.", 2)
-        paths += found
-    return paths
 
 
 def _progress() -> Progress:

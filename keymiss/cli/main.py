@@ -16,7 +16,7 @@ COMMANDS = {
     "status": ("keymiss.cli.status", "Say how the processes and the nodes are."),
     "doctor": ("keymiss.cli.doctor", "Say what is in the way on this machine."),
     "ask": ("keymiss.cli.ask", "Ask a question."),
-    "load": ("keymiss.cli.corpus", "Load articles, and wait until they are processed."),
+    "load": ("keymiss.cli.load_articles", "Load articles, and wait until they are processed."),
     "concepts": ("keymiss.cli.corpus", "The concept table."),
     "wait": ("keymiss.cli.corpus", "Wait until the functions have done everything that waits."),
     "pipeline": ("keymiss.cli.corpus", "Say how much of each stage is there, on every shard."),

@@ -120,8 +120,9 @@ def _for_the_owner_only() -> Iterator[None]:
 def _fill(current: Settings, sample: bool | None) -> bool:
     """Stores models, functions and the sample; False when the sample is not there."""
     from keymiss.cli.common import cluster
-    from keymiss.cli.corpus import load, load_concepts, pipeline
+    from keymiss.cli.corpus import load_concepts, pipeline
     from keymiss.cli.gears_commands import upload
+    from keymiss.cli.load_articles import load
     from keymiss.corpus.sample import CONCEPTS, FOLDER, may_be_loaded
     from keymiss.models.load import load as load_reader
     from keymiss.models.load_encoder import load_encoder

@@ -89,7 +89,7 @@ def add_article(article: Article) -> Call[Accepted]:
         case bytes():
             body = article
         case PostedArticle():
-            body = article.model_dump_json().encode()
+            body = article.model_dump_json(exclude_unset=True).encode()
         case _:
             body = json.dumps(dict(article), allow_nan=False).encode()
     return Call(Accepted, "POST", "/articles", body=body, needs_admin=True)

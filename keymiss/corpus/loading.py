@@ -1,19 +1,17 @@
-"""Loading articles into the cluster: the CORD-19 JSON format to keys.
+"""Loading articles into the cluster: files in the CORD-19 JSON format to keys.
 
-A file is ``{"paper_id", "metadata": {"title", "year", "month", "day"}, "body_text": [{"text"}]}``; other
-members are ignored. An article is named by its file when that begins with its paper_id
-("PMC1.xml.json", paper_id "PMC1": PMC1.xml), else by its paper_id. Two keys are written, the first one first:
+Two keys are written of each article, the first one first:
 
-    article:<name>       hash: title, year, month, day, source
+    article:<name>       hash: title, year, month, day, source, authors, journal, url
     paragraphs:<name>    string: the paragraphs' text, a blank line between two
 
-The rest is made of them by the functions on the shards. Loading again writes only what changed.
+The rest is made of them by the functions on the shards. Loading again writes only what changed, so a load
+that was interrupted goes on when it is run again.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -24,159 +22,58 @@ from redis.cluster import RedisCluster
 from keymiss import keys
 from keymiss.cluster.redis_cluster import shards_of
 from keymiss.cluster.topology import Shard, shard_of
-from keymiss.corpus.prose import CONTROL, clean, join_paragraphs, split_sentences
+from keymiss.corpus.article_file import (
+    ARTICLE_FIELDS,
+    PMC_ENDING,
+    Article,
+    BadArticle,
+    is_pmc_parse,
+    name_in,
+    read_article,
+)
+from keymiss.corpus.article_files import ArticleFiles, Parse, by_article
 
-__all__ = [
-    "Article",
-    "BadArticle",
-    "LoadReport",
-    "article_tag",
-    "load_files",
-    "parse_article",
-    "read_article",
-    "split_sentences",
-]
-
-MAX_FILE_BYTES = 64 << 20
-"""The largest CORD-19 articles (theses) are below 10 MB; larger is not an article."""
-MAX_PARAGRAPH_CHARS = 1_000_000
-"""Half of a long novel: more in one paragraph is a file that lost its line breaks, or no prose at all."""
-MAX_NAME_CHARS = 256
 ARTICLES_AT_ONCE = 32
-ARTICLE_FIELDS = ("title", "year", "month", "day", "source")
-
-
-class BadArticle(ValueError):
-    """A file that is not an article; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
-class Article:
-    """One article: its name as in keys, the fields of its hash, its paragraphs (cleaned, none empty).
+class Chosen:
+    """An article, the file it is read from, and what its other parses are called as articles: `better` ones,
+    and `worse` ones, among them what this one was called by earlier versions."""
 
-    `notes` says what was repaired.
-    """
-
-    name: str
-    fields: dict[str, str]
-    paragraphs: list[str]
-    notes: tuple[str, ...] = ()
-
-    @property
-    def text(self) -> str:
-        """What goes to ``paragraphs:<name>``."""
-        return join_paragraphs(self.paragraphs)
+    article: Article
+    path: Path
+    better: tuple[str, ...] = ()
+    worse: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
 class LoadReport:
-    """What a load did. `bad` has (file, why), `notes` (file, what was repaired); `names`: the articles that
-    are there now, `changed`: those of them that were written; `bytes`: of their text."""
+    """What a load did. `names`: the articles that are there now; `written`: those of them that were not there
+    or not so, `replaced`: those of these that were there otherwise; `renamed`: (what it was loaded as before,
+    article); `bytes`: of their text.
+
+    `bad` has (file, why), `notes` (file, what was repaired), `other_parses` (file, what has its article)."""
 
     names: list[str] = field(default_factory=list)
-    changed: list[str] = field(default_factory=list)
+    written: list[str] = field(default_factory=list)
+    replaced: list[str] = field(default_factory=list)
+    renamed: list[tuple[str, str]] = field(default_factory=list)
     bytes: int = 0
     bad: list[tuple[Path, str]] = field(default_factory=list)
     notes: list[tuple[Path, str]] = field(default_factory=list)
+    other_parses: list[tuple[Path, str]] = field(default_factory=list)
 
 
-def _text(value: Any, what: str) -> str:
-    if not isinstance(value, str):
-        raise BadArticle(f"{what} is {type(value).__name__}, not text")
-    return value
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A part of a load: how many files it went through, the articles of them that are there now, the names of
+    those of them that were written, how many of these replaced others."""
 
-
-def _name(file_name: str, paper_id: str) -> str:
-    stem = file_name.removesuffix(".json")
-    name = stem if paper_id and stem.startswith(paper_id) else paper_id
-    if len(name) > MAX_NAME_CHARS:
-        raise BadArticle(f"paper_id is longer than {MAX_NAME_CHARS} characters")
-    if CONTROL.search(name) or any(letter.isspace() for letter in name):
-        raise BadArticle("paper_id has blanks or control characters")
-    try:
-        name.encode()
-        return keys.check_article(name)
-    except UnicodeEncodeError:
-        raise BadArticle("paper_id is not valid Unicode") from None
-    except ValueError as error:
-        raise BadArticle(f"paper_id: {error}") from None
-
-
-def read_article(path: Path) -> Article:
-    """Reads one file. Raises BadArticle."""
-    try:
-        size = path.stat().st_size
-        if size > MAX_FILE_BYTES:
-            raise BadArticle(f"{size} bytes; the limit is {MAX_FILE_BYTES}")
-        data = path.read_bytes()
-    except OSError as error:
-        raise BadArticle(error.strerror or str(error)) from None
-    return parse_article(data, path.name)
-
-
-def parse_article(data: bytes, name_hint: str = "") -> Article:
-    """The article in a JSON text. `name_hint`: the file's name, if it came in one. Raises BadArticle."""
-    try:
-        parsed = json.loads(data.decode("utf-8-sig"))
-    except UnicodeDecodeError:
-        raise BadArticle("not UTF-8") from None
-    except RecursionError:
-        raise BadArticle("nested too deeply") from None
-    except ValueError as error:
-        raise BadArticle(f"not JSON: {error}") from None
-    if not isinstance(parsed, dict):
-        raise BadArticle("not a JSON object")
-    name = _name(name_hint, _text(parsed.get("paper_id"), "paper_id"))
-    metadata = parsed.get("metadata")
-    if not isinstance(metadata, dict):
-        raise BadArticle("metadata is missing or not an object")
-    fields = _fields(metadata, name_hint)
-    raw = _paragraphs(parsed.get("body_text"))
-    paragraphs = [cleaned for paragraph in raw if (cleaned := clean(paragraph))]
-    if not any(letter.isalnum() for paragraph in paragraphs for letter in paragraph):
-        raise BadArticle("body_text has no sentence")
-    return Article(name, fields, paragraphs, tuple(_notes(raw)))
-
-
-def _paragraphs(body: Any) -> list[str]:
-    if not isinstance(body, list) or not all(isinstance(part, dict) for part in body):
-        raise BadArticle("body_text is missing or not a list of objects")
-    paragraphs = [_text(part.get("text"), "body_text[].text") for part in body]
-    for number, paragraph in enumerate(paragraphs):
-        if len(paragraph) > MAX_PARAGRAPH_CHARS:
-            raise BadArticle(
-                f"body_text[{number}].text has {len(paragraph)} characters; the limit of one paragraph is "
-                f"{MAX_PARAGRAPH_CHARS}: split it"
-            )
-    return paragraphs
-
-
-def _fields(metadata: dict[str, Any], source: str) -> dict[str, str]:
-    fields = {"title": clean(_text(metadata.get("title", ""), "metadata.title")), "source": clean(source)}
-    for part_of_date in ("year", "month", "day"):
-        value = metadata.get(part_of_date)
-        if value is None:
-            continue
-        digits = str(value).strip()
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, int | str)
-            or not digits.isdecimal()
-            or len(digits) > 4
-        ):
-            raise BadArticle(f"metadata.{part_of_date} is not a number of at most 4 digits")
-        fields[part_of_date] = str(int(digits))
-    return fields
-
-
-def _notes(paragraphs: Sequence[str]) -> Iterator[str]:
-    plain = [paragraph.replace("\n", " ").replace("\r", " ").replace("\t", " ") for paragraph in paragraphs]
-    controls = sum(len(run) for paragraph in plain for run in CONTROL.findall(paragraph))
-    if controls:
-        yield f"{controls} control characters made blanks"
-    surrogates = sum("\ud800" <= letter <= "\udfff" for paragraph in paragraphs for letter in paragraph)
-    if surrogates:
-        yield f"{surrogates} characters that are not valid Unicode replaced"
+    files: int
+    articles: Sequence[Article]
+    written: frozenset[str]
+    replaced: int
 
 
 def article_tag(shards: Iterable[Shard], article: str) -> str:
@@ -185,25 +82,85 @@ def article_tag(shards: Iterable[Shard], article: str) -> str:
     return shard_of(shards, keys.paragraphs_key(article)).tag
 
 
-def _write(client: RedisCluster, articles: Sequence[Article], shards: Sequence[Shard]) -> list[Article]:
-    """Writes articles, what changed only, and the text of those whose sentences were evicted; returns those
-    that it wrote. The hash comes before the text, because the text starts the work that reads the hash."""
+def load_files(client: RedisCluster, paths: Iterable[Path]) -> LoadReport:
+    """Loads files without a metadata.csv."""
+    report = LoadReport()
+    load_articles(client, by_article(Parse(path, name_in(path)) for path in paths), report)
+    return report
+
+
+def load_articles(
+    client: RedisCluster,
+    articles: Iterable[ArticleFiles],
+    report: LoadReport,
+    done: Callable[[Step], None] = lambda step: None,
+) -> None:
+    """Loads one parse of each; what is done stands in `report` at every moment. `done` is called
+    after each ARTICLES_AT_ONCE."""
+    shards, remaining, loaded = shards_of(client), iter(articles), set[str]()
+    while batch := list(islice(remaining, ARTICLES_AT_ONCE)):
+        chosen = [found for files in batch if (found := _choose(files, report))]
+        loaded.update(each.article.name for each in chosen)
+        before, replaced = len(report.written), len(report.replaced)
+        there = _write(client, chosen, shards, loaded, report)
+        report.names += [article.name for article in there]
+        report.bytes += sum(len(article.text.encode()) for article in there)
+        written = frozenset(report.written[before:])
+        files = sum(len(each.parses) for each in batch)
+        done(Step(files, there, written, len(report.replaced) - replaced))
+
+
+def _choose(files: ArticleFiles, report: LoadReport) -> Chosen | None:
+    """The best parse that can be read; None when none can."""
+    chosen = None
+    for parse in files.parses:
+        path = parse.path
+        if chosen is not None:
+            same = parse.name == chosen.article.name and is_pmc_parse(path) == is_pmc_parse(chosen.path)
+            if same:
+                report.bad.append((path, f"article {parse.name} was in {chosen.path} already"))
+            else:
+                report.other_parses.append((path, f"{chosen.article.name} from {chosen.path}"))
+            continue
+        paper = files.paper(parse)
+        try:
+            article = read_article(path, paper)
+        except BadArticle as error:
+            report.bad.append((path, str(error)))
+            continue
+        report.notes += [(path, note) for note in article.notes]
+        names = list(paper.articles)
+        at = names.index(article.name) if article.name in names else 0
+        before = [f"{article.name}.xml"] if path.name == f"{article.name}{PMC_ENDING}" else []
+        chosen = Chosen(article, path, tuple(names[:at]), tuple([*names[at + 1 :], *before]))
+    return chosen
+
+
+def _write(
+    client: RedisCluster,
+    chosen: Sequence[Chosen],
+    shards: Sequence[Shard],
+    loaded: set[str],
+    report: LoadReport,
+) -> list[Article]:
+    """Writes articles, what changed only, and the text of those whose sentences were evicted; removes what
+    was loaded of worse parses of them. Returns those that are there now: all but those of which a better
+    parse is there. The hash comes before the text, because the text starts the work that reads the hash."""
+    chosen = _without_better(client, chosen, loaded, report)
     reads = client.pipeline()
-    for article in articles:
+    for article in (each.article for each in chosen):
         reads.hgetall(keys.article_key(article.name))
         reads.get(keys.paragraphs_key(article.name))
         tag = article_tag(shards, article.name)
         reads.hexists(keys.evicted_key(tag), keys.sentence_key(article.name, tag))
     there = reads.execute()
     heads, texts = client.pipeline(), client.pipeline()
-    changed = []
-    for article, known, text, evicted in zip(articles, there[::3], there[1::3], there[2::3], strict=True):
+    for each, known, text, evicted in zip(chosen, there[::3], there[1::3], there[2::3], strict=True):
+        article = each.article
         wanted = {name.encode(): value.encode() for name, value in article.fields.items()}
         fields = {_bytes(name): _bytes(value) for name, value in known.items()}
-        new_head, new_text = (
-            fields != wanted,
-            evicted or (None if text is None else _bytes(text)) != article.text.encode(),
-        )
+        new_head = fields != wanted
+        new_text = evicted or (None if text is None else _bytes(text)) != article.text.encode()
         if new_head:
             heads.hset(keys.article_key(article.name), mapping=article.fields)
             absent = [name for name in ARTICLE_FIELDS if name not in article.fields]
@@ -212,41 +169,50 @@ def _write(client: RedisCluster, articles: Sequence[Article], shards: Sequence[S
         if new_text:
             texts.set(keys.paragraphs_key(article.name), article.text)
         if new_head or new_text:
-            changed.append(article)
+            report.written.append(article.name)
+            if known or text is not None:
+                report.replaced.append(article.name)
     heads.execute()
     texts.execute()
-    return changed
+    _remove_worse(client, chosen, loaded, report)
+    return [each.article for each in chosen]
+
+
+def _without_better(
+    client: RedisCluster, chosen: Sequence[Chosen], loaded: set[str], report: LoadReport
+) -> list[Chosen]:
+    there = _there(client, (name for each in chosen for name in each.better if name not in loaded))
+    left = []
+    for each in chosen:
+        better = next((name for name in each.better if name in there), None)
+        if better is None:
+            left.append(each)
+        else:
+            report.other_parses.append((each.path, f"{better}, which is loaded"))
+    return left
+
+
+def _remove_worse(
+    client: RedisCluster, chosen: Sequence[Chosen], loaded: set[str], report: LoadReport
+) -> None:
+    """After the better ones are written: an interruption leaves an article twice, not without."""
+    worse = {name: each for each in chosen for name in each.worse if name not in loaded}
+    removing = client.pipeline()
+    for name in _there(client, worse):
+        removing.delete(keys.paragraphs_key(name))
+        removing.delete(keys.article_key(name))
+        report.renamed.append((name, worse[name].article.name))
+    removing.execute()
+
+
+def _there(client: RedisCluster, names: Iterable[str]) -> list[str]:
+    """Those of the articles that are in the cluster. A name that no key can have is none."""
+    possible = [name for name in dict.fromkeys(names) if not set(name) & set("_{}\0")]
+    reads = client.pipeline()
+    for name in possible:
+        reads.exists(keys.paragraphs_key(name))
+    return [name for name, exists in zip(possible, reads.execute(), strict=True) if exists]
 
 
 def _bytes(value: Any) -> bytes:
     return value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogateescape")
-
-
-def load_files(
-    client: RedisCluster, paths: Iterable[Path], done: Callable[[Path], None] = lambda path: None
-) -> LoadReport:
-    """Loads the files; a bad one is reported and skipped, and so is one whose article another file brought
-    already. `done` is called after each file."""
-    report, shards = LoadReport(), shards_of(client)
-    first_file: dict[str, Path] = {}
-    remaining = iter(paths)
-    while batch := list(islice(remaining, ARTICLES_AT_ONCE)):
-        articles = []
-        for path in batch:
-            try:
-                article = read_article(path)
-                if article.name in first_file:
-                    raise BadArticle(f"article {article.name} was in {first_file[article.name]} already")
-            except BadArticle as error:
-                report.bad.append((path, str(error)))
-            else:
-                first_file[article.name] = path
-                articles.append(article)
-                report.notes += [(path, note) for note in article.notes]
-        if articles:
-            report.changed += [article.name for article in _write(client, articles, shards)]
-            report.names += [article.name for article in articles]
-            report.bytes += sum(len(article.text.encode()) for article in articles)
-        for path in batch:
-            done(path)
-    return report

@@ -18,6 +18,8 @@ from keymiss.corpus.loading import article_tag
 POLL_S = 0.05
 STUCK_S = 60.0
 """No figure has moved for so long: nothing will come any more, or a worker is away."""
+STUCK = "See RG.DUMPREGISTRATIONS (lastError) and the worker's log."
+SLOW = "It goes on: keymiss wait waits for the rest, --timeout-s says how long."
 NAMES_AT_ONCE = 500
 GRAPH_CONCEPTS = "concepts in the graph"
 
@@ -69,7 +71,8 @@ def wait_processed(
             return
         if done != last:  # what fails and comes again moves nothing
             last, moved = done, time.monotonic()
-        if time.monotonic() - start > timeout_s or time.monotonic() - moved > STUCK_S:
+        stuck = time.monotonic() - moved > STUCK_S
+        if stuck or time.monotonic() - start > timeout_s:
             places = "; ".join(
                 f"{shard.address}: {each.events} events, {each.edges} edges, {each.workers} workers"
                 for shard, each in now.items()
@@ -77,7 +80,7 @@ def wait_processed(
             )
             raise PipelineStuck(
                 f"not processed after {time.monotonic() - start:.0f} s: {places}. "
-                "See RG.DUMPREGISTRATIONS (lastError) and the worker's log."
+                + (STUCK if stuck else SLOW)
             )
         time.sleep(POLL_S)
 

@@ -6,6 +6,7 @@ import { failure, notice } from "./states.js";
 import { count } from "./words.js";
 
 const LIMIT = 500; // sentences asked for at once: the most that the API gives
+const AUTHORS = 6;
 const NOT_SPLIT = {
   accepted: "The article is stored; its sentences follow within seconds.",
   removing: "The article is being removed.",
@@ -17,11 +18,17 @@ const say = (text) => {
   byId("live").textContent = text;
 };
 
-/** A source that is an address becomes a link; a file's name stays text. */
+/** An address becomes a link; a file's name stays text. */
 function source(given) {
   if (!given) return null;
   if (!URL.canParse(given) || !["http:", "https:"].includes(new URL(given).protocol)) return el("span", {}, given);
   return el("a", { href: given, rel: "noopener noreferrer" }, `Source: ${new URL(given).hostname}`);
+}
+
+/** The authors, the first few of many. */
+function names(authors) {
+  const rest = authors.length - AUTHORS;
+  return rest > 1 ? `${authors.slice(0, AUTHORS).join(", ")} and ${rest} more` : authors.join(", ");
 }
 
 function head(reply) {
@@ -32,7 +39,9 @@ function head(reply) {
     reply.year ? el("span", { class: "year" }, String(reply.year)) : null,
     el("span", {}, reply.article),
     el("span", {}, count(reply.total, "sentence")),
-    source(reply.source),
+    reply.journal ? el("span", {}, reply.journal) : null,
+    reply.authors.length ? el("span", {}, names(reply.authors)) : null,
+    source(reply.url ?? reply.source),
   );
 }
 

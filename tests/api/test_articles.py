@@ -123,6 +123,20 @@ def test_an_article_is_stored(api: ApiProcess, client: RedisCluster) -> None:
     assert seen["shard"] == tag_of("KM1")
 
 
+def test_abstract_authors_journal_and_address(http: Client, client: RedisCluster) -> None:
+    authors = [{"first": "Ada", "middle": ["B."], "last": "Example", "suffix": ""}, {"last": "Group"}]
+    given = article("KM88.xml", "A paragraph.", authors=authors, journal="Examples", url="https://example.org/8")
+    accepted = http.add_article(given | {"abstract": [{"text": "What it is about."}]})
+    assert (accepted.article, accepted.href) == ("KM88", "/articles/KM88")
+    assert client.get(paragraphs_key("KM88")) == b"What it is about.\n\nA paragraph."
+    seen = http.get_article("KM88")
+    assert (seen.authors, seen.journal) == (("Ada B. Example", "Group"), "Examples")
+    assert (seen.url, seen.source) == ("https://example.org/8", None)
+    http.add_article(article("KM88"))
+    seen = http.get_article("KM88")
+    assert (seen.authors, seen.journal, seen.url) == ((), None, None)
+
+
 def test_another_of_the_same_name_replaces_it_wholly(http: Client, client: RedisCluster) -> None:
     assert http.add_article(article("KM2")).replaced is False
     again = http.add_article({"paper_id": "KM2", "metadata": {}, "body_text": [{"text": "New text."}]})

@@ -15,7 +15,8 @@ from redis.cluster import RedisCluster
 
 from keymiss import keys
 from keymiss.cluster.redis_cluster import shards_of
-from keymiss.corpus import loading
+from keymiss.corpus import article_file, loading
+from keymiss.corpus.prose import split_sentences
 from tests.cluster import pipeline
 from tests.patience import patient
 from tests.servers import REPO, RedisClusterServers, free_port
@@ -69,20 +70,21 @@ def names(servers: RedisClusterServers) -> set[str]:
 
 def test_an_article_becomes_two_keys(load: Load, plain_cluster: RedisClusterServers, tmp_path: Path) -> None:
     data = article("PMC1", "Adults cough. Dr. Smith et al. agree.", "Masks\nhelp.", year=2020, month=3)
-    put(tmp_path, data, "PMC1.xml.json")
+    put(tmp_path, data, "PMC1.xml.json")  # as pmc_json has it
     done = load()
     assert done.returncode == 0, done.stderr
     assert done.stdout == "1 articles, 0.00 MB: 1 written, 0 as before, 0 files skipped\n"
     with plain_cluster.client(decode_responses=True) as client:
-        assert client.hgetall(keys.article_key("PMC1.xml")) == {
+        assert client.hgetall(keys.article_key("PMC1")) == {
             "title": "A title",
             "year": "2020",
             "month": "3",
             "source": "PMC1.xml.json",
+            "url": "https://www.ncbi.nlm.nih.gov/pmc/articles/PMC1/",
         }
-        text = client.get(keys.paragraphs_key("PMC1.xml"))
+        text = client.get(keys.paragraphs_key("PMC1"))
         assert text == "Adults cough. Dr. Smith et al. agree.\n\nMasks help."
-    assert names(plain_cluster) == {"article:PMC1.xml", "paragraphs:PMC1.xml"}
+    assert names(plain_cluster) == {"article:PMC1", "paragraphs:PMC1"}
 
 
 def test_the_tag_is_the_one_of_the_shard_that_has_the_text(plain_cluster: RedisClusterServers) -> None:
@@ -154,6 +156,11 @@ BAD: dict[str, str | bytes] = {
     "year-list.json": json.dumps(article("x", "Text.", year=[2020])),
     "year-text.json": json.dumps(article("x", "Text.", year="last")),
     "year-long.json": json.dumps(article("x", "Text.", year=20200)),
+    "journal-number.json": json.dumps(article("x", "Text.", journal=5)),
+    "url-of-a-file.json": json.dumps(article("x", "Text.", url="file:///etc/passwd")),
+    "id-ending.json": json.dumps(article(".xml", "Text.")),
+    "abstract-number.json": json.dumps({**article("x", "Text."), "abstract": 5}),
+    "abstract-of-numbers.json": json.dumps({**article("x", "Text."), "abstract": [{"text": 5}]}),
     "not-utf8.json": b'{"paper_id": "\xff"}',
     "empty.json": "",
     "deep.json": "[" * 100_000,
@@ -162,8 +169,8 @@ BAD: dict[str, str | bytes] = {
 
 @pytest.mark.parametrize("name", sorted(BAD))
 def test_a_bad_file_has_a_reason(name: str, tmp_path: Path) -> None:
-    with pytest.raises(loading.BadArticle) as error:
-        loading.read_article(put(tmp_path, BAD[name], name))
+    with pytest.raises(article_file.BadArticle) as error:
+        article_file.read_article(put(tmp_path, BAD[name], name))
     assert 3 < len(str(error.value)) < 500
 
 
@@ -180,17 +187,17 @@ def test_a_bad_file_has_a_reason(name: str, tmp_path: Path) -> None:
     ],
 )
 def test_the_reason_says_what_to_do(name: str, says: str, tmp_path: Path) -> None:
-    with pytest.raises(loading.BadArticle, match=says):
-        loading.read_article(put(tmp_path, BAD[name], name))
+    with pytest.raises(article_file.BadArticle, match=says):
+        article_file.read_article(put(tmp_path, BAD[name], name))
 
 
 def test_a_file_that_is_too_large_or_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = put(tmp_path, article("x", "Text."))
-    monkeypatch.setattr(loading, "MAX_FILE_BYTES", 2)
-    with pytest.raises(loading.BadArticle, match="limit is 2"):
-        loading.read_article(path)
-    with pytest.raises(loading.BadArticle, match="No such file"):
-        loading.read_article(tmp_path / "nowhere.json")
+    monkeypatch.setattr(article_file, "MAX_FILE_BYTES", 2)
+    with pytest.raises(article_file.BadArticle, match="limit is 2"):
+        article_file.read_article(path)
+    with pytest.raises(article_file.BadArticle, match="No such file"):
+        article_file.read_article(tmp_path / "nowhere.json")
 
 
 def test_every_bad_file_is_named_and_nothing_of_it_is_written(
@@ -214,7 +221,7 @@ def test_an_article_that_is_refused_stays_as_it_was(
 ) -> None:
     put(tmp_path, article("A1", "One is here."))
     load()
-    put(tmp_path, article("A1", "x" * (loading.MAX_PARAGRAPH_CHARS + 1), year=2020))
+    put(tmp_path, article("A1", "x" * (article_file.MAX_PARAGRAPH_CHARS + 1), year=2020))
     assert load().returncode == 1
     with plain_cluster.client(decode_responses=True) as client:
         assert client.get(keys.paragraphs_key("A1")) == "One is here."
@@ -244,7 +251,7 @@ def test_what_was_repaired_is_named(load: Load, plain_cluster: RedisClusterServe
 def test_a_mark_at_the_beginning_of_a_file_is_no_fault(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     path.write_bytes(b"\xef\xbb\xbf" + json.dumps(article("x", "Text.")).encode())
-    assert loading.read_article(path).paragraphs == ["Text."]
+    assert article_file.read_article(path).paragraphs == ["Text."]
 
 
 def test_wrong_use_is_exit_code_2(load: Load, tmp_path: Path) -> None:
@@ -300,7 +307,7 @@ def test_load_waits_until_all_is_processed_and_names_what_was_left_out(tmp_path:
 
 def test_the_sample_corpus_is_good() -> None:
     paths = sorted((REPO / "data" / "sample").glob("KM*.json"))
-    articles = [loading.read_article(path) for path in paths]
+    articles = [article_file.read_article(path) for path in paths]
     assert len({article.name for article in articles}) == len(paths) >= 24
-    assert sum(len(loading.split_sentences(article.paragraphs)) for article in articles) >= 600
+    assert sum(len(split_sentences(article.paragraphs)) for article in articles) >= 600
     assert not any(article.notes for article in articles)

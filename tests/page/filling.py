@@ -37,6 +37,8 @@ TITLES = ("Who brings it home", "A second survey", "Handles & <b>hands</b>")
 TEXT = "Its sentences are put beside it by hand."
 TEXT_DIGEST = hashlib.sha1(TEXT.encode()).hexdigest()
 SOURCE = "https://example.org/an-article"
+JOURNAL = "Journal of <i>Handles</i>"
+AUTHORS = "; ".join(f"Author {number}" for number in range(1, 9))
 HOSTILE = "<img src=x onerror=\"document.title='broken in'\">"
 
 TABLE = ConceptTable(
@@ -95,7 +97,8 @@ def fill_for_page(cluster: RedisClusterServers) -> None:
     """Articles, sentences, answers to QUESTION, the concept table and the graph."""
     with cluster.client() as client:
         for tag, article, title, year in zip(tags(), articles(), TITLES, YEARS, strict=True):
-            client.hset(article_key(article), mapping={"title": title, "year": str(year), "source": SOURCE})
+            said = {"title": title, "year": str(year), "source": "KP.json", "url": SOURCE}
+            client.hset(article_key(article), mapping=said | {"journal": JOURNAL, "authors": AUTHORS})
             client.set(paragraphs_key(article), TEXT)
             state = {"year": str(year), "paragraph_of": json.dumps([0, 1]), "text": TEXT_DIGEST}
             client.hset(state_key(article, tag), mapping=state)

@@ -8,7 +8,7 @@ from playwright.sync_api import Page, Route, expect
 
 from tests.page.browser import Seen, ask
 from tests.page.conftest import Site
-from tests.page.filling import LINKED, QUESTION, READ, SOURCE, TITLES, YEARS, articles
+from tests.page.filling import JOURNAL, LINKED, QUESTION, READ, SOURCE, TITLES, YEARS, articles
 from tests.page.test_keyboard_only import tab_to
 
 
@@ -56,6 +56,9 @@ def test_an_answer_leads_to_its_sentence_in_the_article(page: Page, site: Site) 
     facts = page.locator("#facts")
     expect(facts).to_contain_text(str(YEARS[0]))
     expect(facts).to_contain_text(f"{LINKED + 1} sentences")
+    expect(facts).to_contain_text(JOURNAL)
+    expect(facts).to_contain_text("Author 5, Author 6 and 2 more")
+    expect(facts).not_to_contain_text("KP.json")
     expect(facts.get_by_role("link", name="Source: example.org")).to_have_attribute("href", SOURCE)
     expect(page.locator("#article")).to_have_attribute("aria-busy", "false")
     page.go_back()

@@ -22,7 +22,7 @@ from keymiss.api.http.problems import AllLate, NoShardAnswered, NoSuchArticle, T
 from keymiss.api.shard_status import Status, status_of
 from keymiss.api_shapes.articles import ArticleState
 from keymiss.cluster.shard_map import ShardMap
-from keymiss.corpus.loading import Article
+from keymiss.corpus.article_file import ARTICLE_FIELDS, Article
 from keymiss.keys import article_key, concepts_key, paragraphs_key, sentence_id, sentence_key, state_key
 
 log = logging.getLogger(__name__)
@@ -112,19 +112,21 @@ class ArticleStore:
         """
         async with self._in_time():
             _, hash_key = _keys_of(article)
-            fields = ("title", "year", "month", "day", "source")
-            values = await self._shards.execute(hash_key, "HMGET", hash_key, *fields)
+            values = await self._shards.execute(hash_key, "HMGET", hash_key, *ARTICLE_FIELDS)
             stored = await self._stored_text(article)
             if not (stored.exists or any(value is not None for value in values)):
                 raise no_such_article(article)
             page = stored.indexes[offset : offset + limit]
-            title, year, month, day, source = values
+            title, year, month, day, source, authors, journal, url = values
             return {
                 "article": article,
                 "title": as_text(title),
                 "year": as_number(year),
                 "month": as_number(month),
                 "day": as_number(day),
+                "authors": (as_text(authors) or "").split("; ") if authors else [],
+                "journal": as_text(journal) or None,
+                "url": as_text(url) or None,
                 "source": as_text(source) or None,
                 "shard": stored.tag,
                 "state": stored.progress,

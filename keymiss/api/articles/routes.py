@@ -28,7 +28,7 @@ from keymiss.api.http.problems import (
 )
 from keymiss.api.settings import ApiSettings
 from keymiss.api_shapes.articles import Accepted, ArticleReply, ArticleState, Deleted, PostedArticle
-from keymiss.corpus.loading import BadArticle, parse_article
+from keymiss.corpus.article_file import BadArticle, parse_article
 
 MAX_ARTICLE_BYTES = 8 << 20  # nginx has the same; a thesis has about 1 MiB of text
 MAX_SENTENCES = 500
