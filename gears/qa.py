@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from keymiss.worker.functions.gears_api import GB, GearsConfigGet, fail_reply, hashtag, override_reply
 
 AT_ONCE = 64
-HELD_S = 0.01  # an answer waits so long for others, so that they are kept together
+HELD_S = 0.02  # an answer waits so long for others, so that they are kept together
 
 
 @dataclass(frozen=True)
