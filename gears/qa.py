@@ -1,74 +1,128 @@
-"""Answer a GET that missed: bertqa{tag}_<article>:{tag}:<idx>_<question>, and bertspan… (the same as JSON).
+"""Answer GETs that missed: bertqa{tag}_<article>:{tag}:<idx>_<question>, and bertspan… (the same as JSON).
 
-One model run makes both keys; of a split reader only the upper half runs, where the states are there. Only
-the first two underscores of the key separate. What cannot be answered is an error whose text says why. An
-answer that the shard refuses to keep is given all the same.
+Misses are taken many at a time: all they need is read in one round trip, and what has been answered is kept
+in one more while the model goes on. One model run makes both keys; of a split reader only the upper half
+runs, where the states are there. Only the first two underscores of the key separate. What cannot be answered
+is an error whose text says why. An answer that the shard refuses to keep is given all the same.
 """
 
-from dataclasses import replace
-from functools import partial
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from keymiss import keys
 from keymiss.pipeline import answers
-from keymiss.pipeline.answers import find_answer
-from keymiss.pipeline.model_version import ModelVersion, by_one_version, keep_command
+from keymiss.pipeline.answers import Answer, find_answer
+from keymiss.pipeline.model_version import by_one_version, keep_command
 from keymiss.pipeline.records import Record, text_of
-from keymiss.reading.span import Span
-from keymiss.worker.functions.model_runs import run_reader, version_of
-from keymiss.worker.functions.readers import half_at, reader_of
-from keymiss.worker.not_kept import keeping
-from keymiss.worker.split_runs import read_split
-from keymiss.worker.stored_sentences import StoredSentence
+from keymiss.worker.functions.event_loops import as_they_end
+from keymiss.worker.functions.gears_api import execute_together
+from keymiss.worker.not_kept import KeptTogether
+from keymiss.worker.reader_in_use import ReaderInUse, known_question_states, reader_versions, version_in
+from keymiss.worker.stored_sentences import StoredSentence, read_sentence
 
 if TYPE_CHECKING:
-    from keymiss.worker.functions.gears_api import GB, GearsConfigGet, execute, hashtag, override_reply
+    from keymiss.worker.functions.gears_api import GB, GearsConfigGet, fail_reply, hashtag, override_reply
+
+AT_ONCE = 64
+HELD_S = 0.02  # an answer waits so long for others, so that they are kept together
 
 
-def model_now() -> ModelVersion:
-    key = keys.model_key(hashtag())
-    found = version_of(key)
-    if found is None:
-        raise ValueError(f"there is no model {key} on this shard")
-    return replace(found, lower=version_of(keys.lower_model_key(hashtag())))
+@dataclass(frozen=True)
+class Asked:
+    """A miss, and what its key says."""
+
+    record: Record
+    key: keys.AnswerKey
 
 
-def stored_answer(asked: keys.AnswerKey, text: str, model: ModelVersion) -> answers.Answer | None:
-    try:  # GETRANGE and not GET: a GET that misses would ask this very function
-        return answers.stored_answer(execute("GETRANGE", asked.span_key, "0", "-1"), text, model.sha256)
+@dataclass(frozen=True)
+class Found:
+    """The answer of one sentence, and its text."""
+
+    answer: Answer
+    text: str
+
+    def reply(self, kind: str) -> bytes:
+        """Bytes: a text that begins with - or + would be an error or a status."""
+        return (answers.as_json(self.answer) if kind == keys.SPAN_PREFIX else self.answer["answer"]).encode()
+
+
+async def answer(records: list[Record]) -> None:
+    left = []
+    for record in records:
+        try:
+            left.append(Asked(record, keys.parse_answer_key(text_of(record["key"], "the question"))))
+        except ValueError as error:
+            fail_reply(error, record)
+    for asked in await by_one_version(left, answer_by_one_reader):
+        fail_reply(ValueError("the model was replaced three times while it read the sentence"), asked.record)
+
+
+async def answer_by_one_reader(asked: Sequence[Asked]) -> Sequence[Asked]:
+    """Answers all but those that it gives back: the reader was replaced before they were answered."""
+    versions, known_states = reader_versions(), known_question_states({one.key.question for one in asked})
+    sentences = [read_sentence(one.key) for one in asked]
+    spans = [["GETRANGE", one.key.span_key, "0", "-1"] for one in asked]  # a GET would ask this very function
+    replies = iter(execute_together([*versions, *known_states.values(), *sentences, *spans]))
+    infos = [next(replies) for _ in versions]
+    states = {key: next(replies) for key in known_states}
+    try:
+        reader = ReaderInUse.of(infos, states)
     except Exception:
-        return None
+        if version_in(execute_together(versions)) == version_in(infos):
+            raise
+        return asked
+    stored = [next(replies) for _ in asked]
+    kept = KeptTogether()
+    finding = {
+        find(reader, one, sentence, next(replies), kept): one
+        for one, sentence in zip(asked, stored, strict=True)
+    }
+    again = []
+    async for ended in as_they_end(finding, HELD_S):
+        for one, found in ended:
+            if isinstance(found, Found):
+                keep(reader, one.key, found, kept)
+        if version_in(kept.send([*versions, *reader.reports()])[: len(versions)]) != reader.version:
+            again += [one for one, _ in ended]
+            continue
+        for one, found in ended:
+            if isinstance(found, Found):
+                override_reply(found.reply(one.key.kind), one.record)
+            else:
+                fail_reply(found, one.record)
+    return again
 
 
-async def answer(record: Record) -> None:
-    asked = keys.parse_answer_key(text_of(record["key"], "the question"))
-    cached = GearsConfigGet("cache", "yes") != "no"
+async def find(reader: ReaderInUse, asked: Asked, sentence: Any, span: Any, kept: KeptTogether) -> Found:
+    key = asked.key
+    stored = StoredSentence.of(reader.reader, key, sentence, reader.lower_sha256, kept)
+    text = stored.sentence.text
+    known = None
+    if GearsConfigGet("cache", "yes") != "no" and not isinstance(span, Exception):
+        known = answers.stored_answer(span, text, reader.sha256)
+    if known:
+        return Found(known, text)
+    found = await find_answer(reader.reader, stored.sentence, key.question, reader.run_over(stored, kept))
+    return Found(answers.answer_of(found, text, reader.sha256, key.sentence_id, key.question), text)
 
-    async def read(model: ModelVersion) -> tuple[str, answers.Answer | Span]:
-        reader, half = reader_of(model.key), half_at(model.key)
-        run: answers.Run = partial(run_reader, model.key)
-        if half:
-            stored, run = read_split(reader, asked, model, half)
-        else:
-            stored = StoredSentence.read(reader, asked)
-        sentence = stored.sentence
-        known = stored_answer(asked, sentence.text, model) if cached else None
-        return sentence.text, known or await find_answer(reader, sentence, asked.question, run)
 
-    (text, found), model = await by_one_version(model_now, read)
-    if isinstance(found, Span):
-        found = answers.answer_of(found, text, model.sha256, asked.sentence_id, asked.question)
-    as_json = answers.as_json(found)
-    if cached and asked.tag == hashtag():  # else, after slots have moved, the four keys are not in one slot
-        values = {asked.answer_key: found["answer"], asked.span_key: as_json}
-        made_from = (asked.sentence_key, asked.idx, text)
-        with keeping("answer"):
-            execute(*keep_command(model, values, GearsConfigGet("answer-ttl-s", "0"), made_from))
-    reply = as_json if asked.kind == keys.SPAN_PREFIX else found["answer"]
-    override_reply(reply.encode())  # bytes: a text that begins with - or + would be an error or a status
+def keep(reader: ReaderInUse, key: keys.AnswerKey, found: Found, kept: KeptTogether) -> None:
+    if GearsConfigGet("cache", "yes") == "no" or key.tag != hashtag():
+        return  # after slots have moved, the four keys are not in one slot
+    values = {key.answer_key: found.answer["answer"], key.span_key: answers.as_json(found.answer)}
+    made_from = (key.sentence_key, key.idx, found.text)
+    kept.add("answer", keep_command(reader.version, values, GearsConfigGet("answer-ttl-s", "0"), made_from))
 
 
 for prefix in (keys.ANSWER_PREFIX, keys.SPAN_PREFIX):
     GB("KeysReader", desc=f"answer {prefix}").foreach(answer).register(
-        prefix=prefix, eventTypes=["keymiss"], commands=["get"], mode="async_local"
+        prefix=prefix,
+        eventTypes=["keymiss"],
+        commands=["get"],
+        mode="async_local",
+        missBatch=AT_ONCE,
+        convertToStr=False,
+        collect=False,
     )

@@ -1,4 +1,6 @@
 /* The answer that every client of a job gets: one RESP2 value, shared and counted. */
+#include <stdio.h>
+
 #include "jobs.h"
 #include "resp.h"
 
@@ -13,6 +15,19 @@ km_answer *km_answer_new(const char *raw, size_t len) {
     a->refs = 1;
     a->len = len;
     memcpy(a->raw, raw, len);
+    return a;
+}
+
+/* "$<len>\r\n<bytes>\r\n" */
+km_answer *km_answer_bulk(const char *bytes, size_t len) {
+    char head[32];
+    size_t head_len = (size_t)snprintf(head, sizeof head, "$%zu\r\n", len);
+    km_answer *a = km_alloc(sizeof *a + head_len + len + 2);
+    a->refs = 1;
+    a->len = head_len + len + 2;
+    memcpy(a->raw, head, head_len);
+    memcpy(a->raw + head_len, bytes, len);
+    memcpy(a->raw + head_len + len, "\r\n", 2);
     return a;
 }
 
@@ -63,7 +78,10 @@ static void reply_value(RedisModuleCtx *ctx, const km_answer *a, size_t *pos) {
     }
 }
 
-void km_answer_share(km_answer *a) { a->refs++; }
+km_answer *km_answer_share(km_answer *a) {
+    a->refs++;
+    return a;
+}
 
 void km_answer_reply(RedisModuleCtx *ctx, const km_answer *a) {
     size_t pos = 0;

@@ -7,6 +7,7 @@
 #include "events.h"
 
 #define MAX_ATTEMPTS 2
+#define MAX_OPEN_RUNS 16 /* of different registrations, in one KM.PULL */
 #define MAX_EVENT_ATTEMPTS 8 /* nobody can ask again for an event that is given up */
 
 /* ---- state ---- */
@@ -16,11 +17,12 @@ typedef struct {
 } job_list;
 
 static job_list questions, events, running; /* questions are taken before events */
-static km_map *by_id, *flights, *queued_events, *running_events, *waiters;
+static km_map *by_id, *flights, *queued_events, *running_events;
+static km_map *askers;         /* those that are blocked, by their handles; */
+static km_asker *first_asker;  /* and all of them, the newest first */
 static long long n_parked, n_events_running;
 static uint64_t next_id;
-static long long n_waiting;
-static mstime_t first_deadline_ms; /* no waiter's time ends before it; 0 when nobody waits */
+static mstime_t first_deadline_ms; /* no asker's time ends before it; 0 when nobody waits */
 static const char timeout_text[] =
     "TIMEOUT no answer came in time: the worker may be busy (INFO keymiss), or raise keymiss.miss-timeout-ms";
 
@@ -170,16 +172,16 @@ static void job_count(km_job *job, int failed, const char *error, size_t len) {
     reg->last_error = km_memdup0(error, len > 1024 ? 1024 : len);
 }
 
-/* Answers every client of the job and ends it. Takes over the answer. */
+static void asker_unblock(km_asker *asker);
+
+/* Answers all that wait for the job and ends it. Takes over the answer. */
 static void job_answer(km_job *job, km_answer *a) {
     while (job->waiters) {
         km_waiter *w = job->waiters;
         job->waiters = w->next;
-        km_map_del(waiters, &w->bc, sizeof w->bc);
-        n_waiting--;
-        km_answer_share(a);
-        RedisModule_UnblockClient(w->bc, a);
-        km_free(w);
+        w->job = NULL;
+        w->answer = km_answer_share(a);
+        if (--w->asker->n_missing == 0) asker_unblock(w->asker);
     }
     km_answer_release(a);
     job_end(job);
@@ -191,36 +193,98 @@ static void job_refuse(km_job *job, const char *error) {
 
 /* ---- blocked clients: reply, timeout, disconnect, free ---- */
 
+km_asker *km_asker_new(int n, int many, const char *request) {
+    km_asker *asker = km_calloc(1, sizeof *asker + sizeof *asker->waiters * (size_t)n);
+    asker->n = n;
+    asker->many = many;
+    if (request) snprintf(asker->request, sizeof asker->request, "%s", request);
+    for (int i = 0; i < n; i++) asker->waiters[i].asker = asker;
+    return asker;
+}
+
+static void asker_free(km_asker *asker) {
+    for (int i = 0; i < asker->n; i++)
+        if (asker->waiters[i].answer) km_answer_release(asker->waiters[i].answer);
+    km_free(asker);
+}
+
+void km_asker_give(km_asker *asker, int i, km_answer *a, int there) {
+    asker->waiters[i].answer = a;
+    asker->waiters[i].there = there;
+}
+
+static void reply_value(RedisModuleCtx *ctx, const km_waiter *w) {
+    if (w->answer)
+        km_answer_reply(ctx, w->answer);
+    else
+        RedisModule_ReplyWithNull(ctx);
+}
+
+static void asker_reply(RedisModuleCtx *ctx, const km_asker *asker) {
+    if (!asker->many) {
+        reply_value(ctx, &asker->waiters[0]);
+        return;
+    }
+    RedisModule_ReplyWithArray(ctx, asker->n);
+    for (int i = 0; i < asker->n; i++) {
+        RedisModule_ReplyWithArray(ctx, 2);
+        RedisModule_ReplyWithLongLong(ctx, asker->waiters[i].there);
+        reply_value(ctx, &asker->waiters[i]);
+    }
+}
+
 static int client_reply(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     (void)argv;
     (void)argc;
-    km_answer *a = RedisModule_GetBlockedClientPrivateData(ctx);
-    if (a) km_answer_reply(ctx, a);
+    asker_reply(ctx, RedisModule_GetBlockedClientPrivateData(ctx));
     return REDISMODULE_OK;
 }
 
 static void client_free(RedisModuleCtx *ctx, void *privdata) {
     (void)ctx;
-    if (privdata) km_answer_release(privdata);
+    asker_free(privdata);
 }
 
-/* Takes a client that leaves out of its job; a job that nobody waits for any more is not started. */
-static void client_leaves(RedisModuleBlockedClient *bc) {
-    km_waiter *w = km_map_del(waiters, &bc, sizeof bc);
-    if (!w) return;
+/* The server replies when its loop turns, if the client is still there, and frees the asker in any case. */
+static void asker_unblock(km_asker *asker) {
+    km_map_del(askers, &asker->bc, sizeof asker->bc);
+    if (asker->prev)
+        asker->prev->next = asker->next;
+    else
+        first_asker = asker->next;
+    if (asker->next) asker->next->prev = asker->prev;
+    RedisModule_UnblockClient(asker->bc, asker);
+}
+
+static void waiter_leaves(km_waiter *w) {
     km_job *job = w->job;
     for (km_waiter **link = &job->waiters; *link; link = &(*link)->next) {
         if (*link != w) continue;
         *link = w->next;
         break;
     }
-    n_waiting--;
-    km_free(w);
+    w->job = NULL;
+    w->asker->n_missing--;
     if (job->waiters || job->running) return;
     km_stats.jobs_abandoned++;
     km_registration *reg = job->registration ? km_registry_by_id(job->registration) : NULL;
     if (reg) reg->aborted++;
     job_end(job);
+}
+
+/* Takes a client out of the jobs it still waits for; what nobody waits for any more is not started. */
+static void asker_leaves(km_asker *asker) {
+    for (int i = 0; i < asker->n; i++) {
+        km_waiter *w = &asker->waiters[i];
+        if (!w->job) continue;
+        waiter_leaves(w);
+        w->answer = km_answer_error(timeout_text, "", 0);
+    }
+}
+
+static void time_is_over(km_asker *asker) {
+    km_stats.clients_timed_out++;
+    asker_leaves(asker);
 }
 
 /* CLIENT UNBLOCK. Time limits are kept by tick(), not by the server: 7.0 leaves a client without any reply
@@ -229,32 +293,46 @@ static int client_timeout(RedisModuleCtx *ctx, RedisModuleString **argv, int arg
     (void)argv;
     (void)argc;
     RedisModuleBlockedClient *bc = RedisModule_GetBlockedClientHandle(ctx);
-    km_stats.clients_timed_out++;
-    client_leaves(bc);
-    RedisModule_UnblockClient(bc, NULL); /* the server frees the handle only then */
-    return RedisModule_ReplyWithError(ctx, timeout_text);
+    km_asker *asker = km_map_get(askers, &bc, sizeof bc);
+    if (!asker) return RedisModule_ReplyWithError(ctx, timeout_text);
+    time_is_over(asker);
+    asker_reply(ctx, asker);
+    asker_unblock(asker); /* the server frees the handle only then */
+    return REDISMODULE_OK;
 }
 
 static void client_disconnected(RedisModuleCtx *ctx, RedisModuleBlockedClient *bc) {
     (void)ctx;
-    if (!km_map_get(waiters, &bc, sizeof bc)) return; /* answered already, only not yet delivered */
+    km_asker *asker = km_map_get(askers, &bc, sizeof bc);
+    if (!asker) return; /* answered already, only not yet delivered */
     km_stats.clients_disconnected++;
-    client_leaves(bc);
-    RedisModule_UnblockClient(bc, NULL);
+    asker_leaves(asker);
+    asker_unblock(asker);
 }
 
-static km_waiter *block_on(RedisModuleCtx *ctx, km_job *job, long long timeout_ms) {
-    km_waiter *w = km_calloc(1, sizeof *w);
+int km_asker_wait(RedisModuleCtx *ctx, km_asker *asker, long long timeout_ms) {
+    if (asker->n_missing == 0) {
+        asker_reply(ctx, asker);
+        asker_free(asker);
+        return REDISMODULE_OK;
+    }
+    asker->deadline_ms = RedisModule_Milliseconds() + timeout_ms;
+    if (first_deadline_ms == 0 || asker->deadline_ms < first_deadline_ms) first_deadline_ms = asker->deadline_ms;
+    asker->bc = RedisModule_BlockClient(ctx, client_reply, client_timeout, client_free, 0);
+    RedisModule_SetDisconnectCallback(asker->bc, client_disconnected);
+    km_map_set(askers, &asker->bc, sizeof asker->bc, asker);
+    asker->next = first_asker;
+    if (first_asker) first_asker->prev = asker;
+    first_asker = asker;
+    return REDISMODULE_OK;
+}
+
+static void wait_for(km_asker *asker, int i, km_job *job) {
+    km_waiter *w = &asker->waiters[i];
     w->job = job;
     w->next = job->waiters;
     job->waiters = w;
-    n_waiting++;
-    w->deadline_ms = RedisModule_Milliseconds() + timeout_ms;
-    if (first_deadline_ms == 0 || w->deadline_ms < first_deadline_ms) first_deadline_ms = w->deadline_ms;
-    w->bc = RedisModule_BlockClient(ctx, client_reply, client_timeout, client_free, 0);
-    RedisModule_SetDisconnectCallback(w->bc, client_disconnected);
-    km_map_set(waiters, &w->bc, sizeof w->bc, w);
-    return w;
+    asker->n_missing++;
 }
 
 static void enqueue(km_job *job) {
@@ -263,35 +341,36 @@ static void enqueue(km_job *job) {
     km_tell(KM_ON_WORK, NULL, NULL);
 }
 
+static const char busy_text[] = "BUSY the job queue is full: try again later, or raise keymiss.queue-limit";
+
 static int reply_busy(RedisModuleCtx *ctx) {
     km_stats.refused_busy++;
-    return RedisModule_ReplyWithError(ctx, "BUSY the job queue is full: try again later, or raise keymiss.queue-limit");
+    return RedisModule_ReplyWithError(ctx, busy_text);
 }
 
-static void block_on_miss(RedisModuleCtx *ctx, km_job *job, const char *request) {
-    km_waiter *w = block_on(ctx, job, km_config.miss_timeout_ms);
-    if (request) snprintf(w->request, sizeof w->request, "%s", request);
-}
-
-int km_jobs_join_miss(RedisModuleCtx *ctx, km_registration *reg, const char *key, size_t len, const char *request) {
+void km_asker_join(km_asker *asker, int i, km_registration *reg, const char *key, size_t len) {
     km_job *job = km_map_get(flights, key, len);
     if (job) {
         km_stats.clients_coalesced++;
-        block_on_miss(ctx, job, request);
-        return REDISMODULE_OK;
+        wait_for(asker, i, job);
+        return;
     }
-    if (questions.n >= km_config.queue_limit) return reply_busy(ctx);
+    if (questions.n >= km_config.queue_limit) {
+        km_stats.refused_busy++;
+        km_asker_give(asker, i, km_answer_error(busy_text, "", 0), 0);
+        return;
+    }
     job = job_new(KM_JOB_MISS, km_config.miss_timeout_ms);
     job->registration = km_memdup0(reg->id, strlen(reg->id));
     job->event = km_memdup0("keymiss", 7);
     job->key = km_memdup0(key, len);
     job->key_len = len;
+    job->batch = (int)reg->batch;
     reg->triggered++;
     km_stats.flights_opened++;
     km_map_set(flights, key, len, job);
-    block_on_miss(ctx, job, request);
+    wait_for(asker, i, job);
     enqueue(job);
-    return REDISMODULE_OK;
 }
 
 int km_jobs_add_event(RedisModuleCtx *ctx, km_registration *reg, const char *event, const char *key, size_t len) {
@@ -341,9 +420,10 @@ int km_jobs_submit(RedisModuleCtx *ctx, km_job_kind kind, RedisModuleString **pa
     if (km_cannot_block(ctx)) return RedisModule_ReplyWithError(ctx, cannot_wait);
     if (questions.n >= km_config.queue_limit) return reply_busy(ctx);
     km_job *job = job_with_payload(kind, payload, n, timeout_ms);
-    block_on(ctx, job, timeout_ms);
+    km_asker *asker = km_asker_new(1, 0, NULL);
+    wait_for(asker, 0, job);
     enqueue(job);
-    return REDISMODULE_OK;
+    return km_asker_wait(ctx, asker, timeout_ms);
 }
 
 int km_jobs_submit_detached(RedisModuleCtx *ctx, km_job_kind kind, RedisModuleString **payload, int n, long long timeout_ms) {
@@ -367,9 +447,10 @@ long long km_job_queued_ms(const km_job *job) {
 int km_job_requests(const km_job *job, const char **ids) {
     int n = 0;
     for (const km_waiter *w = job->waiters; w && n < KM_MAX_REQUESTS; w = w->next) {
-        int known = w->request[0] == '\0';
-        for (int i = 0; i < n && !known; i++) known = strcmp(ids[i], w->request) == 0;
-        if (!known) ids[n++] = w->request;
+        const char *request = w->asker->request;
+        int known = request[0] == '\0';
+        for (int i = 0; i < n && !known; i++) known = strcmp(ids[i], request) == 0;
+        if (!known) ids[n++] = request;
     }
     return n;
 }
@@ -377,20 +458,58 @@ int km_job_requests(const km_job *job, const char **ids) {
 long long km_jobs_waiting(void) { return questions.n + events.n; }
 int km_job_wanted(const km_job *job) { return job->kind != KM_JOB_MISS || job->waiters; }
 
+static void job_taken(km_job *job, unsigned long long client) {
+    job->running = 1;
+    job->attempts++;
+    job->owner = client;
+    job->taken_ms = RedisModule_Milliseconds();
+    list_push(&running, job, 0);
+}
+
+typedef struct { /* a run that takes more misses */
+    const char *registration;
+    int room;
+} open_run;
+
+/* The open run of the job's registration, or a new one without room; NULL: the job is a run of its own. */
+static open_run *run_for(open_run *runs, int *n, const km_job *job) {
+    if (job->batch <= 1) return NULL;
+    for (int i = 0; i < *n; i++)
+        if (strcmp(runs[i].registration, job->registration) == 0) return &runs[i];
+    if (*n == MAX_OPEN_RUNS) return NULL;
+    runs[*n] = (open_run){job->registration, 0};
+    return &runs[(*n)++];
+}
+
 int km_jobs_take(unsigned long long client, int max, km_job **taken) {
-    int n = 0;
-    while (n < max && (questions.n || events.n)) {
-        km_job *job = questions.head ? questions.head : events.head;
-        list_remove(list_of(job), job);
-        if (job->kind == KM_JOB_EVENT) {
-            if (park_behind_running(job)) continue;
-            unindex_event(job);
+    open_run runs[MAX_OPEN_RUNS];
+    int n = 0, n_runs = 0, n_open = 0, looked_at = 0, room = 0;
+    for (km_job *job = questions.head, *next; job && looked_at < KM_MAX_PULL; job = next, looked_at++) {
+        if (n_runs == max && room == 0) break;
+        next = job->next;
+        open_run *run = run_for(runs, &n_open, job);
+        if (run && run->room) {
+            run->room--;
+            room--;
+        } else if (n_runs < max) {
+            n_runs++;
+            if (run) room += run->room = job->batch - 1;
+        } else {
+            continue;
         }
-        job->running = 1;
-        job->attempts++;
-        job->owner = client;
-        job->taken_ms = RedisModule_Milliseconds();
-        list_push(&running, job, 0);
+        list_remove(&questions, job);
+        job_taken(job, client);
+        taken[n++] = job;
+    }
+    for (; n_runs < max && n < KM_MAX_PULL && events.n; n_runs++) {
+        km_job *job = events.head;
+        list_remove(&events, job);
+        if (park_behind_running(job)) {
+            n_runs--;
+            continue;
+        }
+        unindex_event(job);
+        job_taken(job, client);
         taken[n++] = job;
     }
     return n;
@@ -467,20 +586,15 @@ void km_jobs_refuse_all(mstime_t now) {
 }
 
 /* The clients whose time is over; the end of the others is noted in first_deadline_ms. */
-static void time_out_waiters(job_list *list, mstime_t now) {
-    for (km_job *job = list->head, *next_job; job; job = next_job) {
-        next_job = job->next;
-        for (km_waiter *w = job->waiters, *next; w; w = next) {
-            next = w->next;
-            if (now < w->deadline_ms) {
-                if (first_deadline_ms == 0 || w->deadline_ms < first_deadline_ms) first_deadline_ms = w->deadline_ms;
-                continue;
-            }
-            RedisModuleBlockedClient *bc = w->bc;
-            km_stats.clients_timed_out++;
-            client_leaves(bc); /* ends the job with its last waiter, unless it runs */
-            RedisModule_UnblockClient(bc, km_answer_error(timeout_text, "", 0));
+static void time_out_askers(mstime_t now) {
+    for (km_asker *asker = first_asker, *next; asker; asker = next) {
+        next = asker->next;
+        if (now < asker->deadline_ms) {
+            if (first_deadline_ms == 0 || asker->deadline_ms < first_deadline_ms) first_deadline_ms = asker->deadline_ms;
+            continue;
         }
+        time_is_over(asker); /* ends each job of which it was the last waiter, unless it runs */
+        asker_unblock(asker);
     }
 }
 
@@ -489,8 +603,7 @@ static void tick(RedisModuleCtx *ctx, const void *data) {
     mstime_t now = *(const mstime_t *)data;
     if (first_deadline_ms && now >= first_deadline_ms) {
         first_deadline_ms = 0;
-        time_out_waiters(&questions, now);
-        time_out_waiters(&running, now);
+        time_out_askers(now);
     }
     /* A running job that took its time twice is forgotten; who joined it meanwhile asks anew. */
     for (km_job *job = running.head, *next; job; job = next) {
@@ -505,7 +618,7 @@ static void tick(RedisModuleCtx *ctx, const void *data) {
 km_jobs_now km_jobs_snapshot(void) {
     mstime_t oldest = 0;
     if (questions.head) oldest = RedisModule_Milliseconds() - questions.head->created_ms;
-    return (km_jobs_now){questions.n, events.n + n_parked, n_events_running, running.n, n_waiting, oldest};
+    return (km_jobs_now){questions.n, events.n + n_parked, n_events_running, running.n, (long long)km_map_size(askers), oldest};
 }
 
 int km_jobs_register(RedisModuleCtx *ctx) {
@@ -515,7 +628,7 @@ int km_jobs_register(RedisModuleCtx *ctx) {
     flights = km_map_new(seed);
     queued_events = km_map_new(seed);
     running_events = km_map_new(seed);
-    waiters = km_map_new(seed);
+    askers = km_map_new(seed);
     km_on(KM_ON_TICK, tick);
     return km_protocol_register(ctx);
 }

@@ -12,13 +12,25 @@ typedef enum { KM_JOB_MISS, KM_JOB_EVENT, KM_JOB_SCRIPT, KM_JOB_UNREGISTER, KM_J
 
 #define KM_MAX_REQUEST_ID 64
 
-typedef struct km_waiter { /* one blocked client */
-    struct km_waiter *next;
-    struct km_job *job;
+typedef struct km_answer km_answer;
+
+typedef struct km_waiter { /* one value that a client asks for */
+    struct km_waiter *next; /* of its job's */
+    struct km_job *job;     /* NULL: it waits no more */
+    struct km_asker *asker;
+    km_answer *answer; /* NULL: there is none, yet or in time */
+    int there;         /* it was there when it was asked for */
+} km_waiter;
+
+typedef struct km_asker { /* one client, and all that it asks for */
+    struct km_asker *prev, *next; /* of those that are blocked */
     RedisModuleBlockedClient *bc;
     mstime_t deadline_ms;
     char request[KM_MAX_REQUEST_ID + 1]; /* its request's id (KM.MISS ... REQUEST); empty: it gave none */
-} km_waiter;
+    int many;                            /* its reply is an array, also of one */
+    int n, n_missing;
+    km_waiter waiters[];
+} km_asker;
 
 typedef struct km_job {
     struct km_job *prev, *next; /* in the queue or among the running */
@@ -29,6 +41,7 @@ typedef struct km_job {
     mstime_t created_ms, taken_ms, deadline_ms;
     char *registration, *event, *key;
     size_t key_len;
+    int batch; /* of misses: as many of its registration are one run of its function */
     RedisModuleString **payload;
     int n_payload;
     km_waiter *waiters; /* the newest first */
@@ -37,9 +50,15 @@ typedef struct km_job {
 
 /* ---- jobs.c, for those who ask ---- */
 int km_jobs_register(RedisModuleCtx *ctx);
-/* Blocks the context's client on the key's job, opening it if there is none. Replies when refused. The request's
- * id, if there is one, has 1 to KM_MAX_REQUEST_ID bytes and no NUL; it is copied. */
-int km_jobs_join_miss(RedisModuleCtx *ctx, km_registration *reg, const char *key, size_t len, const char *request);
+/* A client that asks for n values. The request's id, or NULL, has 1 to KM_MAX_REQUEST_ID bytes and no NUL; it is copied.
+ * Each value is given or joined once, then km_asker_wait takes the asker over. */
+km_asker *km_asker_new(int n, int many, const char *request);
+/* Value i is there (taken over), or an error is, or null (a == NULL). */
+void km_asker_give(km_asker *asker, int i, km_answer *a, int there);
+/* Value i is that of the key's job, which is opened if there is none. A full queue is an answer, too. */
+void km_asker_join(km_asker *asker, int i, km_registration *reg, const char *key, size_t len);
+/* Replies if nothing is missing, else blocks the context's client until nothing is or the time is over. */
+int km_asker_wait(RedisModuleCtx *ctx, km_asker *asker, long long timeout_ms);
 /* 1 when the event waits in the queue now, 0 when the queue is full. */
 int km_jobs_add_event(RedisModuleCtx *ctx, km_registration *reg, const char *event, const char *key, size_t len);
 /* A job of its own (script, unregister, model); the payload is copied. Blocks the context's client on it, or replies
@@ -59,7 +78,8 @@ long long km_job_queued_ms(const km_job *job); /* since it was made; of a job th
  * many. They are the waiters' own: to be used before anything else runs. */
 int km_job_requests(const km_job *job, const char **ids);
 long long km_jobs_waiting(void); /* that a worker could take now */
-/* Takes up to max (at most KM_MAX_PULL) jobs out of the queues, questions first; they run from now on. */
+/* Takes jobs for up to max runs out of the queues, KM_MAX_PULL jobs at most, questions first; they run from now on. A run
+ * is one job, or misses of one registration, up to its batch. */
 int km_jobs_take(unsigned long long client, int max, km_job **taken);
 km_job *km_job_running(uint64_t id); /* NULL if it does not run */
 int km_job_wanted(const km_job *job); /* somebody waits for it, or nobody has to */
@@ -74,10 +94,10 @@ int km_protocol_register(RedisModuleCtx *ctx); /* KM.PULL, KM.DONE, ... */
 size_t km_protocol_workers(void);
 
 /* ---- answer.c ---- */
-typedef struct km_answer km_answer;
 km_answer *km_answer_new(const char *raw, size_t len); /* one RESP2 value, checked; held once */
+km_answer *km_answer_bulk(const char *bytes, size_t len);
 km_answer *km_answer_error(const char *prefix, const char *text, size_t len); /* line breaks become spaces */
-void km_answer_share(km_answer *a);
+km_answer *km_answer_share(km_answer *a);
 void km_answer_release(km_answer *a);
 void km_answer_reply(RedisModuleCtx *ctx, const km_answer *a);
 

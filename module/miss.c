@@ -6,6 +6,7 @@
  * command, and the server ends itself at the next one (7.0 cannot be told not to); with CLIENT NO-TOUCH, 7.2 to 8.0 read
  * the command, which is not known yet. KM.MISS looks, as a command. So that a key that is asked for again and again
  * costs no more than a GET, the filter leaves the GET of a key alone that KM.MISS found a moment ago (seen.h). */
+#include <limits.h>
 #include <time.h>
 
 #include "command.h"
@@ -17,6 +18,7 @@
 /* What is left of a key's time to live, for it to be remembered. An expired key stays, without any event, until somebody
  * opens it: it must not be remembered then. */
 #define SEEN_TTL_AT_LEAST_MS 1000
+#define MAX_KEYS 1024 /* of one KM.MISSES */
 
 static RedisModuleString *miss_name;
 static km_seen *seen;
@@ -49,18 +51,64 @@ static int is_request_id(const char *text, size_t len) {
     return len >= 1 && len <= KM_MAX_REQUEST_ID && strspn(text, letters) == len;
 }
 
-/* The value of an open key. A watched one is remembered for the filter. */
-static int reply_hit(RedisModuleCtx *ctx, RedisModuleKey *key, const char *name, size_t name_len) {
-    if (RedisModule_GetSelectedDb(ctx) == 0 && km_registry_for_miss(name, name_len)) {
-        km_stats.filter_hits++;
-        mstime_t ttl_ms = RedisModule_GetExpire(key);
-        if (ttl_ms == REDISMODULE_NO_EXPIRE || ttl_ms >= SEEN_TTL_AT_LEAST_MS) km_seen_add(seen, name, name_len, coarse_now_ms());
-    }
+/* A watched key that is there is counted, and remembered for the filter. */
+static void note_hit(RedisModuleCtx *ctx, RedisModuleKey *key, const char *name, size_t name_len) {
+    if (RedisModule_GetSelectedDb(ctx) != 0 || !km_registry_for_miss(name, name_len)) return;
+    km_stats.filter_hits++;
+    mstime_t ttl_ms = RedisModule_GetExpire(key);
+    if (ttl_ms == REDISMODULE_NO_EXPIRE || ttl_ms >= SEEN_TTL_AT_LEAST_MS) km_seen_add(seen, name, name_len, coarse_now_ms());
+}
+
+static const char nofunction_text[] = "NOFUNCTION other shards have a function for keys that begin like this one, "
+                                      "this shard has none: upload the functions again (keymiss gears upload)";
+
+typedef struct { /* what is at a key: just one of these, or nothing that is to be made */
+    const char *value;
+    size_t value_len;
+    const char *error;
+    km_registration *asked; /* what makes it */
+} found;
+
+/* The value is that of *key, to be closed by the caller. */
+static found look(RedisModuleCtx *ctx, RedisModuleString *name, RedisModuleKey **key) {
     size_t len;
-    const char *value = RedisModule_StringDMA(key, &len, REDISMODULE_READ);
-    RedisModule_ReplyWithStringBuffer(ctx, value, len);
-    RedisModule_CloseKey(key);
-    return REDISMODULE_OK;
+    const char *bytes = RedisModule_StringPtrLen(name, &len);
+    int stale = km_derived_stale && RedisModule_GetSelectedDb(ctx) == 0 && km_derive_is_stale(bytes, len);
+    if (stale) km_derive_remove_if_allowed(ctx, name);
+    *key = stale ? NULL : RedisModule_OpenKey(ctx, name, REDISMODULE_READ);
+    int type = RedisModule_KeyType(*key);
+    if (type == REDISMODULE_KEYTYPE_STRING) {
+        note_hit(ctx, *key, bytes, len);
+        found there = {0};
+        there.value = RedisModule_StringDMA(*key, &there.value_len, REDISMODULE_READ);
+        return there;
+    }
+    if (type != REDISMODULE_KEYTYPE_EMPTY) return (found){.error = REDISMODULE_ERRORMSG_WRONGTYPE};
+    if (km_cannot_block(ctx) || (RedisModule_GetContextFlags(ctx) & REDISMODULE_CTX_FLAGS_SLAVE) ||
+        RedisModule_GetSelectedDb(ctx) != 0)
+        return (found){0};
+    km_registration *reg = km_registry_for_miss(bytes, len);
+    if (!reg && km_is_unregistered(bytes, len)) {
+        km_stats.refused_nofunction++;
+        return (found){.error = nofunction_text};
+    }
+    if (reg) km_stats.filter_misses++;
+    return (found){.asked = reg};
+}
+
+/* The option REQUEST id at argv[i]: NULL after an error reply. */
+static const char *read_request(RedisModuleCtx *ctx, RedisModuleString *arg) {
+    size_t len;
+    const char *request = RedisModule_StringPtrLen(arg, &len);
+    if (is_request_id(request, len)) return request;
+    RedisModule_ReplyWithError(ctx, "ERR a request's id has 1 to 64 characters of A-Z a-z 0-9 . _ -");
+    return NULL;
+}
+
+static void join(km_asker *asker, int i, km_registration *reg, RedisModuleString *name) {
+    size_t len;
+    const char *bytes = RedisModule_StringPtrLen(name, &len);
+    km_asker_join(asker, i, reg, bytes, len);
 }
 
 /* KM.MISS key [REQUEST id]
@@ -68,34 +116,59 @@ static int reply_hit(RedisModuleCtx *ctx, RedisModuleKey *key, const char *name,
 static int miss_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     if (argc != 2 && argc != 4) return RedisModule_WrongArity(ctx);
     const char *request = NULL;
-    size_t len;
     if (argc == 4) {
         if (!km_is_word(argv[2], "request"))
             return RedisModule_ReplyWithError(ctx, "ERR unknown option: the syntax is KM.MISS key [REQUEST id]");
-        request = RedisModule_StringPtrLen(argv[3], &len);
-        if (!is_request_id(request, len))
-            return RedisModule_ReplyWithError(ctx, "ERR a request's id has 1 to 64 characters of A-Z a-z 0-9 . _ -");
+        if (!(request = read_request(ctx, argv[3]))) return REDISMODULE_OK;
     }
-    const char *bytes = RedisModule_StringPtrLen(argv[1], &len);
-    int stale = km_derived_stale && RedisModule_GetSelectedDb(ctx) == 0 && km_derive_is_stale(bytes, len);
-    if (stale) km_derive_remove_if_allowed(ctx, argv[1]);
-    RedisModuleKey *key = stale ? NULL : RedisModule_OpenKey(ctx, argv[1], REDISMODULE_READ);
-    int type = RedisModule_KeyType(key);
-    if (type == REDISMODULE_KEYTYPE_STRING) return reply_hit(ctx, key, bytes, len);
+    RedisModuleKey *key;
+    found it = look(ctx, argv[1], &key);
+    if (it.value) RedisModule_ReplyWithStringBuffer(ctx, it.value, it.value_len);
     RedisModule_CloseKey(key);
-    if (type != REDISMODULE_KEYTYPE_EMPTY) return RedisModule_ReplyWithError(ctx, REDISMODULE_ERRORMSG_WRONGTYPE);
-    if (km_cannot_block(ctx) || (RedisModule_GetContextFlags(ctx) & REDISMODULE_CTX_FLAGS_SLAVE) ||
-        RedisModule_GetSelectedDb(ctx) != 0)
-        return RedisModule_ReplyWithNull(ctx);
-    km_registration *reg = km_registry_for_miss(bytes, len);
-    if (!reg && km_is_unregistered(bytes, len)) {
-        km_stats.refused_nofunction++;
-        return RedisModule_ReplyWithError(ctx, "NOFUNCTION other shards have a function for keys that begin like this one, "
-                                               "this shard has none: upload the functions again (keymiss gears upload)");
+    if (it.value) return REDISMODULE_OK;
+    if (it.error) return RedisModule_ReplyWithError(ctx, it.error);
+    if (!it.asked) return RedisModule_ReplyWithNull(ctx);
+    km_asker *asker = km_asker_new(1, 0, request);
+    join(asker, 0, it.asked, argv[1]);
+    return km_asker_wait(ctx, asker, km_config.miss_timeout_ms);
+}
+
+/* KM.MISSES numkeys key [key ...] [LIMIT ms] [REQUEST id]
+ * KM.MISS of many keys: an array of [was it there, value or error], when none is missing any more or the time is over. */
+static int misses_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    long long n, limit_ms = km_config.miss_timeout_ms;
+    int counted = argc >= 3 && km_read_number(argv[1], 1, MAX_KEYS, &n) == 0;
+    if (RedisModule_IsKeysPositionRequest(ctx)) { /* 7.0 routes a command by what it says itself */
+        for (int i = 2; counted && i < 2 + n && i < argc; i++) RedisModule_KeyAtPosWithFlags(ctx, i, KM_READ);
+        return REDISMODULE_OK;
     }
-    if (!reg) return RedisModule_ReplyWithNull(ctx);
-    km_stats.filter_misses++;
-    return km_jobs_join_miss(ctx, reg, bytes, len, request);
+    if (argc < 3) return RedisModule_WrongArity(ctx);
+    if (!counted) return RedisModule_ReplyWithError(ctx, "ERR numkeys must be a whole number from 1 to 1024");
+    if (n > argc - 2) return RedisModule_ReplyWithError(ctx, "ERR numkeys is greater than the number of keys that follow");
+    const char *request = NULL;
+    for (int i = 2 + (int)n; i < argc; i += 2) {
+        if (i + 1 < argc && km_is_word(argv[i], "limit")) {
+            if (km_read_number(argv[i + 1], 1, LLONG_MAX, &limit_ms) != 0)
+                return RedisModule_ReplyWithError(ctx, "ERR LIMIT must be a whole number of milliseconds, 1 or more");
+        } else if (i + 1 < argc && km_is_word(argv[i], "request")) {
+            if (!(request = read_request(ctx, argv[i + 1]))) return REDISMODULE_OK;
+        } else {
+            return RedisModule_ReplyWithError(ctx, "ERR unknown option: the syntax is KM.MISSES numkeys key [key ...] [LIMIT ms] [REQUEST id]");
+        }
+    }
+    km_asker *asker = km_asker_new((int)n, 1, request);
+    for (int i = 0; i < n; i++) {
+        RedisModuleKey *key;
+        found it = look(ctx, argv[2 + i], &key);
+        if (it.value)
+            km_asker_give(asker, i, km_answer_bulk(it.value, it.value_len), 1);
+        else if (it.error)
+            km_asker_give(asker, i, km_answer_error(it.error, "", 0), 0);
+        else if (it.asked)
+            join(asker, i, it.asked, argv[2 + i]);
+        RedisModule_CloseKey(key);
+    }
+    return km_asker_wait(ctx, asker, limit_ms < km_config.miss_timeout_ms ? limit_ms : km_config.miss_timeout_ms);
 }
 
 static const char *type_name(RedisModuleCtx *ctx, RedisModuleString *key) {
@@ -160,6 +233,13 @@ static const km_command commands[] = {
      KM_ARGS(KM_KEY("key", 0), KM_TEXT("id", .token = "REQUEST", .flags = KM_OPTIONAL)),
      "Gives a key's value; what is missing is computed by the function registered for it.",
      "O(1), and the function's time for a key that is missing", NULL},
+    {"km.misses", misses_command, "readonly fast getkeys-api", -3,
+     KM_KEYS({.flags = KM_READ, .begin_search_type = REDISMODULE_KSPEC_BS_INDEX, .bs.index.pos = 1,
+              .find_keys_type = REDISMODULE_KSPEC_FK_KEYNUM, .fk.keynum = {.keynumidx = 0, .firstkey = 1, .keystep = 1}}),
+     KM_ARGS(KM_NUMBER("numkeys"), KM_KEY("key", 0, .flags = KM_MANY), KM_NUMBER("ms", .token = "LIMIT", .flags = KM_OPTIONAL),
+             KM_TEXT("id", .token = "REQUEST", .flags = KM_OPTIONAL)),
+     "Gives the values of keys of one slot; what is missing is computed by the function registered for it.",
+     "O(N), with N keys, and the function's time for those that are missing", NULL},
     {"km.notify", notify_command, "deny-script admin", -3, NULL, KM_ARGS(KM_TEXT("event"), KM_TEXT("key", .flags = KM_MANY)),
      "Queues jobs as if the event had happened to the keys.", "O(N*R), with N keys and R registrations", NULL},
 };

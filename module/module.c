@@ -17,14 +17,15 @@
  *  - Events of one registration and one key run one after the other. A later one that is its turn while an earlier
  *    one runs is parked: in no list but that of the running job, which is found in `running_events`, and back at the head of
  *    `events` when that one ends or goes back. An event is tried 8 times, as nobody would ask for it again.
- *  - A waiter is one blocked client of a job. It leaves exactly once: answered (we call UnblockClient and
- *    drop it), timed out (tick() unblocks it with an error; the server's own time limits are not used, see
- *    client_timeout; that callback is for CLIENT UNBLOCK), or disconnected (the callback). In every case we
- *    call UnblockClient exactly once: the server frees the handle (35 KB) only then. It is found by its
- *    handle in `waiters`; a handle that is not there has been answered, and a late callback for it is void.
+ *  - An asker is one client and all that it asks for: a waiter for each value (KM.MISSES has many). A waiter is in the list
+ *    of its job until that ends or the asker leaves; its job points to it, never it to a job that has ended. A blocked asker
+ *    leaves exactly once: its last waiter is answered (we call UnblockClient), its time is over (tick() unblocks it with
+ *    what is ready; the server's own time limits are not used, see client_timeout; that callback is for CLIENT UNBLOCK),
+ *    or it disconnects (the callback). In every case we call UnblockClient exactly once: the server frees the handle
+ *    (35 KB) only then, and the asker through the free callback, whether or not the reply could be delivered. It is found
+ *    by its handle in `askers`; a handle that is not there has been answered, and a late callback for it is void.
  *    Its request's id is part of it, and is copied into KM.PULL's reply: nobody else points to it.
- *  - An answer is shared by all clients of a job and counted; the server frees each one's share through
- *    the free callback, whether or not the reply could be delivered.
+ *  - An answer is shared by all waiters of a job and counted; each asker gives its shares back when it is freed.
  *  - A puller is a worker's connection waiting in KM.PULL. When it is woken it is unlinked at once and
  *    takes its jobs in its reply callback; if it disconnects in between, it has taken none.
  *  - A key seen (seen.c) is remembered from the KM.MISS that found it until an event tells that it changed, and at most

@@ -39,7 +39,7 @@ static void wake(RedisModuleCtx *ctx, const void *data) {
 
 static void reply_job(RedisModuleCtx *ctx, km_job *job) {
     long long remaining = job->deadline_ms ? job->deadline_ms - RedisModule_Milliseconds() : 0;
-    RedisModule_ReplyWithArray(ctx, 12);
+    RedisModule_ReplyWithArray(ctx, 13);
     RedisModule_ReplyWithLongLong(ctx, (long long)job->id);
     RedisModule_ReplyWithCString(ctx, km_job_kind_name(job));
     RedisModule_ReplyWithCString(ctx, job->registration ? job->registration : "");
@@ -56,9 +56,10 @@ static void reply_job(RedisModuleCtx *ctx, km_job *job) {
     RedisModule_ReplyWithArray(ctx, n_requests);
     for (int i = 0; i < n_requests; i++) RedisModule_ReplyWithCString(ctx, requests[i]);
     RedisModule_ReplyWithLongLong(ctx, km_config.answer_ttl_s);
+    RedisModule_ReplyWithLongLong(ctx, job->batch > 1 ? job->batch : 1);
 }
 
-/* Hands up to max jobs to the connection; null when there are none. */
+/* Hands jobs for up to max runs to the connection; null when there are none. */
 static void reply_jobs(RedisModuleCtx *ctx, unsigned long long client, int max) {
     km_job *taken[KM_MAX_PULL];
     int n = km_jobs_take(client, max, taken);

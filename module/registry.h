@@ -12,6 +12,7 @@ typedef struct km_registration {
     char *id, *script, *reader, *desc, *mode, *prefix, *events, *keytypes, *commands;
     size_t prefix_len;
     long long ordinal;
+    long long batch; /* how many misses its function takes at once */
     int is_miss; /* its events name keymiss */
     /* Since this process started; not saved. */
     long long triggered, done, failed, aborted, total_us, last_us;

@@ -30,6 +30,7 @@ class Job:
     queued_ms: int
     request_ids: list[str]
     answer_ttl_s: int
+    batch: int
 
 
 def bulk(text: bytes) -> bytes:
@@ -37,12 +38,13 @@ def bulk(text: bytes) -> bytes:
     return b"$%d\r\n%s\r\n" % (len(text), text)
 
 
-def register_miss(client: redis.Redis, prefix: str = "bertqa", id_: str = "miss-0", ordinal: int = 0) -> None:
-    """Registers a function for misses of keys that start with prefix."""
+def register_miss(
+    client: redis.Redis, prefix: str = "bertqa", id_: str = "miss-0", ordinal: int = 0, batch: int = 1
+) -> None:
+    """Registers a function for misses of keys that start with prefix, which takes up to `batch` at once."""
     client.execute_command("KM.SCRIPT", "SET", SHA1, "the script's source")
-    client.execute_command(
-        "KM.REGISTER", id_, SHA1, ordinal, "KeysReader", "", "async_local", prefix, "keymiss", "", "get"
-    )
+    named = (id_, SHA1, ordinal, "KeysReader", "", "async_local", prefix, "keymiss", "", "get", batch)
+    client.execute_command("KM.REGISTER", *named)
 
 
 def register_events(
@@ -88,6 +90,7 @@ class HandWorker:
                 queued_ms=j[9],
                 request_ids=[id_.decode() for id_ in j[10]],
                 answer_ttl_s=j[11],
+                batch=j[12],
             )
             for j in reply or []
         ]

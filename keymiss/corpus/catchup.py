@@ -22,7 +22,7 @@ def catch_up(command: Callable[..., Any], only: Callable[[str], bool] = lambda r
     counts."""
     wanted: set[tuple[str, str]] = set()
     for row in command("KM.REGISTRATIONS"):
-        registration_id, _, _, _, _, _, prefix, events, key_types, _ = (_text(field) for field in row)
+        registration_id, _, _, _, _, _, prefix, events, key_types, *_ = (_text(field) for field in row)
         if CATCHUP in events.lower().split(",") and only(registration_id):
             wanted |= {(prefix, key_type) for key_type in key_types.split(",")}
     return sum(notify(command, CATCHUP, prefix, key_type) for prefix, key_type in sorted(wanted))

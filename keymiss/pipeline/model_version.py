@@ -13,7 +13,7 @@ from keymiss.pipeline.records import as_dict
 
 TRIES = 3
 
-Result = TypeVar("Result")
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -41,22 +41,14 @@ def model_version(key: str, reply: Sequence[Any] | None) -> ModelVersion | None:
 
 
 async def by_one_version(
-    now: Callable[[], ModelVersion], compute: Callable[[ModelVersion], Awaitable[Result]]
-) -> tuple[Result, ModelVersion]:
-    """What `compute` gives, and the model that it is of: again if the model was replaced meanwhile, as it was
-    run with another's tokens then, or failed on them. ValueError if that happens each time."""
+    items: Sequence[Item], compute: Callable[[Sequence[Item]], Awaitable[Sequence[Item]]]
+) -> Sequence[Item]:
+    """Has all items computed. `compute` gives back those during which the model was replaced: they are of no
+    one model, and are computed again. What this gives had that happen each time."""
     for _ in range(TRIES):
-        before = now()
-        try:
-            result = await compute(before)
-        except Exception:
-            if now() == before:
-                raise
-            continue
-        after = now()
-        if after == before:
-            return result, after
-    raise ValueError(f"the model {before.key} was replaced three times while it read the sentence")
+        if items:
+            items = await compute(items)
+    return items
 
 
 # Lua's whole numbers end at 2^53, so it is the module that compares versions: KM.MODELCHUNK gives an error

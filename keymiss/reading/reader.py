@@ -173,6 +173,7 @@ class Reader:
         self._tokenizer, self._max_tokens = tokenizer, min(max_tokens, MAX_SEQUENCE_TOKENS)
         self._cls, self._sep = (np.array([tokenizer.token_to_id(it)], np.int64) for it in ("[CLS]", "[SEP]"))
         self.sentence = lru_cache(maxsize=4096)(self._sentence)
+        self.question_ids = lru_cache(maxsize=256)(self._question_ids)
 
     @classmethod
     def of(cls, about: About) -> Reader:
@@ -196,8 +197,9 @@ class Reader:
         ids.flags.writeable = offsets.flags.writeable = False
         return Sentence(text, ids, offsets)
 
-    def question_ids(self, question: str) -> Ids:
-        """Token ids, at most MAX_QUESTION_TOKENS; TextError if it has none or is far too long."""
+    def _question_ids(self, question: str) -> Ids:
+        """Token ids, at most MAX_QUESTION_TOKENS, read-only; TextError if it has none or is far too long.
+        (`question_ids` keeps the last ones.)"""
         if len(question) > MAX_QUESTION_CHARS:
             raise tokenizers.TextError(
                 f"the question has {len(question)} characters, at most {MAX_QUESTION_CHARS} are taken"
@@ -205,7 +207,9 @@ class Reader:
         ids = self._tokenizer.encode(question, add_special_tokens=False).ids[:MAX_QUESTION_TOKENS]
         if not ids:
             raise tokenizers.TextError("the question has no words")
-        return np.array(ids, np.int64)
+        made = np.array(ids, np.int64)
+        made.flags.writeable = False
+        return made
 
     def inputs(self, question: str, sentence: Sentence) -> Inputs:
         """The model's inputs for one question and one text.

@@ -71,6 +71,8 @@ class Job:
     queued_ms: int
     request_ids: list[str]
     answer_ttl_s: int
+    batch: int = 1
+    """So many misses of its registration are one run of its function."""
     puller: Puller | None = None
     generation: int = 0
     """Number of the puller's connection that the job came by."""
@@ -95,12 +97,27 @@ class Job:
         return self.remaining_ms > 0 and self.waited_s * 1000 > self.remaining_ms
 
 
+Run = tuple[Job, ...]
+"""What one thread does: a job, or misses of one registration whose function takes several."""
+
+
+def runs_of(jobs: Sequence[Job]) -> list[Run]:
+    """The jobs of one pull, in their order."""
+    together: dict[str, list[list[Job]]] = {}
+    for job in jobs:
+        runs = together.setdefault(job.registration_id if job.batch > 1 else f"{job.local_id}", [])
+        if not runs or len(runs[-1]) >= job.batch:
+            runs.append([])
+        runs[-1].append(job)
+    return [tuple(run) for runs in together.values() for run in runs]
+
+
 def parse_job(shard: Shard, row: Sequence[object]) -> Job:
     """A job from its flat array. ValueError if the array is not one (a module of another version)."""
-    if len(row) != 12:
-        raise ValueError(f"a job has 12 fields, got {len(row)}")
+    if len(row) != 13:
+        raise ValueError(f"a job has 13 fields, got {len(row)}")
     number, kind, registration, event, key, attempts, remaining_ms, cache, *rest = row
-    payload, queued_ms, request_ids, answer_ttl_s = rest
+    payload, queued_ms, request_ids, answer_ttl_s, batch = rest
     if not isinstance(payload, list) or not isinstance(request_ids, list):
         raise ValueError("a job's payload and its request ids must be arrays")
     return Job(
@@ -117,6 +134,7 @@ def parse_job(shard: Shard, row: Sequence[object]) -> Job:
         queued_ms=_int(queued_ms),
         request_ids=[_bytes(id_).decode("utf-8", "replace") for id_ in request_ids],
         answer_ttl_s=_int(answer_ttl_s),
+        batch=_int(batch),
     )
 
 

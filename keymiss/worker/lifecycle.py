@@ -30,7 +30,7 @@ from keymiss.logs import log_event, one_line
 from keymiss.reading.backends.table import backend_table
 from keymiss.worker.functions import gears_api
 from keymiss.worker.functions.scripts import ScriptStore
-from keymiss.worker.job import Job, JobStatus
+from keymiss.worker.job import Job, JobStatus, Run
 from keymiss.worker.jobs.attendance import Attendance
 from keymiss.worker.jobs.pull import Puller, give_back
 from keymiss.worker.jobs.runner import JobRunner
@@ -147,11 +147,13 @@ class Worker:
         self._fault = self._fault or text
         self._wake.set()
 
-    def _handle(self, job: Job) -> None:
-        if job.puller is not None and job.generation != job.puller.generation:
-            self._metrics.jobs.ended(job, JobStatus.LOST)
+    def _handle(self, run: Run) -> None:
+        puller = run[0].puller
+        if puller is not None and run[0].generation != puller.generation:
+            for job in run:
+                self._metrics.jobs.ended(job, JobStatus.LOST)
             return
-        self._runner.run(job)
+        self._runner.run(run)
 
     def _find_cluster(self) -> bool:
         """Waits for a node that answers. RefusedError when one refuses this worker."""

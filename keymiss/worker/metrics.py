@@ -6,8 +6,9 @@ Label values that are known are there from the start with 0, so that a rate over
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from math import prod
 
 from prometheus_client import (
     CollectorRegistry,
@@ -25,6 +26,7 @@ from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from keymiss import __version__, keys
+from keymiss.reading.tensors import Tensor
 from keymiss.worker.job import Job, JobCounts, JobKind, JobStatus
 from keymiss.worker.not_kept import NotKept
 
@@ -118,6 +120,11 @@ class _OneModel:
     errors: Counter
 
 
+def samples_of(inputs: Sequence[Tensor]) -> int:
+    """Rows of a run."""
+    return inputs[0].dims[0] if inputs and inputs[0].dims else 1
+
+
 class ModelMetrics:
     """Model runs, by the model's key without its hash tag."""
 
@@ -165,13 +172,13 @@ class ModelMetrics:
             self._models[name] = self._make(name)
         return self._models[name]
 
-    def ran(self, key: str, samples: int, tokens: int, queued_s: float, took_s: float) -> None:
+    def ran(self, key: str, inputs: Sequence[Tensor], queued_s: float, took_s: float) -> None:
         """A run that succeeded."""
         model = self._of(key)
         model.run_s.observe(took_s)
         model.queue_s.observe(queued_s)
-        model.batch_size.observe(samples)
-        model.tokens.inc(tokens)
+        model.batch_size.observe(samples_of(inputs))
+        model.tokens.inc(prod(inputs[0].dims[:2]) if inputs else 0)  # the third size of states is their width
 
     def failed(self, key: str) -> None:
         """A run that failed, or could not begin."""

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 from redis.exceptions import ResponseError
@@ -22,9 +21,12 @@ from redis.exceptions import ResponseError
 from keymiss.cluster.shard_connection import ShardConnection
 from keymiss.cluster.topology import Shard
 from keymiss.logs import log_event, one_line
+from keymiss.pipeline.records import as_dict
 from keymiss.reading.backends.base import Backend, Model, ModelError
 from keymiss.reading.tensors import Tensor
-from keymiss.worker.metrics import ModelMetrics
+from keymiss.worker.functions.records import decode
+from keymiss.worker.metrics import ModelMetrics, samples_of
+from keymiss.worker.model_in_use import ModelInUse
 from keymiss.worker.not_kept import Kept, NotKept
 
 CHUNK_BYTES = 4 << 20
@@ -78,9 +80,25 @@ class ModelStore:
         with self._lock:
             return len(self._models), sum(held.size_bytes for held in self._models.values())
 
+    def digest_at(self, shard: Shard, key: str) -> str | None:
+        """The sha256 of the model that was at `key` when it was last asked for."""
+        with self._lock:
+            known = self._at.get((shard.identity, key))
+        return known.sha256 if known else None
+
     def get(self, shard: Shard, connection: ShardConnection, key: str) -> tuple[Model, str]:
         """The model at `key` as it is now, and its sha256. ModelError if there is none or it is bad."""
-        info = _info(connection, key)
+        reply = connection.command("KM.MODELINFO", key)
+        if reply is None:
+            raise ModelError(f"there is no model at {key}")
+        return self.get_as(shard, connection, key, reply)
+
+    def get_as(
+        self, shard: Shard, connection: ShardConnection, key: str, reply: Sequence[Any]
+    ) -> tuple[Model, str]:
+        """The same, of the model that this reply to KM.MODELINFO is about. Asks the shard only for a model
+        that is not here; an error if it was replaced by then."""
+        info = _info(reply)
         place = (shard.identity, key)
         with self._lock:
             known = self._at.get(place)
@@ -181,16 +199,13 @@ class _Info:
     sha256: str
 
 
-def _info(connection: ShardConnection, key: str) -> _Info:
-    reply = connection.command("KM.MODELINFO", key)
-    if reply is None:
-        raise ModelError(f"there is no model at {key}")
-    fields: dict[bytes, Any] = dict(zip(reply[::2], reply[1::2], strict=True))
+def _info(reply: Sequence[Any]) -> _Info:
+    fields = as_dict(decode(reply))
     return _Info(
-        version=int(fields[b"version"]),
-        backend=fields[b"backend"].decode(),
-        size_bytes=int(fields[b"size_bytes"]),
-        sha256=(fields[b"sha256"] or b"").decode(),
+        version=int(fields["version"]),
+        backend=fields["backend"],
+        size_bytes=int(fields["size_bytes"]),
+        sha256=fields["sha256"] or "",
     )
 
 
@@ -268,6 +283,12 @@ class ModelRunner:
         self._pool = pool
         self._metrics = metrics
 
+    def use(self, shard: Shard, connection: ShardConnection, key: str, info: Sequence[Any]) -> ModelInUse:
+        """The model that `info`, the shard's reply to KM.MODELINFO, is about; fetched (blocking) if need be.
+        ModelError if it is bad."""
+        model, sha256 = self.store.get_as(shard, connection, key, info)
+        return ModelInUse(key, model, sha256, self._pool.submit, self._metrics)
+
     def start(
         self, shard: Shard, connection: ShardConnection, key: str, inputs: Sequence[Tensor]
     ) -> Future[ModelResult]:
@@ -289,7 +310,7 @@ class ModelRunner:
     ) -> ModelResult:
         """The result of a run that ended. ModelError if it failed or gave too few outputs;
         `outputs` is how many are wanted, 0 for all."""
-        samples = inputs[0].dims[0] if inputs and inputs[0].dims else 1
+        samples = samples_of(inputs)
         try:
             result = outcome.result()
             if outputs and len(result.outputs) != outputs:
@@ -297,8 +318,7 @@ class ModelRunner:
         except ModelError as error:
             self._failed(connection, key)
             raise ModelError(f"model {key}: {error}") from error
-        tokens = prod(inputs[0].dims[:2]) if inputs else 0  # of states the third size is their width
-        self._metrics.ran(key, samples, tokens, result.queued_us / 1e6, result.duration_us / 1e6)
+        self._metrics.ran(key, inputs, result.queued_us / 1e6, result.duration_us / 1e6)
         self._report(connection, key, samples, result.duration_us, errors=0)
         return result
 

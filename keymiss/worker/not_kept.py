@@ -13,15 +13,17 @@ from __future__ import annotations
 import enum
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter
 from redis import exceptions
 from redis.exceptions import RedisError
 
 from keymiss.logs import log_event, one_line
+from keymiss.worker.functions.gears_api import execute_together
 from keymiss.worker.functions.job_context import current
 
 LOG_AGAIN_S = 600.0
@@ -114,6 +116,28 @@ class NotKept:
             times=more,
             next_line_after_s=LOG_AGAIN_S,
         )
+
+
+class KeptTogether:
+    """What is to be kept, in one round trip."""
+
+    def __init__(self) -> None:
+        self._kept: list[tuple[Kept, Sequence[Any]]] = []
+
+    def add(self, kind: str, command: Sequence[Any]) -> None:
+        """A command that keeps something; `kind` is a value of `Kept`."""
+        self._kept.append((Kept(kind), command))
+
+    def send(self, commands: Sequence[Sequence[Any]] = ()) -> list[Any]:
+        """Sends all that was added, and before it `commands`, to which it gives the replies. What the shard
+        refuses to keep is counted and logged, as by `keeping`."""
+        kept, self._kept = self._kept, []
+        replies = execute_together([*commands, *(command for _, command in kept)])
+        context = current()
+        for (kind, _), reply in zip(kept, replies[len(commands) :], strict=True):
+            if isinstance(reply, Exception):
+                context.services.not_kept.refused(context.shard.address, kind, reply)
+        return replies[: len(commands)]
 
 
 @contextmanager

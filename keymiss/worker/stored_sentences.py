@@ -1,11 +1,12 @@
 """For gears functions: a sentence as it is stored, with its tokens and states; what is missing is made.
 
-from keymiss.worker.stored_sentences import StoredSentence
+from keymiss.worker.stored_sentences import StoredSentence, read_sentence
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from keymiss import keys
 from keymiss.pipeline.kept_tensors import Made, read_command, tensor_of, write_command
@@ -14,54 +15,70 @@ from keymiss.pipeline.records import text_of
 from keymiss.pipeline.states import States, from_tensor, state_mark, to_tensor
 from keymiss.pipeline.tokens import offsets_tensor, sentence_in, token_mark, token_tensor
 from keymiss.reading.reader import Reader, Sentence
-from keymiss.worker.functions.gears_api import execute, hashtag
-from keymiss.worker.not_kept import keeping
+from keymiss.worker.functions.gears_api import hashtag
+from keymiss.worker.not_kept import KeptTogether
+
+
+def read_sentence(asked: keys.AnswerKey) -> list[Any]:
+    """The command whose reply `StoredSentence.of` takes."""
+    article, tag, idx = asked.article, asked.tag, asked.idx
+    marks = [keys.tokens_key(article, tag), keys.lower_key(article, tag)]
+    tensors = [asked.tokenized_key, keys.offsets_key(article, tag, idx), keys.states_key(article, tag, idx)]
+    return read_command(asked.sentence_key, idx, marks, tensors)
 
 
 @dataclass(frozen=True)
 class StoredSentence:
-    """A sentence of the shard, read at once: of one text, of the tokenizer and of the model that were given.
-    `states` are None if there are none of that model."""
+    """A sentence of the shard, of one text, of the tokenizer and of the model that were given. `states` are
+    None if there are none of that model."""
 
     asked: keys.AnswerKey
     sentence: Sentence
     states: States | None
 
     @classmethod
-    def read(cls, reader: Reader, asked: keys.AnswerKey, lower_sha256: str = "") -> StoredSentence:
-        """It is tokenized, and kept so, only if that was not done before. ValueError if there is none."""
-        article, tag, idx = asked.article, asked.tag, asked.idx
-        marks = [keys.tokens_key(article, tag)]
-        tensors = [asked.tokenized_key, keys.offsets_key(article, tag, idx)]
-        if lower_sha256:
-            marks.append(keys.lower_key(article, tag))
-            tensors.append(keys.states_key(article, tag, idx))
-        stored, token, *more = execute(*read_command(asked.sentence_key, idx, marks, tensors))
+    def of(
+        cls,
+        reader: Reader,
+        asked: keys.AnswerKey,
+        reply: Any,
+        lower_sha256: str,
+        kept: KeptTogether,
+    ) -> StoredSentence:
+        """It is tokenized, and to be kept so, only if that was not done before. ValueError if there is none;
+        an error reply is raised."""
+        if isinstance(reply, Exception):
+            raise reply
+        stored, token, mark, *tensors = reply
         if stored is None:
             raise ValueError(f"there is no sentence {asked.sentence_id}")
-        text, mark = text_of(stored, f"sentence {asked.sentence_id}"), None
-        if lower_sha256:
-            mark, *more = more
-        ids, offsets, *states = map(tensor_of, more)
+        text = text_of(stored, f"sentence {asked.sentence_id}")
+        ids, offsets, states = map(tensor_of, tensors)
         sentence = sentence_in(text, ids, offsets)
         wanted = token_mark(text, reader.tokenizer_digest)
         if sentence is None or token != wanted:
             sentence = reader.sentence(text)
-            made = dict(
-                zip(tensors, (token_tensor(sentence.ids), offsets_tensor(sentence.offsets)), strict=False)
-            )
-            with keeping("tensor"):
-                execute(*write_command(asked.sentence_key, marks[0], [Made(idx, text, wanted, made)]))
-        known = states[0] if states and mark == state_mark(text, lower_sha256) else None
-        return cls(asked, sentence, None if known is None else from_tensor(known))
+            kept.add("tensor", _write_tokens(asked, sentence, wanted))
+        if states is None or not lower_sha256 or mark != state_mark(text, lower_sha256):
+            return cls(asked, sentence, None)
+        return cls(asked, sentence, from_tensor(states))
 
-    def keep_states(self, states: States, lower: ModelVersion, lower_sha256: str) -> None:
-        """Keeps the states of the whole sentence."""
+    def keep_states(self, states: States, lower: ModelVersion, lower_sha256: str, kept: KeptTogether) -> None:
+        """Those of the whole sentence are to be kept."""
         asked, text = self.asked, self.sentence.text
         if asked.tag != hashtag():  # slots have moved: the model is in another one
             return
         tensors = {keys.states_key(asked.article, asked.tag, asked.idx): to_tensor(states)}
         made = Made(asked.idx, text, state_mark(text, lower_sha256), tensors)
         marks = keys.lower_key(asked.article, asked.tag)
-        with keeping("states"):
-            execute(*write_command(asked.sentence_key, marks, [made], lower))
+        kept.add("states", write_command(asked.sentence_key, marks, [made], lower))
+
+
+def _write_tokens(asked: keys.AnswerKey, sentence: Sentence, mark: str) -> list[Any]:
+    article, tag, idx = asked.article, asked.tag, asked.idx
+    tensors = {
+        asked.tokenized_key: token_tensor(sentence.ids),
+        keys.offsets_key(article, tag, idx): offsets_tensor(sentence.offsets),
+    }
+    made = Made(idx, sentence.text, mark, tensors)
+    return write_command(asked.sentence_key, keys.tokens_key(article, tag), [made])

@@ -217,6 +217,7 @@ MAY_NOT: dict[str, list[tuple[Any, ...]]] = {
     "monitor": [
         ("GET", ASKED),
         ("KM.MISS", ASKED),
+        ("KM.MISSES", 1, ASKED),
         ("HGETALL", "sentence:KM1:{1bz}"),
         ("SCAN", 0),
         ("CONFIG", "GET", "masterauth"),
@@ -231,6 +232,7 @@ MAY_NOT: dict[str, list[tuple[Any, ...]]] = {
 MAY: dict[str, list[tuple[Any, ...]]] = {
     "api": [
         ("GET", ASKED),
+        ("KM.MISSES", 1, ASKED),
         ("KM.STATS",),
         ("CLUSTER", "NODES"),
         ("XLEN", "edges:{1bz}"),

@@ -38,6 +38,19 @@ class Crowd:
         with self.lock:
             self.errors[error] = self.errors.get(error, 0) + 1
 
+    def ask_many(self, client: redis.Redis, rng: random.Random) -> None:
+        """Random keys in one request, some twice; each has its answer or a known error."""
+        keys = rng.choices(KEYS, k=rng.randint(1, 20))
+        limit = ("LIMIT", rng.randint(1, 500)) if rng.random() < 0.5 else ()
+        replies = client.execute_command("KM.MISSES", len(keys), *keys, *limit)
+        for key, (_, value) in zip(keys, replies, strict=True):
+            if isinstance(value, Exception):
+                if not str(value).startswith(KNOWN_ERRORS):
+                    self.wrong.append(f"{key}: {value}")
+            elif value != key.encode():
+                self.wrong.append(f"{key}: {value!r}")
+        self.answers += 1
+
     def ask(self, number: int) -> None:
         """One client after another that asks a random key; a reply is the key's answer or a known error."""
         rng = random.Random(self.seed + number)
@@ -47,6 +60,9 @@ class Crowd:
                 if client is None:
                     client = connect(self.server.port, single_connection_client=True)
                     self.ids[number] = client.client_id()
+                if rng.random() < 0.3:
+                    self.ask_many(client, rng)
+                    continue
                 key = rng.choice(KEYS)
                 reply = client.get(key)
                 if reply != key.encode():

@@ -1,7 +1,8 @@
-"""Sentences asked on many shards at once, each on the master that owns it, with one time limit for all.
+"""Sentences asked on many shards at once, those of a shard in one request, with one time limit for all.
 
-Every question sent ends in exactly one `Outcome`. What is not back when the time is up is cancelled,
-its connection closed: the module then drops the job if no worker has begun it.
+Every question sent ends in exactly one `Outcome`. A shard gives what is ready shortly before the time is up;
+a request that is not answered even then is cancelled, its connection closed: the module then drops the jobs
+that no worker has begun.
 """
 
 from __future__ import annotations
@@ -9,12 +10,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from redis.exceptions import RedisError, ResponseError
 
-from keymiss.api.questions.missed_key import ask_key
+from keymiss.api.questions.missed_key import MAX_KEYS, Missed, ask_keys
 from keymiss.api.shard_status import Status, status_of
 from keymiss.cluster.shard_map import ShardMap
 from keymiss.keys import span_key
@@ -40,24 +41,46 @@ async def ask_all(
 ) -> list[Outcome]:
     """One outcome for each candidate, in their order; takes ``time_limit_s`` at most."""
     deadline = asyncio.get_running_loop().time() + time_limit_s
-    asked = [(tag, candidate) for tag, found in candidates.items() for candidate in found]
-    return list(await asyncio.gather(*(_ask(shards, tag, each, question, deadline) for tag, each in asked)))
+    requests: list[tuple[str, list[Candidate]]] = []
+    for tag, found in candidates.items():
+        by_slot: dict[str, list[Candidate]] = {}  # more than one after slots have moved
+        for candidate in found:
+            by_slot.setdefault(candidate.tag, []).append(candidate)
+        requests += [(tag, some) for together in by_slot.values() for some in _requests_of(together)]
+    asked = await asyncio.gather(*(_ask(shards, tag, found, question, deadline) for tag, found in requests))
+    outcomes = {(each.shard, each.candidate): each for together in asked for each in together}
+    return [outcomes[tag, candidate] for tag, found in candidates.items() for candidate in found]
 
 
-async def _ask(shards: ShardMap, tag: str, candidate: Candidate, question: str, deadline: float) -> Outcome:
-    key = span_key(candidate.article, candidate.tag, candidate.idx, question)
+def _requests_of(found: list[Candidate]) -> Iterator[list[Candidate]]:
+    for at in range(0, len(found), MAX_KEYS):
+        yield found[at : at + MAX_KEYS]
+
+
+async def _ask(
+    shards: ShardMap, tag: str, found: Sequence[Candidate], question: str, deadline: float
+) -> list[Outcome]:
+    keys = [span_key(candidate.article, candidate.tag, candidate.idx, question) for candidate in found]
     start = time.perf_counter()
-    raw: bytes | None = None
-    cached = False
     try:
         async with asyncio.timeout_at(deadline):
-            raw, cached = await ask_key(shards, key)
-        # nil: plain Redis's own reply, so no registration asks for this key on that shard
-        status = Status.ANSWERED if raw is not None else Status.FAILED
+            answers = await ask_keys(shards, keys, deadline)
     except (RedisError, OSError, TimeoutError) as error:
-        status = status_of(error)
+        answers = [Missed(error)] * len(found)
+    took_ms = round((time.perf_counter() - start) * 1000, 2)
+    return [
+        _outcome(tag, candidate, answer, took_ms) for candidate, answer in zip(found, answers, strict=True)
+    ]
+
+
+def _outcome(tag: str, candidate: Candidate, answer: Missed, took_ms: float) -> Outcome:
+    if isinstance(answer.raw, Exception):
+        error, status = answer.raw, status_of(answer.raw)
         log.info("shard {%s} %s: %s: %s", tag, candidate.sentencekey, status, _without_the_question(error))
-    return Outcome(tag, candidate, status, raw, round((time.perf_counter() - start) * 1000, 2), cached)
+        return Outcome(tag, candidate, status, None, took_ms)
+    # nil: plain Redis's own reply, so no registration asks for this key on that shard
+    status = Status.FAILED if answer.raw is None else Status.ANSWERED
+    return Outcome(tag, candidate, status, answer.raw, took_ms, answer.there)
 
 
 def _without_the_question(error: BaseException) -> str:

@@ -26,6 +26,7 @@ READERS = ("KeysReader", "KeysOnlyReader", "ShardsIDReader", "PythonReader", "St
 MODES = ("async", "async_local", "sync")
 FAILED_POLICIES = ("continue", "abort", "retry")
 MAX_STREAM_BATCH = 10_000
+MAX_MISS_BATCH = 1000  # the module's
 
 
 class StepKind(enum.Enum):
@@ -73,6 +74,8 @@ class Registration:
     on_registered: Callable[[], Any] | None
     steps: tuple[Step, ...]
     stream: StreamOptions = StreamOptions()
+    miss_batch: int = 1
+    """Over 1: the flow's one record is a list of at most so many misses."""
 
 
 @dataclass(frozen=True)
@@ -376,10 +379,12 @@ class GearsBuilder:
         onFailedPolicy: str = "continue",
         onFailedRetryInterval: float = 1,
         trimStream: bool = True,
+        missBatch: int | None = None,
         **_ignored: Any,
     ) -> None:
         """Registers the flow for keys that start with `prefix` (a trailing ``*`` is dropped). The arguments
-        from `batch` on are a StreamReader's, whose events and key types are given."""
+        from `batch` to `trimStream` are a StreamReader's, whose events and key types are given. `missBatch`:
+        the flow answers misses, and gets at most so many at once, as one record that is a list."""
         recorder = _recorder()
         stream = StreamOptions()
         if self._reader == "StreamReader":
@@ -391,6 +396,8 @@ class GearsBuilder:
             raise GearsError(f"mode must be one of {', '.join(MODES)}, not {mode!r}")
         if onRegistered is not None and not callable(onRegistered):
             raise GearsError("onRegistered must be a function")
+        types = _names("eventTypes", eventTypes)
+        miss_batch = 1 if missBatch is None else _miss_batch(missBatch, types)
         steps = self._finished(convertToStr, collect)
         recorder.registrations.append(
             Registration(
@@ -399,15 +406,24 @@ class GearsBuilder:
                 desc=self._desc,
                 mode=mode,
                 prefix=regex if regex is not None else prefix,
-                event_types=_names("eventTypes", eventTypes),
+                event_types=types,
                 key_types=_names("keyTypes", keyTypes),
                 commands=tuple(name.lower() for name in _names("commands", commands)),
                 read_value=readValue,
                 on_registered=onRegistered,
                 steps=steps,
                 stream=stream,
+                miss_batch=miss_batch,
             )
         )
+
+
+def _miss_batch(batch: Any, event_types: tuple[str, ...]) -> int:
+    if "keymiss" not in event_types:
+        raise GearsError("missBatch is for functions that answer misses: eventTypes=['keymiss']")
+    if isinstance(batch, bool) or not isinstance(batch, int) or not 2 <= batch <= MAX_MISS_BATCH:
+        raise GearsError(f"missBatch must be a whole number from 2 to {MAX_MISS_BATCH}, not {batch!r}")
+    return batch
 
 
 def _stream_options(batch: Any, policy: Any, retry_s: Any, trim: Any) -> StreamOptions:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
-from typing import Any
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from typing import Any, TypeVar
 
 _LOCAL = threading.local()
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def thread_loop() -> asyncio.AbstractEventLoop:
@@ -27,6 +31,29 @@ def resolve(value: Any) -> Any:
         return await value
 
     return thread_loop().run_until_complete(wait())
+
+
+async def as_they_end(
+    work: Mapping[Coroutine[Any, Any, Result], Item], held_s: float
+) -> AsyncIterator[list[tuple[Item, Result | Exception]]]:
+    """Runs all of it, and gives what each came to as it ends, together what ends within `held_s`."""
+    running = {asyncio.ensure_future(coroutine): item for coroutine, item in work.items()}
+    left = set(running)
+    while left:
+        ended, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
+        if left:
+            more, left = await asyncio.wait(left, timeout=held_s)
+            ended |= more
+        yield [(item, _outcome(task)) for task, item in running.items() if task in ended]
+
+
+def _outcome(task: asyncio.Task[Result]) -> Result | Exception:
+    error = task.exception()
+    if error is None:
+        return task.result()
+    if isinstance(error, Exception):
+        return error
+    raise error
 
 
 def cancel_leftovers() -> int:

@@ -10,13 +10,13 @@ import asyncio
 import os
 import sys
 import types
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any, NoReturn
 
 from keymiss.logs import log_event
 from keymiss.worker.functions import redisai_api
 from keymiss.worker.functions.builder import GearsBuilder
-from keymiss.worker.functions.job_context import CURRENT, GearsError, current
+from keymiss.worker.functions.job_context import CURRENT, GearsError, Reply, current
 from keymiss.worker.functions.records import decode
 
 _LEVELS = {"debug": "debug", "verbose": "debug", "notice": "info", "warning": "warning"}
@@ -48,6 +48,11 @@ def execute(*args: Any) -> Any:
     return decode(context.connection.command(*args))
 
 
+def execute_together(commands: Sequence[Sequence[Any]]) -> list[Any]:
+    """Runs commands in one round trip. An error is a reply too (`Exception`): nothing is raised for it."""
+    return [decode(reply) for reply in current().connection.pipeline(commands)]
+
+
 def hashtag() -> str:
     """The tag of the lowest slot that the job's shard serves."""
     return current().shard.tag
@@ -57,17 +62,28 @@ def log(message: Any, level: str = "notice") -> None:
     """Writes to the worker's log; levels debug, verbose, notice, warning. The line of a job that clients wait
     for has their requests' ids."""
     context = CURRENT.get()
-    ids = context.job.request_fields if context is not None and context.job is not None else {}
+    ids = context.request_fields if context is not None else {}
     log_event("script", _LEVELS.get(level, "info"), message=str(message), **ids)
 
 
-def override_reply(value: Any) -> None:
+def override_reply(value: Any, record: Any = None) -> None:
     """Sets what the clients that wait for the missed key get. A str that looks like ``-ERR text`` or
-    ``+OK`` becomes an error or a status; bytes go out as they are."""
-    context = current()
-    if context.reply is None:
-        raise GearsError("override_reply: no client waits for this function")
-    context.reply.set(value)
+    ``+OK`` becomes an error or a status; bytes go out as they are. `record`: one of those that the function
+    was given, if it takes several misses; its clients get the reply when the function waits, or ends."""
+    _reply("override_reply").set(value, record)
+
+
+def fail_reply(error: Any, record: Any = None) -> None:
+    """The clients that wait for the missed key get this error, as if the function had raised it; it goes on
+    if it takes several misses."""
+    _reply("fail_reply").fail(error, record)
+
+
+def _reply(name: str) -> Reply:
+    reply = current().reply
+    if reply is None:
+        raise GearsError(f"{name}: no client waits for this function")
+    return reply
 
 
 def config_get(key: str) -> str | None:
@@ -169,6 +185,7 @@ def script_globals() -> dict[str, Any]:
         "hashtag": hashtag,
         "log": log,
         "override_reply": override_reply,
+        "fail_reply": fail_reply,
         "configGet": config_get,
         "gearsConfigGet": gears_config_get,
         "GearsConfigGet": GearsConfigGet,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from keymiss.cluster.shard_connection import ShardConnection
@@ -22,30 +22,46 @@ class GearsError(Exception):
     """A gears function used the API in a way that cannot work; the text says how."""
 
 
+class Reply(Protocol):
+    """What the clients that wait for missed keys are told."""
+
+    def set(self, value: object, record: Any) -> None:
+        """The reply of the record; None: of the only one. GearsError the second time."""
+
+    def fail(self, error: object, record: Any) -> None:
+        """The same, that it failed."""
+
+
 class ReplySlot:
-    """Holds the reply that a function chose with override_reply; it can be set once."""
+    """Holds the reply that a function of one record chose with override_reply; it can be set once."""
 
     def __init__(self) -> None:
         self.is_set = False
         self.value: object = None
 
-    def set(self, value: object) -> None:
+    def set(self, value: object, _record: Any = None) -> None:
         """GearsError the second time."""
         if self.is_set:
             raise GearsError("override_reply can be called once only")
         self.is_set, self.value = True, value
 
+    def fail(self, error: object, _record: Any = None) -> None:
+        """Raises it: the function ends."""
+        raise error if isinstance(error, Exception) else GearsError(str(error))
+
 
 @dataclass(frozen=True)
 class JobContext:
-    """`recorder` is set while a script's top level runs, `reply` when a client waits for a key."""
+    """`recorder` is set while a script's top level runs, `reply` when a client waits for a key. `others`: the
+    jobs that are done in the same run; of the same shard and registration."""
 
     services: Services
     shard: Shard
     job: Job | None = None
     cache: bool = True
     recorder: Recorder | None = None
-    reply: ReplySlot | None = None
+    reply: Reply | None = None
+    others: tuple[Job, ...] = ()
     loading: bool = False
     """True while a stored script is loaded: top-level execute() and run() do nothing then."""
 
@@ -58,6 +74,13 @@ class JobContext:
         """A model ran for the job."""
         if self.job is not None:
             self.job.model_runs_us.append(took_us)
+
+    @property
+    def request_fields(self) -> dict[str, list[str]]:
+        """What a log line has of the requests of all clients that wait."""
+        jobs = (self.job, *self.others) if self.job is not None else ()
+        ids = list(dict.fromkeys(id_ for job in jobs for id_ in job.request_ids))
+        return {"request_ids": ids} if ids else {}
 
     def on(self, shard: Shard) -> JobContext:
         """The same job, on another shard."""

@@ -1,6 +1,6 @@
-"""For gears functions: the reader's and the encoder's model on the job's shard, run over arrays.
+"""For gears functions: models on the job's shard, run over arrays.
 
-from keymiss.worker.functions.model_runs import run_encoder, run_reader, version_of
+from keymiss.worker.functions.model_runs import run_encoder, run_lower, version_of
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from keymiss.pipeline.model_version import ModelVersion, model_version
 from keymiss.pipeline.states import States
 from keymiss.reading.encoder import Batch
-from keymiss.reading.reader import Ids, Inputs
+from keymiss.reading.reader import Ids
 from keymiss.reading.stored_vector import Vector
 from keymiss.reading.tensors import from_array
 from keymiss.worker.functions.gears_api import execute
@@ -25,21 +25,10 @@ def version_of(model_key: str) -> ModelVersion | None:
     return model_version(model_key, execute("KM.MODELINFO", model_key))
 
 
-async def run_reader(model_key: str, inputs: Inputs) -> Sequence[NDArray[Any]]:
-    """Start and end logits, FLOAT [windows, seq] each. ModelError if the run fails."""
-    arrays = (inputs.input_ids, inputs.attention_mask, inputs.token_type_ids)
-    return await _run(model_key, arrays, ["start_logits", "end_logits"])
-
-
 async def run_lower(model_key: str, ids: Ids, mask: Ids, types: Ids) -> States:
     """States, FLOAT [batch, tokens, width]. ModelError if the run fails."""
     (states,) = await _run(model_key, (ids, mask, types), ["states"])
     return states
-
-
-async def run_upper(model_key: str, states: States, mask: Ids) -> Sequence[NDArray[Any]]:
-    """Start and end logits, FLOAT [windows, seq] each, and relevance [windows]. ModelError if it fails."""
-    return await _run(model_key, (states, mask), ["start_logits", "end_logits", "relevance"])
 
 
 async def run_encoder(model_key: str, batch: Batch) -> Vector:

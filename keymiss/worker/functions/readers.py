@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from keymiss.reading.backends.base import ModelError
 from keymiss.reading.encoder import Encoder
-from keymiss.reading.reader import LOWER, About, Half, Reader, default_reader
+from keymiss.reading.reader import LOWER, About, Reader, default_reader
 from keymiss.reading.tokenizers import TextError
 from keymiss.worker.functions.job_context import current
 
@@ -25,10 +25,15 @@ def reader_of(model_key: str) -> Reader:
     ModelError if there is no model or it is bad, FileNotFoundError if KEYMISS_MODEL has no tokenizer."""
     context = current()
     model, _ = context.services.models.store.get(context.shard, context.connection, model_key)
-    if model.about is None:
+    return reader_for(model_key, model.about)
+
+
+def reader_for(model_key: str, about: About | None) -> Reader:
+    """The same, of a model that says this of itself."""
+    if about is None:
         return default_reader()
     try:
-        return _reader(model.about)
+        return _reader(about)
     except TextError as error:
         raise ModelError(f"model {model_key}: {error}") from error
 
@@ -38,17 +43,14 @@ def lower_half(lower_key: str) -> tuple[About, str]:
     lower half of a split reader."""
     context = current()
     model, sha256 = context.services.models.store.get(context.shard, context.connection, lower_key)
-    about = model.about
+    return checked_lower(lower_key, model.about), sha256
+
+
+def checked_lower(lower_key: str, about: About | None) -> About:
+    """The same, of a model that says this of itself."""
     if about is None or about.half is None or about.half.name != LOWER:
         raise ModelError(f"model {lower_key} is no lower half of a split reader: keymiss models load")
-    return about, sha256
-
-
-def half_at(model_key: str) -> Half | None:
-    """The half that the model at `model_key` is; None if it is a whole reader. ModelError as `reader_of`."""
-    context = current()
-    model, _ = context.services.models.store.get(context.shard, context.connection, model_key)
-    return model.about.half if model.about else None
+    return about
 
 
 def reader_for_tokens(model_key: str) -> Reader:

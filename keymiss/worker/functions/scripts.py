@@ -198,6 +198,7 @@ def register_command(sha1: str, registration: Registration) -> list[str]:
         ",".join(registration.event_types),
         ",".join(registration.key_types),
         ",".join(registration.commands),
+        str(registration.miss_batch),
     ]
 
 

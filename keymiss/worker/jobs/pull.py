@@ -11,7 +11,7 @@ from keymiss.cluster.credentials import Credentials
 from keymiss.cluster.shard_connection import ShardConnection
 from keymiss.cluster.topology import Shard
 from keymiss.logs import log_event, one_line
-from keymiss.worker.job import Job, JobStatus, parse_job
+from keymiss.worker.job import Job, JobStatus, parse_job, runs_of
 from keymiss.worker.jobs.threads import JobPool
 from keymiss.worker.metrics import JobMetrics
 
@@ -111,7 +111,7 @@ class Puller:
             for job in jobs:
                 self._metrics.ended(job, JobStatus.GIVEN_BACK)
         else:
-            self._pool.submit(jobs)
+            self._pool.submit(runs_of(jobs))
 
     def _lost(self, error: Exception, failures: int) -> None:
         """The shard has its jobs back by now: those that have not started here are dropped."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 from redis import exceptions
@@ -14,15 +14,17 @@ from keymiss import keys
 from keymiss.logs import log_event, one_line
 from keymiss.reading import tensors
 from keymiss.worker.functions import event_loops
-from keymiss.worker.functions.builder import Registration, Run
+from keymiss.worker.functions.builder import Registration
+from keymiss.worker.functions.builder import Run as ScriptRun
 from keymiss.worker.functions.execution import run_flow, run_reader
 from keymiss.worker.functions.job_context import CURRENT, GearsError, JobContext, ReplySlot
 from keymiss.worker.functions.other_shards import NoOwnerError
 from keymiss.worker.functions.records import decode, read_records
 from keymiss.worker.functions.scripts import all_shards, check_requirements
 from keymiss.worker.functions.streams import COMES_AGAIN, RunBatch, read_stream
-from keymiss.worker.job import Job, JobKind, JobStatus
+from keymiss.worker.job import Job, JobKind, JobStatus, Run
 from keymiss.worker.jobs import resp
+from keymiss.worker.jobs.replies import End, RepliesOfARun, done, failed, send
 from keymiss.worker.metrics import JobMetrics
 from keymiss.worker.services import Services
 
@@ -46,14 +48,6 @@ PASSING = (
 OK = resp.Status("OK")
 
 
-@dataclass(frozen=True)
-class End:
-    """How a job ended; `error` is the text that was its answer, if it failed."""
-
-    status: JobStatus
-    error: str | None = None
-
-
 class JobRunner:
     """`run` never raises for what a job did; only for a fault of the worker itself."""
 
@@ -61,27 +55,76 @@ class JobRunner:
         self._services = services
         self._metrics = metrics
 
-    def run(self, job: Job) -> None:
-        """Runs and answers, counts how it ended and logs what is to be logged."""
+    def run(self, run: Run) -> None:
+        """Runs and answers, counts how each job ended and logs what is to be logged."""
+        if run[0].batch > 1:
+            self._run_misses(run)
+        else:
+            self._run_one(run[0])
+
+    def _run_one(self, job: Job) -> None:
         began_s, queued_s = time.monotonic(), job.queued_ms / 1000 + job.waited_s
-        end = self._run(JobContext(self._services, job.shard, job, job.cache), job, queued_s)
-        took_s = time.monotonic() - began_s
+        end = self._end_of(JobContext(self._services, job.shard, job, job.cache), job, queued_s)
+        self._ended(job, end, queued_s, time.monotonic() - began_s)
+
+    def _ended(self, job: Job, end: End, queued_s: float, took_s: float) -> None:
         self._metrics.ended(job, end.status, None if end.status is JobStatus.ABANDONED else took_s)
         _log_end(job, end, queued_s, took_s)
 
-    def _run(self, context: JobContext, job: Job, queued_s: float) -> End:
+    def _end_of(self, context: JobContext, job: Job, queued_s: float) -> End:
         try:
-            if job.overdue or (job.waited_s > ASK_ALIVE_AFTER_S and not _alive(context, job)):
+            if not _wanted(context, (job,)):
                 return End(JobStatus.ABANDONED)
             self._metrics.started(job, queued_s)
             reply = self._perform(context, job)
         except Exception as error:
             return _fail(context, job, error)
         except SystemExit as error:
-            return _fail(context, job, GearsError(f"the function called exit({error.code})"))
+            return _fail(context, job, _called_exit(error))
         finally:
             event_loops.cancel_leftovers()
-        return _answer(context, job, ("KM.DONE", job.id, reply), End(JobStatus.DONE))
+        return send(context, [done(job, reply)])[0]
+
+    def _run_misses(self, run: Run) -> None:
+        """Of a function that takes several: each is answered when the function has its answer."""
+        began_s = time.monotonic()
+        context = JobContext(self._services, run[0].shard, run[0], run[0].cache)
+        queued_s = {job: job.queued_ms / 1000 + job.waited_s for job in run}
+
+        def ended(job: Job, end: End) -> None:
+            self._ended(job, end, queued_s[job], time.monotonic() - began_s)
+
+        try:
+            wanted = _wanted(context, run)
+        except (RedisError, OSError):
+            wanted = list(run)  # whether the answers can be sent will be seen
+        for job in run:
+            if job not in wanted:
+                ended(job, End(JobStatus.ABANDONED))
+        if not wanted:
+            return
+        for job in wanted:
+            self._metrics.started(job, queued_s[job])
+            job.model_runs_us = wanted[0].model_runs_us
+        records = [(job, _miss_record(job)) for job in wanted]
+        replies = RepliesOfARun(context, records, ended)
+        here = replace(context, job=wanted[0], others=tuple(wanted[1:]), reply=replies)
+        token = CURRENT.set(here)
+        try:
+            registration = self._services.scripts.registration(here, wanted[0].registration_id)
+            if registration.miss_batch == 1:
+                raise GearsError("the function takes one miss at a time, but is registered for several")
+            given = [record for _, record in records]
+            run_flow(here, [here.shard], lambda _at: iter([given]), registration.steps, _raise)
+            replies.rest()
+        except Exception as error:
+            replies.rest(error)
+        except SystemExit as error:
+            replies.rest(_called_exit(error))
+        finally:
+            CURRENT.reset(token)
+            event_loops.cancel_leftovers()
+            replies.flush()
 
     def _perform(self, context: JobContext, job: Job) -> bytes:
         token = CURRENT.set(context)
@@ -97,8 +140,21 @@ class JobRunner:
             CURRENT.reset(token)
 
 
-def _alive(context: JobContext, job: Job) -> bool:
-    return bool(context.connection.command("KM.ALIVE", job.id))
+def _wanted(context: JobContext, run: Run) -> list[Job]:
+    """Those that have time left, and that somebody waits for if they were here for long."""
+    left = [job for job in run if not job.overdue]
+    doubtful = [job for job in left if job.waited_s > ASK_ALIVE_AFTER_S]
+    alive = context.connection.pipeline([("KM.ALIVE", job.id) for job in doubtful])
+    gone = {job for job, one in zip(doubtful, alive, strict=True) if one == 0}
+    return [job for job in left if job not in gone]
+
+
+def _miss_record(job: Job) -> dict[str, Any]:
+    return {"key": decode(job.key), "value": None, "type": "empty", "event": job.event}
+
+
+def _called_exit(error: SystemExit) -> GearsError:
+    return GearsError(f"the function called exit({error.code})")
 
 
 def _log_end(job: Job, end: End, queued_s: float, took_s: float) -> None:
@@ -126,25 +182,10 @@ def _log_end(job: Job, end: End, queued_s: float, took_s: float) -> None:
 
 
 def _fail(context: JobContext, job: Job, error: Exception) -> End:
-    text = one_line(error)
     comes_again = COMES_AGAIN in getattr(error, "__notes__", ())
     if job.kind is JobKind.EVENT and isinstance(error, PASSING) and not comes_again:
         context.services.missed(context.shard)
-    return _answer(context, job, ("KM.FAIL", job.id, text), End(JobStatus.FAILED, text))
-
-
-def _answer(context: JobContext, job: Job, command: tuple[object, ...], end: End) -> End:
-    try:
-        taken = context.connection.command(*command) == 1
-        return end if taken else End(JobStatus.LATE, end.error)
-    except ResponseError as error:
-        if end.status is not JobStatus.FAILED:
-            return _fail(context, job, error)
-        event, problem = "answer_refused", one_line(error)
-    except (RedisError, OSError) as error:
-        event, problem = "answer_lost", one_line(error)
-    log_event(event, "warning", **job.request_fields, job=job.id, shard=job.shard.address, error=problem)
-    return End(JobStatus.LOST, end.error)
+    return send(context, [failed(job, one_line(error))])[0]
 
 
 def _raise(error: Exception) -> None:
@@ -163,7 +204,7 @@ def _registered(context: JobContext, job: Job) -> Any:
 
     def reader(at: JobContext) -> Iterator[Any]:
         if job.kind is JobKind.MISS:
-            return iter([{"key": decode(job.key), "value": None, "type": "empty", "event": job.event}])
+            return iter([_miss_record(job)])
         return iter(read_records(at.connection, [job.key], job.event, registration.read_value))
 
     run_flow(here, [context.shard], reader, registration.steps, _raise)
@@ -189,7 +230,7 @@ def _script(context: JobContext, job: Job) -> Any:
     return [results, errors]
 
 
-def _run(context: JobContext, run: Run) -> tuple[list[Any], list[str]]:
+def _run(context: JobContext, run: ScriptRun) -> tuple[list[Any], list[str]]:
     errors: list[str] = []
     here = JobContext(context.services, context.shard, context.job, context.cache)
     shards = all_shards(context, run.local)

@@ -1,8 +1,8 @@
 """The threads that run jobs.
 
-`size` jobs run at once. While a job waits for another job (see `waiting`), it does not count, and
-one more thread may work: else functions that ask for misses could take every thread and wait for
-each other for ever.
+`size` runs go on at once: one job each, or misses whose function takes several. While one waits for another
+job (see `waiting`), it does not count, and one more thread may work: else functions that ask for misses could
+take every thread and wait for each other for ever.
 """
 
 from __future__ import annotations
@@ -13,30 +13,30 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from keymiss.logs import one_line
-from keymiss.worker.job import Job
+from keymiss.worker.job import Job, Run
 
 MAX_WAITING = 64
 """Threads beyond `size`; a script that nests deeper gets its own time limit instead."""
 
 
 class JobPool:
-    """`handle` runs one job and must not raise; if it does, `on_dead` is told."""
+    """`handle` does one run and must not raise; if it does, `on_dead` is told."""
 
-    def __init__(self, size: int, handle: Callable[[Job], None], on_dead: Callable[[str], None]) -> None:
+    def __init__(self, size: int, handle: Callable[[Run], None], on_dead: Callable[[str], None]) -> None:
         self._size = size
         self._handle = handle
         self._on_dead = on_dead
         self._changed = threading.Condition()
-        self._queue: deque[Job] = deque()
-        self._running: set[Job] = set()
+        self._queue: deque[Run] = deque()
+        self._running: set[Run] = set()
         self._waiting = 0
         self._idle = 0
         self._threads = 0
 
-    def submit(self, jobs: list[Job]) -> None:
-        """Queues jobs; never blocks."""
+    def submit(self, runs: list[Run]) -> None:
+        """Queues runs; never blocks."""
         with self._changed:
-            self._queue.extend(jobs)
+            self._queue.extend(runs)
             self._start_threads()
             self._changed.notify_all()
 
@@ -48,7 +48,7 @@ class JobPool:
             threading.Thread(target=self._body, name=f"jobs-{self._threads}", daemon=True).start()
 
     def free(self) -> int:
-        """How many jobs could start now."""
+        """How many runs could start now."""
         with self._changed:
             return self._free()
 
@@ -57,24 +57,24 @@ class JobPool:
         return max(0, self._size - busy)
 
     def wait_free(self, timeout_s: float) -> int:
-        """Waits until a job could start; 0 when none could within `timeout_s`."""
+        """Waits until a run could start; 0 when none could within `timeout_s`."""
         with self._changed:
             self._changed.wait_for(lambda: self._free() > 0, timeout_s)
             return self._free()
 
     def take_queued(self, wanted: Callable[[Job], bool]) -> list[Job]:
-        """Takes jobs that have not started out of the queue."""
+        """Takes jobs that have not started out of the queue; of a run all or none are wanted."""
         with self._changed:
-            taken = [job for job in self._queue if wanted(job)]
+            taken = [run for run in self._queue if wanted(run[0])]
             gone = set(taken)
-            self._queue = deque(job for job in self._queue if job not in gone)
+            self._queue = deque(run for run in self._queue if run not in gone)
             self._changed.notify_all()
-            return taken
+            return [job for run in taken for job in run]
 
     def running(self) -> list[Job]:
         """Jobs that have started and not ended."""
         with self._changed:
-            return list(self._running)
+            return [job for run in self._running for job in run]
 
     def wait_idle(self, timeout_s: float) -> bool:
         """True when nothing is queued or running within `timeout_s`."""
@@ -94,15 +94,15 @@ class JobPool:
             with self._changed:
                 self._waiting -= 1
 
-    def _next(self) -> Job:
+    def _next(self) -> Run:
         with self._changed:
             while not self._may_start():
                 self._idle += 1
                 self._changed.wait()
                 self._idle -= 1
-            job = self._queue.popleft()
-            self._running.add(job)
-            return job
+            run = self._queue.popleft()
+            self._running.add(run)
+            return run
 
     def _may_start(self) -> bool:
         limit = self._size + min(self._waiting, MAX_WAITING)
@@ -111,12 +111,12 @@ class JobPool:
     def _body(self) -> None:
         try:
             while True:
-                job = self._next()
+                run = self._next()
                 try:
-                    self._handle(job)
+                    self._handle(run)
                 finally:
                     with self._changed:
-                        self._running.discard(job)
+                        self._running.discard(run)
                         self._changed.notify_all()
         except BaseException as error:
             self._on_dead(f"job thread: {one_line(error)}")

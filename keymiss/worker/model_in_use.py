@@ -1,0 +1,61 @@
+"""A model of a shard for a run of misses: found once, run over arrays as often as need be."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
+
+from keymiss.reading.backends.base import Model, ModelError
+from keymiss.reading.reader import About
+from keymiss.reading.tensors import Tensor, from_array
+from keymiss.worker.functions.job_context import current
+from keymiss.worker.metrics import ModelMetrics, samples_of
+
+if TYPE_CHECKING:
+    from keymiss.worker.model_runner import ModelResult
+
+Submit = Callable[[Model, Sequence[Tensor]], "Future[ModelResult]"]
+
+
+class ModelInUse:
+    """The model as it was when it was looked up: another one that takes its key meanwhile is not seen. Its
+    runs ask the shard nothing."""
+
+    def __init__(self, key: str, model: Model, sha256: str, submit: Submit, metrics: ModelMetrics) -> None:
+        self.key, self.sha256 = key, sha256
+        self._model, self._submit, self._metrics = model, submit, metrics
+        self._ran = [0, 0, 0, 0]
+
+    @property
+    def about(self) -> About | None:
+        """What its file says of itself."""
+        return self._model.about
+
+    async def run(self, arrays: Sequence[NDArray[Any]], outputs: int) -> list[NDArray[Any]]:
+        """Its first outputs, so many. ModelError if it fails or has less."""
+        inputs = [from_array(array) for array in arrays]
+        try:
+            result = await asyncio.wrap_future(self._submit(self._model, inputs))
+            if len(result.outputs) != outputs:
+                raise ModelError(f"the model has {len(result.outputs)} outputs, {outputs} were asked for")
+        except ModelError as error:
+            self._metrics.failed(self.key)
+            self._count(0, 0, errors=1)
+            raise ModelError(f"model {self.key}: {error}") from error
+        self._metrics.ran(self.key, inputs, result.queued_us / 1e6, result.duration_us / 1e6)
+        current().count_model_run(result.duration_us)
+        self._count(samples_of(inputs), result.duration_us, errors=0)
+        return [tensor.array for tensor in result.outputs]
+
+    def _count(self, samples: int, duration_us: int, errors: int) -> None:
+        more = (1, samples, duration_us, errors)
+        self._ran = [so_far + new for so_far, new in zip(self._ran, more, strict=True)]
+
+    def report(self) -> list[list[object]]:
+        """The command that adds the runs since the last one to AI.INFO; none if there were none."""
+        ran, self._ran = self._ran, [0, 0, 0, 0]
+        return [["KM.MODELRAN", self.key, *ran]] if ran[0] else []

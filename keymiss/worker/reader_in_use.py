@@ -1,0 +1,130 @@
+"""For gears functions: the reader of the job's shard, whole or split, for a run of misses.
+
+from keymiss.worker.reader_in_use import ReaderInUse, reader_versions
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from keymiss import keys
+from keymiss.pipeline.answers import Logits, Run
+from keymiss.pipeline.model_version import ModelVersion, model_version
+from keymiss.pipeline.states import SplitRun, States, max_state_tokens
+from keymiss.reading.reader import Ids, Inputs, Reader
+from keymiss.worker.functions.gears_api import hashtag
+from keymiss.worker.functions.job_context import current
+from keymiss.worker.functions.readers import checked_lower, reader_for
+from keymiss.worker.not_kept import KeptTogether
+from keymiss.worker.split_runs import QuestionStates, keeps_states, run_lower
+from keymiss.worker.stored_sentences import StoredSentence
+
+if TYPE_CHECKING:
+    from keymiss.worker.model_in_use import ModelInUse
+
+
+def reader_versions() -> list[list[str]]:
+    """The commands whose replies say which reader there is: `ReaderInUse.of` takes them, `version_in` too."""
+    return [["KM.MODELINFO", key(hashtag())] for key in (keys.model_key, keys.lower_model_key)]
+
+
+def version_in(infos: Sequence[Any]) -> ModelVersion | None:
+    """None when there is no reader; an error reply is raised."""
+    for info in infos:
+        if isinstance(info, Exception):
+            raise info
+    upper, lower = infos
+    found = model_version(keys.model_key(hashtag()), upper)
+    return found and replace(found, lower=model_version(keys.lower_model_key(hashtag()), lower))
+
+
+def known_question_states(questions: Iterable[str]) -> dict[str, list[Any]]:
+    """The commands that read the states of the questions, by key: of the lower half that was last used here.
+    `ReaderInUse.of` takes the replies, and does without those of another one."""
+    context = current()
+    sha256 = context.services.models.store.digest_at(context.shard, keys.lower_model_key(hashtag()))
+    return {} if sha256 is None else dict(QuestionStates.read(sha256, question) for question in questions)
+
+
+@dataclass(frozen=True)
+class ReaderInUse:
+    """The reader as it was when it was looked up. `lower`: of a split one."""
+
+    version: ModelVersion
+    reader: Reader
+    model: ModelInUse
+    lower: ModelInUse | None
+    questions: QuestionStates | None
+
+    @classmethod
+    def of(cls, infos: Sequence[Any], known_states: dict[str, Any]) -> ReaderInUse:
+        """`known_states`: replies to the commands of `QuestionStates.read`. ValueError if there is no reader,
+        or if its two halves are not of one; ModelError if a model is bad."""
+        version = version_in(infos)
+        if version is None:
+            raise ValueError(f"there is no model {keys.model_key(hashtag())} on this shard")
+        model = _use(version.key, infos[0])
+        about = model.about
+        reader = reader_for(version.key, about)
+        if about is None or about.half is None:
+            return cls(version, reader, model, None, None)
+        if version.lower is None:
+            lower_key = keys.lower_model_key(hashtag())
+            raise ValueError(f"there is no model {lower_key}: {version.key} is half of a reader")
+        lower = _use(version.lower.key, infos[1])
+        lower_about = checked_lower(lower.key, lower.about)
+        if lower_about.half is None or lower_about.half.pair != about.half.pair:
+            raise ValueError(
+                f"models {lower.key} and {version.key} are halves of two readers: keymiss models load"
+            )
+        return cls(version, reader, model, lower, QuestionStates(lower, version.lower, known_states))
+
+    @property
+    def sha256(self) -> str:
+        """Of the model whose answers these are."""
+        return self.model.sha256
+
+    @property
+    def lower_sha256(self) -> str:
+        """Empty for a whole reader."""
+        return self.lower.sha256 if self.lower else ""
+
+    def run_over(self, stored: StoredSentence, kept: KeptTogether) -> Run:
+        """The run over one sentence; what it makes of it is to be kept."""
+        if self.lower is None or self.questions is None:
+            return self._run_whole
+        lower, about = self.lower, self.lower.about
+        assert about is not None
+        assert self.version.lower is not None
+        lower_version = self.version.lower
+
+        def made(states: States) -> None:
+            if keeps_states() and len(states) == 1 and states.shape[1] <= max_state_tokens(about):
+                stored.keep_states(states[0], lower_version, lower.sha256, kept)
+
+        questions, question = self.questions, stored.asked.question
+        return SplitRun(
+            lambda ids: questions.of(question, ids, kept),
+            partial(run_lower, lower),
+            self._run_upper,
+            stored.states,
+            made,
+        )
+
+    async def _run_whole(self, inputs: Inputs) -> Sequence[Logits]:
+        return await self.model.run((inputs.input_ids, inputs.attention_mask, inputs.token_type_ids), 2)
+
+    async def _run_upper(self, states: States, mask: Ids) -> Sequence[Logits]:
+        return await self.model.run((states, mask), 3)
+
+    def reports(self) -> list[list[object]]:
+        """The commands that add its runs to AI.INFO."""
+        return [*self.model.report(), *(self.lower.report() if self.lower else [])]
+
+
+def _use(key: str, info: Sequence[Any]) -> ModelInUse:
+    context = current()
+    return context.services.models.use(context.shard, context.connection, key, info)
