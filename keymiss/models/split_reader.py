@@ -98,7 +98,7 @@ class Layer(nn.Module):
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
-        self.heads = shape.heads
+        self.heads, self.dropout = shape.heads, 0.0
         self.qkv = nn.Linear(shape.width, 3 * shape.width)
         self.mixed = nn.Linear(shape.width, shape.width)
         self.mixed_norm = nn.LayerNorm(shape.width, shape.epsilon)
@@ -110,9 +110,12 @@ class Layer(nn.Module):
         """states [tokens of all groups, width]: only the attention is a matter of the groups."""
         parts = _split(self.qkv(states), groups)
         mixed = [self._attended(part, group) for part, group in zip(parts, groups, strict=True)]
-        states = self.mixed_norm(self.mixed(torch.cat(mixed)) + states)
-        states = self.norm(self.outer(functional.gelu(self.inner(states))) + states)
+        states = self.mixed_norm(self._dropped(self.mixed(torch.cat(mixed))) + states)
+        states = self.norm(self._dropped(self.outer(functional.gelu(self.inner(states)))) + states)
         return states
+
+    def _dropped(self, states: Tensor) -> Tensor:
+        return functional.dropout(states, self.dropout) if self.training and self.dropout else states
 
     def _attended(self, qkv: Tensor, group: Group) -> Tensor:
         size = qkv.shape[-1] // 3 // self.heads
@@ -139,6 +142,12 @@ class SplitReader(nn.Module):
         self.span = nn.Linear(shape.width, 2)
         self.pooler = nn.Linear(shape.width, shape.width)
         self.relevance = nn.Linear(shape.width, 1)
+
+    def dropout(self, share: float) -> None:
+        """Drop this share of what each layer adds, in training."""
+        for layer in self.layers:
+            assert isinstance(layer, Layer)
+            layer.dropout = share
 
     def embedded(self, ids: Tensor, text: bool) -> Tensor:
         """ids [batch, seq] of questions with [CLS] and [SEP], or of texts with [SEP] -> [batch, seq,
