@@ -250,9 +250,10 @@ def _pipeline(page: Page) -> None:
         Query("sum(max by (shard) (keymiss_shard_graph_concepts))", "concepts"),
     )
     page.graph(
-        "Indexed",
-        "What the API's index holds of each shard.",
+        "Sentences",
+        "What the API's index holds of each shard, and the sentences whose states the shard keeps.",
         "none",
         Query(_shard("keymiss_indexed_sentences"), "{{shard}} sentences"),
         Query(_shard("keymiss_indexed_vectors"), "{{shard}} vectors"),
+        Query(_shard("keymiss_shard_states"), "{{shard}} states"),
     )

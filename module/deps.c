@@ -26,7 +26,7 @@ struct km_deps {
     km_table keys, sources;
     source *changed; /* whose keys are stale; never one without keys */
     source *unnamed; /* one of them: of the keys recorded without sources */
-    size_t n_stale;
+    size_t n_stale, n_states;
 };
 
 km_deps *km_deps_new(uint64_t seed) {
@@ -76,8 +76,14 @@ static void source_free(km_deps *deps, source *s) {
     km_free(s);
 }
 
+static int of_states(const key *k) {
+    km_name name = km_node_name(&k->node);
+    return name.len >= strlen(KM_STATES) && memcmp(name.bytes, KM_STATES, strlen(KM_STATES)) == 0;
+}
+
 static void key_free(km_deps *deps, key *k) {
     km_table_remove(&deps->keys, &k->node);
+    deps->n_states -= (size_t)of_states(k);
     for (int i = 0; i < k->node.n; i++) {
         link *l = &k->links[i];
         *l->prev = l->next;
@@ -123,6 +129,7 @@ void km_deps_record(km_deps *deps, km_name name, const km_name *sources, int n) 
         link_up(deps, k, &k->links[at++], s);
     }
     km_table_add(&deps->keys, &k->node);
+    deps->n_states += (size_t)of_states(k);
 }
 
 int km_deps_forget(km_deps *deps, km_name name) {
@@ -161,6 +168,7 @@ int km_deps_any_stale(const km_deps *deps, km_name *name) {
 size_t km_deps_keys(const km_deps *deps) { return deps->keys.size; }
 size_t km_deps_sources(const km_deps *deps) { return deps->sources.size; }
 size_t km_deps_stale(const km_deps *deps) { return deps->n_stale; }
+size_t km_deps_states(const km_deps *deps) { return deps->n_states; }
 
 void km_deps_each(km_deps *deps, void (*on_source)(void *, km_name),
                   void (*on_key)(void *, km_name, const uint64_t *, int), void *arg) {

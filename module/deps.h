@@ -9,6 +9,7 @@
 #include "map.h"
 
 #define KM_DEPS_MAX_SOURCES 64
+#define KM_STATES "states:"
 
 typedef struct km_deps km_deps;
 
@@ -31,6 +32,7 @@ int km_deps_any_stale(const km_deps *deps, km_name *key);
 size_t km_deps_keys(const km_deps *deps);
 size_t km_deps_sources(const km_deps *deps); /* not those that changed */
 size_t km_deps_stale(const km_deps *deps);   /* keys, each once for every source of it that changed */
+size_t km_deps_states(const km_deps *deps);  /* keys of sentences' states: those that begin with KM_STATES */
 
 /* Visits every source, numbered from 0 in this order, then every key with its sources' numbers; n is 0 for a
  * stale key. Neither may change anything. */

@@ -34,6 +34,7 @@ static void recount(void) {
 }
 
 size_t km_derived_sources(void) { return km_deps_sources(deps); }
+size_t km_derived_states(void) { return km_deps_states(deps); }
 
 static km_name name_from(RedisModuleString *s) {
     km_name name;

@@ -7,6 +7,7 @@
 int km_derive_register(RedisModuleCtx *ctx); /* KM.DERIVE and the RDB part */
 extern size_t km_derived_keys, km_derived_stale; /* 0 lets hot paths leave at once */
 size_t km_derived_sources(void);
+size_t km_derived_states(void);
 int km_derive_is_stale(const char *key, size_t len);
 /* Removes the stale key, here and on the replicas; not on a replica and not while writes are paused. */
 void km_derive_remove_if_allowed(RedisModuleCtx *ctx, RedisModuleString *key);

@@ -1,6 +1,6 @@
 #include "events.h"
 
-#define MAX_HOOKS 4
+#define MAX_HOOKS 6
 #define TICK_MS 100
 
 static km_hook hooks[KM_N_EVENTS][MAX_HOOKS];
@@ -48,6 +48,11 @@ static void keyspace_replaced(RedisModuleCtx *ctx, RedisModuleEvent event, uint6
     km_tell(KM_ON_KEYS_REPLACED, ctx, NULL);
 }
 
+static void loading(RedisModuleCtx *ctx, RedisModuleEvent event, uint64_t subevent, void *data) {
+    km_tell(KM_ON_LOADING, ctx, &subevent);
+    keyspace_replaced(ctx, event, subevent, data);
+}
+
 static void client_changed(RedisModuleCtx *ctx, RedisModuleEvent event, uint64_t subevent, void *data) {
     (void)event;
     unsigned long long client = ((RedisModuleClientInfo *)data)->id;
@@ -68,7 +73,7 @@ int km_events_register(RedisModuleCtx *ctx) {
     } table[] = {
         {REDISMODULE_EVENT_FLUSHDB, flushed},
         {REDISMODULE_EVENT_SWAPDB, keyspace_replaced},
-        {REDISMODULE_EVENT_LOADING, keyspace_replaced},
+        {REDISMODULE_EVENT_LOADING, loading},
         {REDISMODULE_EVENT_REPL_ASYNC_LOAD, keyspace_replaced},
         {REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED, keyspace_replaced},
         {REDISMODULE_EVENT_CLIENT_CHANGE, client_changed},

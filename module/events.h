@@ -9,6 +9,7 @@ typedef enum {
     /* of the server; data: */
     KM_ON_KEY_EVENT,     /* km_key_event; only database 0, and only once km_events_watch_keys() was called */
     KM_ON_FLUSH,         /* RedisModuleFlushInfo; before and after */
+    KM_ON_LOADING,       /* uint64_t, REDISMODULE_SUBEVENT_LOADING_*: an RDB or AOF, at a start or later */
     KM_ON_KEYS_REPLACED, /* NULL; many keys may have changed without an event of each, also by a flush */
     KM_ON_CLIENT_LEFT,   /* its id: unsigned long long */
     KM_ON_TICK,          /* mstime_t, the time; every 100 ms */

@@ -21,6 +21,7 @@ static void each_figure(void (*add)(void *arg, const char *name, long long value
     add(arg, "derived_keys", (long long)km_derived_keys);
     add(arg, "derived_sources", (long long)km_derived_sources());
     add(arg, "derived_stale", (long long)km_derived_stale);
+    add(arg, "states", (long long)km_derived_states());
 #define X(name, help) add(arg, #name, km_stats.name);
     KM_COUNTERS(X)
 #undef X

@@ -24,6 +24,7 @@ typedef struct RedisModuleCommand RedisModuleCommand;
 typedef struct RedisModuleCommandFilterCtx RedisModuleCommandFilterCtx;
 typedef struct RedisModuleCommandFilter RedisModuleCommandFilter;
 typedef struct RedisModuleKeyOptCtx RedisModuleKeyOptCtx;
+typedef struct RedisModuleCallReply RedisModuleCallReply;
 typedef struct RedisModuleDefragCtx RedisModuleDefragCtx;
 typedef uint64_t RedisModuleTimerID;
 typedef long long mstime_t;
@@ -72,6 +73,8 @@ typedef long long mstime_t;
 #define REDISMODULE_EVENT_CLIENT_CHANGE 4
 #define REDISMODULE_EVENT_SWAPDB 11
 #define REDISMODULE_EVENT_REPL_ASYNC_LOAD 14
+#define REDISMODULE_REPLY_ERROR 1
+#define REDISMODULE_SUBEVENT_LOADING_AOF_START 1
 #define REDISMODULE_SUBEVENT_CLIENT_CHANGE_DISCONNECTED 1
 
 typedef struct RedisModuleEvent {
@@ -250,6 +253,12 @@ typedef struct RedisModuleTypeMethods {
     X(RedisModuleType *, CreateDataType, (RedisModuleCtx *ctx, const char *name, int encver, RedisModuleTypeMethods *methods)) \
     X(int, SignalModifiedKey, (RedisModuleCtx *ctx, RedisModuleString *key))                                 \
     X(int, NotifyKeyspaceEvent, (RedisModuleCtx *ctx, int type, const char *event, RedisModuleString *key))  \
+    X(RedisModuleCallReply *, Call, (RedisModuleCtx *ctx, const char *cmd, const char *fmt, ...))            \
+    X(void, FreeCallReply, (RedisModuleCallReply *reply))                                                    \
+    X(int, CallReplyType, (RedisModuleCallReply *reply))                                                     \
+    X(size_t, CallReplyLength, (RedisModuleCallReply *reply))                                                \
+    X(RedisModuleCallReply *, CallReplyArrayElement, (RedisModuleCallReply *reply, size_t idx))              \
+    X(const char *, CallReplyStringPtr, (RedisModuleCallReply *reply, size_t *len))                          \
     X(int, ReplicateVerbatim, (RedisModuleCtx *ctx))                                                         \
     X(int, Replicate, (RedisModuleCtx *ctx, const char *cmd, const char *fmt, ...))                          \
     X(int, AvoidReplicaTraffic, (void))                                                                      \

@@ -40,6 +40,7 @@
  *    served (filter, KM.MISS), and are removed by a timer on the master, slice by slice; a replica's records
  *    follow the UNLINKs. The key events only mark: writing inside them is not safe. The records of a FLUSHALL
  *    ASYNC are freed by the same timer.
+ *  - The rules of the user `default` are others while a server reads its AOF at a start (aof_loading.c says why).
  *
  * Known races, none of them in memory: a worker may answer a job whose clients have gone (KM.ALIVE told
  * it; the answer reaches nobody and ends the job); a key may appear between a miss and its answer (the clients get the worker's answer, later GETs the
@@ -50,6 +51,7 @@
  * would take the data down); threads here (nothing to run on them); blocking on the key (BlockClientOnKeys) instead of a
  * job (an answer that is not cached would wake nobody); answering from the keymiss notification (the client has its nil
  * by then). */
+#include "aof_loading.h"
 #include "core.h"
 #include "derive.h"
 #include "events.h"
@@ -76,6 +78,7 @@ int RedisModule_OnLoad(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) 
     static int (*const parts[])(RedisModuleCtx *) = {
         km_config_register, km_events_register, km_registry_register,    km_announce_register, km_jobs_register, km_derive_register,
         km_miss_register,   km_gears_register,  km_ai_register,          km_model_store_register, km_info_register,
+        km_aof_loading_register,
     };
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         if (parts[i](ctx) == REDISMODULE_OK) continue;

@@ -7,7 +7,7 @@
 #   KEYMISS_DOCKER_TIMEOUT_S  how long to wait for the start, and again for the loader
 set -euo pipefail
 
-QUESTION="Who performs viral transmission among adults"
+QUESTION="Who performs viral transmission among adults?"
 TIMEOUT_S=${KEYMISS_DOCKER_TIMEOUT_S:-900}
 BUILT=(init shard-1 api worker loader nginx prometheus redis-exporter) # one service of each image
 

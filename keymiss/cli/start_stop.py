@@ -15,7 +15,7 @@ from keymiss.settings import Settings
 from keymiss.typer_app import typer_app
 
 app = typer_app()
-QUESTION = "Who performs viral transmission among adults"
+QUESTION = "Who performs viral transmission among adults?"
 LOAD_TIMEOUT_S = 600.0
 READY_TIMEOUT_S = 120.0
 

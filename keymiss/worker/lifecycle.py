@@ -50,8 +50,6 @@ REPORT_S = 60.0
 """How often the counts are logged, if they changed."""
 
 
-
-
 class Worker:
     """Everything that lives as long as the process."""
 

@@ -126,6 +126,17 @@ static void test_deps(void) {
     km_deps_changed(deps, name("second"));
     CHECK(counts(deps) == 10001 && km_deps_is_stale(deps, name("third")));
     km_deps_record(deps, name("third"), NULL, 0); /* without sources: stale */
+    record(deps, "states:a", "m", NULL); /* counted, also twice and when stale */
+    record(deps, "states:a", "m", "n");
+    record(deps, "states:b", "m", NULL);
+    record(deps, "states", "m", NULL);
+    km_deps_changed(deps, name("m"));
+    CHECK(km_deps_states(deps) == 2);
+    km_deps_forget(deps, name("states:a"));
+    CHECK(km_deps_states(deps) == 1);
+    km_deps_forget(deps, name("states:b"));
+    km_deps_forget(deps, name("states"));
+    CHECK(km_deps_states(deps) == 0);
     km_deps_record(deps, name(""), NULL, 0);
     CHECK(counts(deps) == 20002 && km_deps_is_stale(deps, name("third")) && km_deps_is_stale(deps, name("")));
     free_all(deps);

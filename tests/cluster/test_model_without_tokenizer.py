@@ -25,9 +25,7 @@ class Points(torch.nn.Module):
         self.words = torch.nn.Embedding(tokens, 1)
         self.outputs = outputs
 
-    def forward(
-        self, ids: torch.Tensor, mask: torch.Tensor, types: torch.Tensor
-    ) -> tuple[torch.Tensor, ...]:
+    def forward(self, ids: torch.Tensor, mask: torch.Tensor, types: torch.Tensor) -> tuple[torch.Tensor, ...]:
         logits = (types - torch.cumsum(types, 1)) * mask + 0 * self.words(ids)[:, :, 0]
         return (logits,) * self.outputs
 

@@ -20,7 +20,7 @@ from keymiss.models.export import Source
 from keymiss.reading.reader import Reader
 from tests.cluster.test_model_is_replaced import Askers
 from tests.cluster.test_qa_functions import SENTENCES, script, tags
-from tests.servers import RedisClusterServers, WorkerProcess, wait_until
+from tests.servers import RedisClusterServers, WorkerProcess, keymiss_info, wait_until
 from tests.unit.test_split_halves import split_folder
 
 ARTICLE = "PMC1.xml"
@@ -82,6 +82,15 @@ def span(client: RedisCluster, tag: str, idx: str, question: str, article: str =
     return found
 
 
+def states_counted(cluster: RedisClusterServers) -> list[int]:
+    """By each shard, in INFO keymiss."""
+    counted = []
+    for master in cluster.masters:
+        with master.client() as client:
+            counted.append(int(keymiss_info(client)["states"]))
+    return counted
+
+
 def runs(client: RedisCluster, tag: str) -> tuple[int, int]:
     """Of the lower and the upper half."""
     calls = []
@@ -108,7 +117,9 @@ def test_every_sentence_gets_its_states(client: RedisCluster, cluster: RedisClus
             reply = client.execute_command("AI.TENSORGET", keys.states_key(ARTICLE, tag, idx), "META")
             assert dict(zip(reply[::2], reply[1::2], strict=True)) == {"dtype": "INT8", "shape": [tokens, 36]}
             assert text
-    assert [each["with states"] for each in counts(client).values()] == [len(SENTENCES)] * len(tags(client))
+    on_each = [len(SENTENCES)] * len(tags(client))
+    assert [each["with states"] for each in counts(client).values()] == on_each
+    assert states_counted(cluster) == on_each
 
 
 @pytest.mark.usefixtures("reader_is_loaded")
@@ -205,6 +216,7 @@ def test_a_whole_reader_takes_its_place_and_the_states_go(
     assert "parents" in found["answer"]
     names = [keys.lower_key(ARTICLE, tag), *(keys.states_key(ARTICLE, tag, idx) for idx in SENTENCES)]
     wait_until(lambda: not any(map(client.exists, names)), 20, "the states are gone")
+    wait_until(lambda: not any(states_counted(cluster)), 20, "none is counted")
 
 
 @pytest.mark.usefixtures("reader_is_loaded")

@@ -20,6 +20,7 @@ import pytest
 import redis
 from redis.cluster import ClusterNode, RedisCluster
 
+from keymiss.api.questions.question_in_key import question_in_key
 from keymiss.local.cluster_creation import cluster_is_ok
 from tests.e2e.test_start_stop import Local
 from tests.patience import patient
@@ -119,7 +120,7 @@ def test_a_question_is_answered(system: System) -> None:
     sentence_key = best["sentencekey"]
     tag = sentence_key.split("{")[1].split("}")[0]
     with system.client() as client:
-        text = client.get(f"bertqa{{{tag}}}_{sentence_key}_{QUESTION}")
+        text = client.get(f"bertqa{{{tag}}}_{sentence_key}_{question_in_key(QUESTION)}")
     assert text.decode() == best["answer"]
 
 

@@ -26,6 +26,7 @@ GAUGES = {
     "derived_keys": "Keys recorded as derived, stale ones too.",
     "derived_sources": "Keys that they were derived from.",
     "derived_stale": "Stale keys that are not removed yet.",
+    "states": "Sentences whose states are kept.",
 }
 COUNTERS = {
     "filter_hits": "GETs and KM.MISSes of a watched key that found it.",

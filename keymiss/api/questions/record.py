@@ -61,9 +61,7 @@ class QuestionRecord:
     def went_without(self, unused: Iterable[Unused]) -> None:
         """What sentences could not be found by."""
         for each in unused:
-            self._unused.append(
-                {"signal": each.signal, "reason": each.reason, "missing": list(each.missing)}
-            )
+            self._unused.append({"signal": each.signal, "reason": each.reason, "missing": list(each.missing)})
             self._metrics.signal_was_unused(each)
 
     def replied(self, found: bool, partial: bool) -> None:
