@@ -254,6 +254,7 @@ PARTS = {
     "outer": "output.dense",
     "norm": "output.LayerNorm",
 }
+RELEVANCE = ("bert.pooler.", "classifier.")
 QKV = tuple(f"attention.self.{part}" for part in ("query", "key", "value"))
 
 
@@ -308,13 +309,26 @@ def load(folder: Path, split: int | None = None, seed: int = 0) -> SplitReader:
     return model
 
 
-def save(model: SplitReader, folder: Path, start: Path, dtype: torch.dtype = torch.float16) -> None:
-    """Hugging Face's layout; config.json and the tokenizer are those of the folder it was started from."""
+def save(
+    model: SplitReader, folder: Path, start: Path, dtype: torch.dtype = torch.float16, whole: bool = False
+) -> None:
+    """Hugging Face's layout; config.json and the tokenizer are those of the folder it was started from.
+
+    `whole`: as BertForQuestionAnswering, which has no relevance and where a text begins right behind its
+    question. SplitReaderError if the layers are split.
+    """
+    if whole and model.shape.split:
+        raise SplitReaderError(f"a reader split at layer {model.shape.split} is no whole one")
     folder.mkdir(parents=True, exist_ok=True)
     state = {name: tensor.detach().cpu().to(dtype) for name, tensor in model.state_dict().items()}
-    save_file(to_hugging_face(state, model.shape.layers), folder / "model.safetensors", {"format": "pt"})
+    named = to_hugging_face(state, model.shape.layers)
     config = json.loads((start / "config.json").read_text(encoding="utf-8"))
-    config |= {SPLIT_KEY: model.shape.split, "architectures": ["BertForQuestionAnswering"]}
+    config["architectures"] = ["BertForQuestionAnswering"]
+    if whole:
+        named = {name: tensor for name, tensor in named.items() if not name.startswith(RELEVANCE)}
+    else:
+        config[SPLIT_KEY] = model.shape.split
+    save_file(named, folder / "model.safetensors", {"format": "pt"})
     for name in ("id2label", "label2id", "num_labels"):  # of the cross-encoder's one logit
         config.pop(name, None)
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

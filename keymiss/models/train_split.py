@@ -509,6 +509,9 @@ def write(
     start: Annotated[Path, typer.Option(help="as in the training")],
     checkpoint: Annotated[Path, typer.Option()],
     out: Annotated[Path, typer.Option(help="folder of the reader")],
+    whole: Annotated[
+        bool, typer.Option("--whole", help="as Hugging Face's BertForQuestionAnswering, of --split 0")
+    ] = False,
 ) -> None:
     """Make a reader of a checkpoint as it is."""
     with said_in_one_line("train-split", *FAULTS):
@@ -518,7 +521,7 @@ def write(
             raise TrainError(f"{checkpoint} is no checkpoint: {error}") from None
         model = split_reader.load(start, state["settings"]["split"])
         model.load_state_dict(state["model"])
-        split_reader.save(model, out, start)
+        split_reader.save(model, out, start, whole=whole)
         print(f"written: {out}, of step {state['step']}")
 
 

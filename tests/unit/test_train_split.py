@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from transformers import BertForSequenceClassification
 
 from keymiss.models import question_store, split_reader, train_split
+from keymiss.models.export import load_eager
 from keymiss.models.split_pairs import LOOSE, Batch, PairMaker, Stream, batch_of
 from keymiss.models.split_steps import Making, Steps
 from keymiss.models.train_split import Settings, cooling_rate, losses, steady_rate
@@ -93,6 +94,27 @@ def test_a_checkpoint_is_written_as_a_reader(
     assert all(torch.equal(trained[name].half().float(), made[name]) for name in made)
     assert train_split.main([*given, str(TOKENIZER)]) == 1
     assert "is no checkpoint" in capsys.readouterr().err
+
+
+def test_a_reader_that_is_not_split_is_written_as_a_whole_one(
+    start: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for split in ("0", "2"):
+        assert run("steady", start, data, tmp_path / split, "--steps", "2", "--split", split) == 0
+    given = ["write", "--whole", "--start", str(start), "--out", str(tmp_path / "reader"), "--checkpoint"]
+    assert train_split.main([*given, str(tmp_path / "0" / "checkpoint.pt")]) == 0
+    whole = load_eager(tmp_path / "reader")
+    trained = split_reader.load(start, 0)
+    trained.load_state_dict(checkpoint(tmp_path / "0")["model"])
+    question, text = torch.arange(3, 3 + split_reader.TEXT_POSITION)[None], torch.arange(20, 29)[None]
+    ids = torch.cat((question, text), 1)
+    types = (torch.arange(ids.shape[1]) >= split_reader.TEXT_POSITION)[None].long()
+    with torch.inference_mode():
+        logits, wanted = whole(input_ids=ids, token_type_ids=types), trained(question, text)
+    assert torch.allclose(logits.start_logits, wanted[0], atol=0.02)
+    assert torch.allclose(logits.end_logits, wanted[1], atol=0.02)
+    assert train_split.main([*given, str(tmp_path / "2" / "checkpoint.pt")]) == 1
+    assert "a reader split at layer 2 is no whole one" in capsys.readouterr().err
 
 
 def test_stopped_and_gone_on_gives_the_same_weights(
