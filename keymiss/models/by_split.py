@@ -38,10 +38,11 @@ class SplitModel:
         """input_ids, attention_mask, token_type_ids -> start and end logits, and relevance [batch]. Rows of
         one length and one question, as `Reader.inputs` makes them. ModelError if that fails."""
         try:
-            ids, _, types = (torch.from_numpy(np.array(tensor.array)) for tensor in inputs)
+            device = self._model.span.weight.device
+            ids, _, types = (torch.from_numpy(np.array(tensor.array)).to(device) for tensor in inputs)
             first = int((types[0] == 0).sum())
             with torch.inference_mode():
                 outputs = self._model(ids[:, :first], ids[:, first:])
-            return [Tensor(output.float().numpy()) for output in outputs]
+            return [Tensor(output.float().cpu().numpy()) for output in outputs]
         except (RuntimeError, IndexError, ValueError) as error:
             raise ModelError(f"the model run failed: {error}") from error

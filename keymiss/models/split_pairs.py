@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +21,17 @@ from keymiss.models.question_store import Store, holds
 TOGETHER = 3  # questions of one passage in a step
 MAX_TEXT_TOKENS = 320  # of a passage; a longer one is read in a window
 WINDOW_TOKENS = (150, 220)  # as a paragraph: the other parts of a long article teach little for their price
-PADDED_AT_MOST = 1.2  # the longest of a bucket, to the shortest
-PADDED_FREELY = 8  # tokens; among short ones the ratio says little
+
+
+class Padding(NamedTuple):
+    """Of a bucket of lengths: its longest to its shortest, or, among short ones, the tokens between them."""
+
+    ratio: float = 1.2
+    tokens: int = 8
+
+
+TIGHT = Padding()  # a CPU pays for every token
+LOOSE = Padding(1.5, 32)  # a GPU pays for every run
 
 WITH_PASSAGE = 0.7  # of the questions; with the sentence that answers, too
 WITH_SENTENCE = 0.7
@@ -77,6 +87,10 @@ class PairMaker:
             for _ in range(1 + (rng.random() < SECOND_WRONG)):
                 made.append(self._wrong(number, question, (low, high), holding, rng))
         return [pair for pair in made if pair is not None]
+
+    def of_step(self, rng: random.Random, groups: Sequence[Sequence[int]]) -> list[list[Pair]]:
+        """The pairs of each passage of a step that a Stream has drawn."""
+        return [pairs for numbers in groups if (pairs := self.pairs(numbers, rng))]
 
     def _wrong(
         self, number: int, question: Ints, window: tuple[int, int], holding: list[int], rng: random.Random
@@ -150,14 +164,14 @@ def _neighbours(low: int, high: int, count: int, rng: random.Random) -> tuple[in
 
 
 class Stream:
-    """The pairs of each step, in an order that the seed alone decides: the same after a resume.
+    """The questions of each step, in an order that the seed alone decides: the same after a resume.
 
     `shares`: how often a file's questions are taken, by its name. Of each file every question comes once
     before any comes again.
     """
 
-    def __init__(self, store: Store, maker: PairMaker, passages: int, seed: int) -> None:
-        self._store, self._maker, self._passages, self._seed = store, maker, passages, seed
+    def __init__(self, store: Store, passages: int, seed: int) -> None:
+        self._store, self._passages, self._seed = store, passages, seed
         self._orders: dict[str, Iterator[list[int]]] = {}
         self._of_file = {name: np.flatnonzero(store.file_of == n) for n, name in enumerate(store.files)}
         self._step = 0
@@ -189,18 +203,14 @@ class Stream:
     def skip(self, steps: int, shares: dict[str, float]) -> None:
         """Go past steps without making their pairs."""
         for _ in range(steps):
-            self._drawn(shares)
+            self.drawn(shares)
 
-    def _drawn(self, shares: dict[str, float]) -> tuple[random.Random, list[list[int]]]:
+    def drawn(self, shares: dict[str, float]) -> tuple[random.Random, list[list[int]]]:
+        """Of the next step: what its pairs are drawn by, and the questions of each passage."""
         rng = random.Random(f"{self._seed} step {self._step}")
         self._step += 1
         names = rng.choices(list(shares), list(shares.values()), k=self._passages)
         return rng, [next(self._orders.setdefault(name, self._order(name))) for name in names]
-
-    def next(self, shares: dict[str, float]) -> list[list[Pair]]:
-        """The pairs of the next step, of each passage."""
-        rng, groups = self._drawn(shares)
-        return [pairs for numbers in groups if (pairs := self._maker.pairs(numbers, rng))]
 
 
 # ---- batches
@@ -238,12 +248,12 @@ class Batch:
     reads: list[Read]
 
 
-def buckets(lengths: Sequence[int]) -> Iterator[list[int]]:
+def buckets(lengths: Sequence[int], padding: Padding = TIGHT) -> Iterator[list[int]]:
     """Numbers, in groups of lengths so near that little is padded."""
     group: list[int] = []
     for number in sorted(range(len(lengths)), key=lambda one: (lengths[one], one)):
         shortest = lengths[group[0]] if group else 0
-        if group and lengths[number] > max(PADDED_AT_MOST * shortest, shortest + PADDED_FREELY):
+        if group and lengths[number] > max(padding.ratio * shortest, shortest + padding.tokens):
             yield group
             group = []
         group.append(number)
@@ -251,7 +261,7 @@ def buckets(lengths: Sequence[int]) -> Iterator[list[int]]:
         yield group
 
 
-def batch_of(pairs: Sequence[Pair]) -> Batch:
+def batch_of(pairs: Sequence[Pair], padding: Padding = TIGHT) -> Batch:
     """Each half once, padded in buckets."""
     row = 1
     places: list[dict[bytes, int]] = []
@@ -261,7 +271,7 @@ def batch_of(pairs: Sequence[Pair]) -> Batch:
         keys, arrays = list(once), list(once.values())
         first: dict[bytes, int] = {}
         made = []
-        for group in buckets([len(ids) for ids in arrays]):
+        for group in buckets([len(ids) for ids in arrays], padding):
             width = max(len(arrays[one]) for one in group)
             ids, mask = np.zeros((len(group), width), np.int64), np.zeros((len(group), width), np.bool_)
             for line, one in enumerate(group):
@@ -271,9 +281,8 @@ def batch_of(pairs: Sequence[Pair]) -> Batch:
             made.append(Half(ids, mask))
         places.append(first)
         halves.append(made)
-    reads = [
-        _read([pairs[one] for one in group], *places) for group in buckets([pair.cost for pair in pairs])
-    ]
+    costs = [pair.cost for pair in pairs]
+    reads = [_read([pairs[one] for one in group], *places) for group in buckets(costs, padding)]
     return Batch(halves[0], halves[1], reads)
 
 

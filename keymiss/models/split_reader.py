@@ -98,7 +98,7 @@ class Layer(nn.Module):
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
-        self.heads = shape.heads
+        self.heads, self.dropout = shape.heads, 0.0
         self.qkv = nn.Linear(shape.width, 3 * shape.width)
         self.mixed = nn.Linear(shape.width, shape.width)
         self.mixed_norm = nn.LayerNorm(shape.width, shape.epsilon)
@@ -110,9 +110,12 @@ class Layer(nn.Module):
         """states [tokens of all groups, width]: only the attention is a matter of the groups."""
         parts = _split(self.qkv(states), groups)
         mixed = [self._attended(part, group) for part, group in zip(parts, groups, strict=True)]
-        states = self.mixed_norm(self.mixed(torch.cat(mixed)) + states)
-        states = self.norm(self.outer(functional.gelu(self.inner(states))) + states)
+        states = self.mixed_norm(self._dropped(self.mixed(torch.cat(mixed))) + states)
+        states = self.norm(self._dropped(self.outer(functional.gelu(self.inner(states)))) + states)
         return states
+
+    def _dropped(self, states: Tensor) -> Tensor:
+        return functional.dropout(states, self.dropout) if self.training and self.dropout else states
 
     def _attended(self, qkv: Tensor, group: Group) -> Tensor:
         size = qkv.shape[-1] // 3 // self.heads
@@ -139,6 +142,12 @@ class SplitReader(nn.Module):
         self.span = nn.Linear(shape.width, 2)
         self.pooler = nn.Linear(shape.width, shape.width)
         self.relevance = nn.Linear(shape.width, 1)
+
+    def dropout(self, share: float) -> None:
+        """Drop this share of what each layer adds, in training."""
+        for layer in self.layers:
+            assert isinstance(layer, Layer)
+            layer.dropout = share
 
     def embedded(self, ids: Tensor, text: bool) -> Tensor:
         """ids [batch, seq] of questions with [CLS] and [SEP], or of texts with [SEP] -> [batch, seq,
@@ -245,6 +254,7 @@ PARTS = {
     "outer": "output.dense",
     "norm": "output.LayerNorm",
 }
+RELEVANCE = ("bert.pooler.", "classifier.")
 QKV = tuple(f"attention.self.{part}" for part in ("query", "key", "value"))
 
 
@@ -299,13 +309,26 @@ def load(folder: Path, split: int | None = None, seed: int = 0) -> SplitReader:
     return model
 
 
-def save(model: SplitReader, folder: Path, start: Path, dtype: torch.dtype = torch.float16) -> None:
-    """Hugging Face's layout; config.json and the tokenizer are those of the folder it was started from."""
+def save(
+    model: SplitReader, folder: Path, start: Path, dtype: torch.dtype = torch.float16, whole: bool = False
+) -> None:
+    """Hugging Face's layout; config.json and the tokenizer are those of the folder it was started from.
+
+    `whole`: as BertForQuestionAnswering, which has no relevance and where a text begins right behind its
+    question. SplitReaderError if the layers are split.
+    """
+    if whole and model.shape.split:
+        raise SplitReaderError(f"a reader split at layer {model.shape.split} is no whole one")
     folder.mkdir(parents=True, exist_ok=True)
     state = {name: tensor.detach().cpu().to(dtype) for name, tensor in model.state_dict().items()}
-    save_file(to_hugging_face(state, model.shape.layers), folder / "model.safetensors", {"format": "pt"})
+    named = to_hugging_face(state, model.shape.layers)
     config = json.loads((start / "config.json").read_text(encoding="utf-8"))
-    config |= {SPLIT_KEY: model.shape.split, "architectures": ["BertForQuestionAnswering"]}
+    config["architectures"] = ["BertForQuestionAnswering"]
+    if whole:
+        named = {name: tensor for name, tensor in named.items() if not name.startswith(RELEVANCE)}
+    else:
+        config[SPLIT_KEY] = model.shape.split
+    save_file(named, folder / "model.safetensors", {"format": "pt"})
     for name in ("id2label", "label2id", "num_labels"):  # of the cross-encoder's one logit
         config.pop(name, None)
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

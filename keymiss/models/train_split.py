@@ -24,7 +24,7 @@ import pickle
 import random
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -47,8 +47,9 @@ from keymiss.models.command_line import (
     device_of,
     said_in_one_line,
 )
-from keymiss.models.split_pairs import Batch, Pair, PairMaker, Stream, batch_of, shared_out
+from keymiss.models.split_pairs import LOOSE, TIGHT, Batch, Stream
 from keymiss.models.split_reader import NEVER, Group, SplitReader
+from keymiss.models.split_steps import Making, Step, Steps
 from keymiss.models.squad import Paragraph, Question
 from keymiss.models.stopping import Stopping
 from keymiss.reading import tokenizers
@@ -79,6 +80,9 @@ LATE_FACTORS = FACTORS | {  # in the cool-down: what is nearest to articles
 CHECK_QUESTIONS = 120  # of the calibration parts, for the figures printed on the way
 CHECK_CHARS = 1000
 SAID_EVERY = 20  # steps
+TAUGHT = 0.7  # of the loss, if there is a teacher
+TEMPERATURE = 2.0  # of spans
+GPU_PROCESSES = 8  # that make batches
 STEADY_STEPS = 20_000
 COOLING_STEPS = 800
 app = typer_app()
@@ -105,14 +109,17 @@ class Settings:
     passages: int = 16
     parts: int = 4
     relevance_weight: float = 0.5
+    dropout: float = 0.0
+    teacher: str = ""  # SHA-256 of its weights
 
     def digest(self, data: str) -> str:
         """What a checkpoint was made with."""
         return hashlib.sha256(json.dumps([asdict(self), data]).encode()).hexdigest()[:16]
 
 
-def losses(model: SplitReader, batch: Batch, device: str) -> tuple[Tensor, Tensor]:
-    """Of spans (cross entropy of start and end) and of relevance (binary), each summed over the pairs."""
+def outputs_of(model: SplitReader, batch: Batch, device: str) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """Start, end and relevance logits of each of the batch's reads, float32; start and end where an answer
+    may begin or end."""
 
     def on(array: Any) -> Tensor:
         return torch.from_numpy(array).to(device)
@@ -127,25 +134,59 @@ def losses(model: SplitReader, batch: Batch, device: str) -> tuple[Tensor, Tenso
     ]
     rows = torch.cat([on(read.rows).reshape(-1) for read in batch.reads])
     outputs = model.upper_packed(table.index_select(0, rows), groups)
-    spans, relevances = torch.zeros((), device=device), torch.zeros((), device=device)
+    found = []
     for read, (start, end, relevance) in zip(batch.reads, outputs, strict=True):
-        for logits, wanted in ((start, on(read.starts)), (end, on(read.ends))):
-            logits = logits.float().masked_fill(~on(read.allowed), NEVER)
-            spans = spans - (wanted * torch.log_softmax(logits, -1)).sum() / 2
+        never = ~on(read.allowed)
+        start, end = (logits.float().masked_fill(never, NEVER) for logits in (start, end))
+        found.append((start, end, relevance.float()))
+    return found
+
+
+def losses(
+    model: SplitReader, batch: Batch, device: str, teacher: SplitReader | None = None
+) -> tuple[Tensor, Tensor]:
+    """Of spans (cross entropy of start and end) and of relevance (binary), each summed over the pairs; of
+    TAUGHT of it the other side is what the teacher says (Hinton et al. 2015)."""
+    outputs = outputs_of(model, batch, device)
+    taught: Sequence[tuple[Tensor, Tensor, Tensor] | None] = [None] * len(outputs)
+    if teacher:
+        with torch.no_grad():
+            taught = outputs_of(teacher, batch, device)
+    spans, relevances = torch.zeros((), device=device), torch.zeros((), device=device)
+    for read, ours, theirs in zip(batch.reads, outputs, taught, strict=True):
+        wanted = [torch.from_numpy(one).to(device) for one in (read.starts, read.ends, read.answers)]
+        for side in (0, 1):
+            spans = spans + _span_loss(ours[side], wanted[side], theirs[side] if theirs else None) / 2
+        answers = wanted[2]
+        if theirs:
+            answers = (1 - TAUGHT) * answers + TAUGHT * torch.sigmoid(theirs[2])
         relevances = relevances + torch.nn.functional.binary_cross_entropy_with_logits(
-            relevance.float(), on(read.answers), reduction="sum"
+            ours[2], answers, reduction="sum"
         )
     return spans, relevances
+
+
+def _span_loss(logits: Tensor, wanted: Tensor, taught: Tensor | None) -> Tensor:
+    loss = -(wanted * torch.log_softmax(logits, -1)).sum()
+    if taught is None:
+        return loss
+    said = torch.softmax(taught / TEMPERATURE, -1)
+    soft = -(said * torch.log_softmax(logits / TEMPERATURE, -1)).sum()
+    return (1 - TAUGHT) * loss + TAUGHT * TEMPERATURE**2 * soft
 
 
 class Trainer:
     """A model, its optimizer and its place in the training. Runs on `threads` threads at once."""
 
-    def __init__(self, start: Path, settings: Settings, device: str, threads: int) -> None:
+    def __init__(
+        self, start: Path, settings: Settings, device: str, threads: int, teacher: SplitReader | None = None
+    ) -> None:
         self.model = split_reader.load(start, settings.split, settings.seed).to(device)
+        self.model.dropout(settings.dropout)
+        self._teacher = teacher.to(device).eval() if teacher else None
         self.model.words.weight.requires_grad_(False)
         self.device, self.settings, self.step = device, settings, 0
-        self._twins = [self.model, *(_twin(self.model) for _ in range(threads - 1))]
+        self._twins = [self.model, *(_twin(self.model, settings.dropout) for _ in range(threads - 1))]
         torch.set_num_threads(1)  # of one run; two that wait for each other lose to others' load
         self._pool = ThreadPoolExecutor(threads, initializer=_begin_thread, initargs=(device,))
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
@@ -155,12 +196,11 @@ class Trainer:
         ]
         self.optimizer = torch.optim.AdamW(groups, settings.learning_rate, betas=(0.9, 0.98), fused=True)
 
-    def train(self, groups: Sequence[Sequence[Pair]], rate: float) -> tuple[float, float]:
+    def train(self, step: Step, rate: float) -> tuple[float, float]:
         """One step; the mean losses of a pair."""
-        count = sum(len(pairs) for pairs in groups)
-        parts = shared_out(groups, self.settings.parts)
-        lines = [parts[at :: len(self._twins)] for at in range(len(self._twins))]
-        done = list(self._pool.map(self._run, self._twins, lines, [count] * len(lines)))
+        torch.manual_seed(self.step)  # of dropout
+        lines = [step.batches[at :: len(self._twins)] for at in range(len(self._twins))]
+        done = list(self._pool.map(self._run, self._twins, lines, [step.pairs] * len(lines)))
         torch.clear_autocast_cache()  # the weights change now
         spans, relevances = sum(one[0] for one in done), sum(one[1] for one in done)
         if not math.isfinite(spans + relevances):
@@ -178,10 +218,10 @@ class Trainer:
         self.step += 1
         return spans, relevances
 
-    def _run(self, model: SplitReader, parts: Sequence[Sequence[Pair]], count: int) -> tuple[float, float]:
+    def _run(self, model: SplitReader, batches: Sequence[Batch], count: int) -> tuple[float, float]:
         total = [0.0, 0.0]
-        for pairs in parts:
-            spans, relevances = losses(model, batch_of(pairs), self.device)
+        for batch in batches:
+            spans, relevances = losses(model, batch, self.device, self._teacher)
             ((spans + self.settings.relevance_weight * relevances) / count).backward()
             total = [total[0] + float(spans.detach()) / count, total[1] + float(relevances.detach()) / count]
         return total[0], total[1]
@@ -222,9 +262,10 @@ def _begin_thread(device: str) -> None:
     torch.autocast(device, torch.bfloat16).__enter__()
 
 
-def _twin(model: SplitReader) -> SplitReader:
+def _twin(model: SplitReader, dropout: float) -> SplitReader:
     """The same weights, with gradients of its own."""
     twin = SplitReader(model.shape)
+    twin.dropout(dropout)
     for theirs, ours in zip(twin.parameters(), model.parameters(), strict=True):
         theirs.data = ours.data
         theirs.requires_grad_(ours.requires_grad)
@@ -245,16 +286,17 @@ def check(
     model: SplitReader, reader: Reader, pairs: Sequence[tuple[Paragraph, Question]]
 ) -> tuple[float, float]:
     """Exact match and F1, in percent, of the answers to questions about passages not trained on."""
-    run, exact, shared = SplitModel(model), 0.0, 0.0
+    run, exact, shared = SplitModel(model.eval()), 0.0, 0.0
     for paragraph, question in pairs:
         given = find(run, reader, question.question, reader.sentence(paragraph.context)).text
         references = [answer.text for answer in question.answers]
         exact += squad.exact_match(given, references)
         shared += squad.f1(given, references)
+    model.train()
     return 100 * exact / max(1, len(pairs)), 100 * shared / max(1, len(pairs))
 
 
-def questions_to_check(paths: Sequence[Path]) -> list[tuple[Paragraph, Question]]:
+def questions_to_check(paths: Sequence[Path], count: int) -> list[tuple[Paragraph, Question]]:
     """Some of the calibration parts. TrainError: a context trained on is also held out."""
     held: set[str] = set()
     trained: set[str] = set()
@@ -267,7 +309,7 @@ def questions_to_check(paths: Sequence[Path]) -> list[tuple[Paragraph, Question]
         checks += [(p, q) for p in short for q in p.questions if q.answers]
     if held & trained:
         raise TrainError(f"{len(held & trained)} held-out contexts are also in what is trained on")
-    return random.Random(0).sample(checks, min(CHECK_QUESTIONS, len(checks)))
+    return random.Random(0).sample(checks, min(count, len(checks)))
 
 
 @dataclass(frozen=True)
@@ -283,6 +325,8 @@ class Options:
     threads: int
     every_s: float
     steps: int
+    checks: int = CHECK_QUESTIONS
+    teacher: Path | None = None
 
 
 class Run:
@@ -295,15 +339,19 @@ class Run:
         tokenizer = tokenizers.load_tokenizer(path)
         data = question_store.digest(options.data, path, self.settings.seed)
         self.digest = self.settings.digest(data)
-        self.checks = questions_to_check(options.data)
-        store = self._store(options.out / f"questions-{data}.npz", tokenizer)
-        maker = PairMaker(store, *tokenizers.marks_of(tokenizer))
-        self.stream = Stream(store, maker, self.settings.passages, self.settings.seed)
+        self.checks = questions_to_check(options.data, options.checks)
+        kept = options.out / f"questions-{data}.npz"
+        store = self._store(kept, tokenizer)
+        self.stream = Stream(store, self.settings.passages, self.settings.seed)
+        gpu = options.device == "cuda"
+        making = Making(kept, tokenizers.marks_of(tokenizer), self.settings.parts, LOOSE if gpu else TIGHT)
+        self.steps = Steps(making, store, self.stream, GPU_PROCESSES if gpu else 0)
         self.shares = self.stream.group_shares(FACTORS)
         self.late_shares = self.stream.group_shares(LATE_FACTORS)
         self.reader = Reader(tokenizer, max_tokens=split_reader.MAX_TOKENS)
-        threads = 1 if options.device == "cuda" else options.threads
-        self.trainer = Trainer(options.start, self.settings, options.device, threads)
+        teacher = split_reader.load(options.teacher) if options.teacher else None
+        threads = 1 if gpu else options.threads
+        self.trainer = Trainer(options.start, self.settings, options.device, threads, teacher)
 
     def _store(self, path: Path, tokenizer: Any) -> question_store.Store:
         if not path.is_file():
@@ -318,7 +366,7 @@ class Run:
             self.trainer.resume(checkpoint, self.digest)
             self.console.print(f"going on from step {self.trainer.step} of {checkpoint}", markup=False)
         self.stream.skip(self.trainer.step, self.shares)
-        rates = (steady_rate(step, self.settings) for step in range(self.trainer.step, self.options.steps))
+        rates = [steady_rate(step, self.settings) for step in range(self.trainer.step, self.options.steps)]
         self._train(checkpoint, rates, self.shares, self.options.steps)
 
     def cool_down(self) -> None:
@@ -338,24 +386,29 @@ class Run:
         self.stream.skip(began, self.shares)
         self.stream.skip(self.trainer.step - began, self.late_shares)
         steps = self.options.steps
-        rates = (cooling_rate(done, steps) for done in range(self.trainer.step - began, steps))
+        rates = [cooling_rate(done, steps) for done in range(self.trainer.step - began, steps)]
         self._train(checkpoint, rates, self.late_shares, began + steps, began=began)
         self._write(folder / "reader")
+
+    def close(self) -> None:
+        """End its threads and processes."""
+        self.trainer.close()
+        self.steps.close()
 
     def _write(self, folder: Path) -> None:
         split_reader.save(self.trainer.model, folder, self.options.start)
         self.console.print(f"written: {folder}", markup=False)
 
     def _train(
-        self, checkpoint: Path, rates: Iterator[float], shares: dict[str, float], last: int, **more: Any
+        self, checkpoint: Path, rates: Sequence[float], shares: dict[str, float], last: int, **more: Any
     ) -> None:
         trainer, began_s, saved_s = self.trainer, time.monotonic(), time.monotonic()
         said_s, pairs, mean = began_s, 0, (0.0, 0.0)
         with Stopping() as stopped:
-            for done, rate in enumerate(rates, 1):
-                groups = self.stream.next(shares)
-                spans, relevances = trainer.train(groups, rate)
-                pairs += sum(len(one) for one in groups)
+            steps = self.steps.taken(shares, len(rates))
+            for done, (rate, step) in enumerate(zip(rates, steps, strict=True), 1):
+                spans, relevances = trainer.train(step, rate)
+                pairs += step.pairs
                 mean = (mean[0] + spans, mean[1] + relevances)
                 if done % SAID_EVERY == 0 or trainer.step == last:
                     many, now_s = (done % SAID_EVERY) or SAID_EVERY, time.monotonic()
@@ -393,7 +446,13 @@ Out = Annotated[Path, typer.Option(help="for checkpoints and result")]
 Copy = Annotated[Path | None, typer.Option(help="a second folder that checkpoints are copied to")]
 Split = Annotated[int, typer.Option(help="layers that read the halves apart")]
 Passages = Annotated[int, typer.Option(min=1, help="in a step")]
-Steps = Annotated[
+Checks = Annotated[int, typer.Option(min=1, help="questions not trained on that are asked on the way")]
+Dropout = Annotated[float, typer.Option(min=0, max=0.9, help="of each layer's two sums")]
+Parts = Annotated[int, typer.Option(min=1, help="runs that a step's pairs are put into; 1 for a GPU")]
+Teacher = Annotated[
+    Path | None, typer.Option(help="folder of a reader to learn from too; --split 0 trains one")
+]
+ManySteps = Annotated[
     int | None,
     typer.Option(
         min=1, help=f"steady: the last step ({STEADY_STEPS}); cool-down: over how many ({COOLING_STEPS})"
@@ -417,19 +476,32 @@ def train(
     device: OnDevice = None,
     threads: Threads = 2,
     every_s: EveryS = 600.0,
-    steps: Steps = None,
+    steps: ManySteps = None,
+    checks: Checks = CHECK_QUESTIONS,
+    dropout: Dropout = Settings.dropout,
+    parts: Parts = Settings.parts,
+    teacher: Teacher = None,
 ) -> None:
     """One of the two phases, by the command's name."""
     steady = phase.info_name == "steady"
     steps = steps or (STEADY_STEPS if steady else COOLING_STEPS)
-    settings = Settings(seed, split, learning_rate, passages=passages)
-    options = Options(data, start, out, copy, settings, device_of(device), threads, every_s, steps)
+    settings = Settings(
+        seed, split, learning_rate, passages=passages, parts=parts, dropout=dropout, teacher=_sum_of(teacher)
+    )
+    options = Options(
+        data, start, out, copy, settings, device_of(device), threads, every_s, steps, checks, teacher
+    )
     with said_in_one_line("train-split", *FAULTS):
         run_of = Run(options, Console(highlight=False, soft_wrap=True))
         try:
             run_of.steady() if steady else run_of.cool_down()
         finally:
-            run_of.trainer.close()
+            run_of.close()
+
+
+def _sum_of(folder: Path | None) -> str:
+    path = folder and folder / "model.safetensors"
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path and path.is_file() else ""
 
 
 @app.command("write")
@@ -437,6 +509,9 @@ def write(
     start: Annotated[Path, typer.Option(help="as in the training")],
     checkpoint: Annotated[Path, typer.Option()],
     out: Annotated[Path, typer.Option(help="folder of the reader")],
+    whole: Annotated[
+        bool, typer.Option("--whole", help="as Hugging Face's BertForQuestionAnswering, of --split 0")
+    ] = False,
 ) -> None:
     """Make a reader of a checkpoint as it is."""
     with said_in_one_line("train-split", *FAULTS):
@@ -446,7 +521,7 @@ def write(
             raise TrainError(f"{checkpoint} is no checkpoint: {error}") from None
         model = split_reader.load(start, state["settings"]["split"])
         model.load_state_dict(state["model"])
-        split_reader.save(model, out, start)
+        split_reader.save(model, out, start, whole=whole)
         print(f"written: {out}, of step {state['step']}")
 
 

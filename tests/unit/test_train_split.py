@@ -13,7 +13,9 @@ from safetensors.torch import load_file
 from transformers import BertForSequenceClassification
 
 from keymiss.models import question_store, split_reader, train_split
-from keymiss.models.split_pairs import PairMaker, Stream, batch_of
+from keymiss.models.export import load_eager
+from keymiss.models.split_pairs import LOOSE, Batch, PairMaker, Stream, batch_of
+from keymiss.models.split_steps import Making, Steps
 from keymiss.models.train_split import Settings, cooling_rate, losses, steady_rate
 from keymiss.reading import tokenizers
 from tests.unit.test_export import small
@@ -94,6 +96,27 @@ def test_a_checkpoint_is_written_as_a_reader(
     assert "is no checkpoint" in capsys.readouterr().err
 
 
+def test_a_reader_that_is_not_split_is_written_as_a_whole_one(
+    start: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for split in ("0", "2"):
+        assert run("steady", start, data, tmp_path / split, "--steps", "2", "--split", split) == 0
+    given = ["write", "--whole", "--start", str(start), "--out", str(tmp_path / "reader"), "--checkpoint"]
+    assert train_split.main([*given, str(tmp_path / "0" / "checkpoint.pt")]) == 0
+    whole = load_eager(tmp_path / "reader")
+    trained = split_reader.load(start, 0)
+    trained.load_state_dict(checkpoint(tmp_path / "0")["model"])
+    question, text = torch.arange(3, 3 + split_reader.TEXT_POSITION)[None], torch.arange(20, 29)[None]
+    ids = torch.cat((question, text), 1)
+    types = (torch.arange(ids.shape[1]) >= split_reader.TEXT_POSITION)[None].long()
+    with torch.inference_mode():
+        logits, wanted = whole(input_ids=ids, token_type_ids=types), trained(question, text)
+    assert torch.allclose(logits.start_logits, wanted[0], atol=0.02)
+    assert torch.allclose(logits.end_logits, wanted[1], atol=0.02)
+    assert train_split.main([*given, str(tmp_path / "2" / "checkpoint.pt")]) == 1
+    assert "a reader split at layer 2 is no whole one" in capsys.readouterr().err
+
+
 def test_stopped_and_gone_on_gives_the_same_weights(
     start: Path,
     data: Path,
@@ -144,6 +167,60 @@ def test_one_thread_and_two_learn_the_same(start: Path, data: Path, tmp_path: Pa
     assert all(torch.allclose(some[name], others[name], atol=1e-4) for name in some)
 
 
+def test_a_reader_that_is_taught_learns_what_its_teacher_says(
+    start: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = ("--steps", "2", "--split", "0")
+    assert run("steady", start, data, tmp_path / "whole", *given) == 0
+    write = ["write", "--start", str(start), "--out", str(tmp_path / "teacher"), "--checkpoint"]
+    assert train_split.main([*write, str(tmp_path / "whole" / "checkpoint.pt")]) == 0
+    teacher = split_reader.load(tmp_path / "teacher").eval()
+    assert teacher.shape.split == 0
+    model = split_reader.load(start, 2)
+    store = question_store.build([data], tokenizers.load_tokenizer(TOKENIZER), 3, lambda _: None)
+    pairs = PairMaker(store, 101, 102).of_step(*Stream(store, 5, 1).drawn({"cities": 1.0}))
+    batch = batch_of([pair for group in pairs for pair in group])
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
+    apart = []
+    monkeypatch.setattr(train_split, "TAUGHT", 1.0)
+    for _ in range(30):
+        ours, theirs = (train_split.outputs_of(one, batch, "cpu") for one in (model, teacher))
+        apart.append(float((ours[0][0] - theirs[0][0])[ours[0][0] > -1e3].square().mean().detach()))
+        optimizer.zero_grad()
+        sum(losses(model, batch, "cpu", teacher)).backward()  # type: ignore[union-attr]
+        optimizer.step()
+    assert apart[-1] < apart[0]
+    taught = ("--steps", "2", "--teacher", str(tmp_path / "teacher"))
+    assert run("steady", start, data, tmp_path / "taught", *taught) == 0
+    assert not same_weights(tmp_path / "taught", tmp_path / "whole")
+
+
+def arrays_of(batch: Batch) -> list[bytes]:
+    parts = (*batch.questions, *batch.texts, *batch.reads)
+    return [array.tobytes() for part in parts for array in vars(part).values()]
+
+
+def test_steps_made_in_other_processes_are_the_same(data: Path, tmp_path: Path) -> None:
+    store = question_store.build([data], tokenizers.load_tokenizer(TOKENIZER), 3, lambda _: None)
+    store.save(tmp_path / "store.npz")
+    making = Making(tmp_path / "store.npz", (101, 102), 2, LOOSE)
+    made = []
+    for processes in (0, 2):
+        steps = Steps(making, store, Stream(store, 5, 1), processes)
+        made.append([arrays_of(batch) for step in steps.taken({"cities": 1.0}, 9) for batch in step.batches])
+        steps.close()
+    assert len(made[0]) == 18
+    assert made[0] == made[1]
+
+
+def test_dropout_learns_the_same_again(start: Path, data: Path, tmp_path: Path) -> None:
+    for place, share in (("one", "0.1"), ("again", "0.1"), ("without", "0")):
+        given = ("--steps", "2", "--threads", "1", "--dropout", share)
+        assert run("steady", start, data, tmp_path / place, *given) == 0
+    assert same_weights(tmp_path / "one", tmp_path / "again")
+    assert not same_weights(tmp_path / "one", tmp_path / "without")
+
+
 def test_word_embeddings_stay_and_all_else_is_trained(start: Path, data: Path, tmp_path: Path) -> None:
     assert run("steady", start, data, tmp_path, "--steps", "2") == 0
     before, after = split_reader.load(start, 2, seed=20).state_dict(), checkpoint(tmp_path)["model"]
@@ -153,8 +230,8 @@ def test_word_embeddings_stay_and_all_else_is_trained(start: Path, data: Path, t
 def test_the_loss_of_a_batch_is_that_of_its_pairs_read_alone(start: Path, data: Path) -> None:
     """Sharing halves, buckets and padding change nothing."""
     store = question_store.build([data], tokenizers.load_tokenizer(TOKENIZER), 3, lambda _: None)
-    stream = Stream(store, PairMaker(store, 101, 102), 5, 1)
-    pairs = [pair for group in stream.next({"cities": 1.0}) for pair in group]
+    drawn = Stream(store, 5, 1).drawn({"cities": 1.0})
+    pairs = [pair for group in PairMaker(store, 101, 102).of_step(*drawn) for pair in group]
     model = split_reader.load(start, 2)
     together = losses(model, batch_of(pairs), "cpu")
     alone = [losses(model, batch_of([pair]), "cpu") for pair in pairs]
