@@ -230,9 +230,10 @@ def counts(found: dict[str, list[Reading]]) -> dict[str, Any]:
 
 
 def write(folder: Path, calibration: Calibration, fitted_on: dict[str, Any]) -> Path:
-    """<folder>/reader.json, whole or not at all."""
+    """<folder>/reader.json, whole or not at all; what else is in it stays."""
     path = folder / CALIBRATION_FILE
-    fields = {"calibration": asdict(calibration), "fitted_on": fitted_on}
+    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    fields = known | {"calibration": asdict(calibration), "fitted_on": fitted_on}
     part = path.with_suffix(".part")
     part.write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
     os.replace(part, path)

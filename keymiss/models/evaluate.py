@@ -41,10 +41,11 @@ from keymiss.models.by_cluster import ASK_LIMIT_S, Visit, by_cluster, visiting
 from keymiss.models.by_model import by_model, open_model
 from keymiss.models.by_search import RECALL_AT, Search, by_search, recalls
 from keymiss.models.command_line import CORES, Data, Threads, said_in_one_line
-from keymiss.models.export import DEFAULT_MODEL, ExportError, default_out
+from keymiss.models.export import DEFAULT_MODEL, ExportError, default_out, form_of
 from keymiss.reading import tokenizers
 from keymiss.reading.backends.base import Model, ModelError
 from keymiss.reading.reader import Reader
+from keymiss.resources import PROJECT
 from keymiss.settings import Settings
 from keymiss.typer_app import Nodes, exit_code, typer_app
 
@@ -248,7 +249,8 @@ def exported(
     figures: Figures = None,
 ) -> None:
     """By an exported file, run as the worker does."""
-    file = model or str(default_out(DEFAULT_MODEL))
+    with said_in_one_line("evaluate", ExportError):
+        file = model or str(default_out(DEFAULT_MODEL, form_of(PROJECT / DEFAULT_MODEL)))
     _carry_out(Options("exported", data, part, limit, model=file, threads=threads), figures)
 
 

@@ -21,6 +21,7 @@ from keymiss.models.export import (
     Source,
     export_all,
     export_source,
+    form_of,
     is_split,
 )
 from keymiss.models.export_halves import HalfSource
@@ -29,6 +30,7 @@ from keymiss.reading.reader import LOWER, UPPER
 from keymiss.typer_app import exit_code, typer_app
 
 app = typer_app()
+DEFAULTS = f"what the model's reader.json names, else {DEFAULT_FORM}"
 
 Export = Callable[[Path | None, str], tuple[Exported, bool]]
 """Makes one file, at (out) or at the place that is its own, in (form), and says whether it was made now."""
@@ -44,7 +46,7 @@ def exported_files(model: str, form: str | None = None) -> list[Path]:
     """The files of `model`, made where they are not there. ExportError if that cannot be."""
     source = Source(model)
     print(f"model: {source.chosen}")
-    return [Path(make(None, form or DEFAULT_FORM)[0].path) for make in files_to_export(source)]
+    return [Path(make(None, form or form_of(source.folder))[0].path) for make in files_to_export(source)]
 
 
 @app.command()
@@ -52,7 +54,9 @@ def command(
     model: Annotated[
         str, typer.Option(help=f"local folder or hub name; full size: {FULL_SIZE_MODEL}")
     ] = DEFAULT_MODEL,
-    form: Annotated[str, choice([*FORMS, "all"], "what the worker is to run")] = DEFAULT_FORM,
+    form: Annotated[
+        str | None, choice([*FORMS, "all"], f"what the worker is to run; default: {DEFAULTS}")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="default: var/models/<name>.pt, .onnx, ...")] = None,
 ) -> None:
     """Export a reader to a form that the worker runs."""
@@ -60,9 +64,10 @@ def command(
         raise typer.BadParameter("--out is for one form")
     with said_in_one_line("export", ExportError):
         source = Source(model)
+        forms = list(FORMS) if form == "all" else [form or form_of(source.folder)]
     print(f"model: {source.chosen}", flush=True)
     for export_one in files_to_export(source):
-        export_all("export", list(FORMS) if form == "all" else [form], partial(export_one, out))
+        export_all("export", forms, partial(export_one, out))
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -36,8 +36,8 @@ from keymiss.local.cluster_access import connect as connect_cluster
 from keymiss.local.redis_users import credentials_for
 from keymiss.models.command_line import choice, said_in_one_line
 from keymiss.models.export import tokens_of
-from keymiss.models.export_reader import exported_files
-from keymiss.models.forms import DEFAULT_FORM, FORMS, ExportError, quiet
+from keymiss.models.export_reader import DEFAULTS, exported_files
+from keymiss.models.forms import FORMS, ExportError, quiet
 from keymiss.models.halves_model import HalvesModel
 from keymiss.reading import tokenizers
 from keymiss.reading.backends.base import Model, ModelError
@@ -285,7 +285,7 @@ def load(
             show_default=False,
         ),
     ] = "",
-    form: Annotated[str | None, choice(FORMS, f"of what is exported; default: {DEFAULT_FORM}")] = None,
+    form: Annotated[str | None, choice(FORMS, f"of what is exported; default: {DEFAULTS}")] = None,
     nodes: Nodes = "",
 ) -> None:
     """Store the reader on every master of the cluster, in the place of the one there."""
