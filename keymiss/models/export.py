@@ -118,8 +118,10 @@ def is_split(folder: Path) -> bool:
 
 
 def form_of(folder: Path) -> str:
-    """The form that is best for a model, as its reader.json says; DEFAULT_FORM if it says nothing. ExportError
-    if it names none that there is."""
+    """The form that is best for a model, as its reader.json says; DEFAULT_FORM if it says nothing.
+
+    ExportError if it names none that there is.
+    """
     path = folder / CALIBRATION_FILE
     try:
         form = json.loads(path.read_text(encoding="utf-8")).get("form") or DEFAULT_FORM
