@@ -19,7 +19,7 @@ from tests.servers import wait_until
 pytestmark = pytest.mark.timeout(1800)
 
 QUESTION = "Who performs viral transmission among adults?"
-ANSWER = "adults with mild symptoms"
+ANSWER = "Infected adults with mild symptoms"
 OTHER_QUESTION = "How long does influenza virus survive on surfaces"
 REQUEST_ID = "follow-this-question-1"
 LOG_SERVICE = re.compile(r"(?:\x1b\[2K)?([a-z]+)[-_]")

@@ -65,7 +65,7 @@ def test_from_nothing_to_an_answer(local: Local) -> None:
     assert f"{len(list(FOLDER.glob('*.json')))} written" in said
     answer = said.partition("$ keymiss ask ")[2]
     assert "score 0." in answer
-    assert "adults with mild symptoms" in answer
+    assert "Infected adults with mild symptoms" in answer
 
 
 @pytest.mark.timeout(patient(300))
@@ -144,7 +144,7 @@ def test_what_the_readme_shows(local: Local) -> None:
     assert len(ran) >= 12
     assert any(command.startswith("curl") for command in ran)
     (program,) = shown("python")
-    assert "adults with mild symptoms" in typed(local, sys.executable, "-c", here(local, program))
+    assert "Infected adults with mild symptoms" in typed(local, sys.executable, "-c", here(local, program))
 
 
 @pytest.mark.timeout(patient(300))
