@@ -30,6 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 from keymiss import keys
+from keymiss.api.questions.question_in_key import question_in_key
 from keymiss.cluster.credentials import NO_CREDENTIALS, Credentials
 from keymiss.local.cluster_access import connect
 from keymiss.settings import Settings
@@ -188,14 +189,16 @@ def main(
     ):
         uncached = []
         for _ in range(UNCACHED_RUNS):
-            forget(client, question)
+            forget(client, question_in_key(question))
             uncached.append(ask(http, question)[0])
         cached = [ask(http, question)[0] for _ in range(CACHED_RUNS)]
         answer = ask(http, question)[1]
         results = answer["results"]
         if not results:
             raise SystemExit("The question has no answer; load articles first.")
-        sentences = sentences_read(client, question)
+        sentences = sentences_read(client, question_in_key(question))
+        if not sentences:
+            raise SystemExit("None of the answers is kept: is a master short of memory?")
         table.add_row(
             "question, not cached",
             f"{statistics.median(uncached):.1f} ms",
