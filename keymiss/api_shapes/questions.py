@@ -231,7 +231,7 @@ EXAMPLE_REPLY: dict[str, Any] = {
 EXAMPLE_NOTHING: dict[str, Any] = EXAMPLE_REPLY | {
     "found": False,
     "message": "No sure answer: 15 sentences were read on 3 shards, and the best answer's probability, "
-    "0.04, is below 0.15. 5 sentences did not answer in time (shards b3).",
+    "0.04, is below 0.3. 5 sentences did not answer in time (shards b3).",
     "concepts": [],
     "links": [],
     "results": [],
