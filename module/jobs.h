@@ -45,7 +45,8 @@ typedef struct km_job {
     RedisModuleString **payload;
     int n_payload;
     km_waiter *waiters; /* the newest first */
-    struct km_job *parked, *parked_tail; /* of a running event: later events of its registration and key */
+    int by_key;   /* of an event: it waits for those of its own key only, and the same one is not queued twice */
+    struct km_job *parked, *parked_tail; /* of an event: later ones that wait for it, the oldest first */
 } km_job;
 
 /* ---- jobs.c, for those who ask ---- */
@@ -59,13 +60,12 @@ void km_asker_give(km_asker *asker, int i, km_answer *a, int there);
 void km_asker_join(km_asker *asker, int i, km_registration *reg, const char *key, size_t len);
 /* Replies if nothing is missing, else blocks the context's client until nothing is or the time is over. */
 int km_asker_wait(RedisModuleCtx *ctx, km_asker *asker, long long timeout_ms);
-/* 1 when the event waits in the queue now, 0 when the queue is full. */
-int km_jobs_add_event(RedisModuleCtx *ctx, km_registration *reg, const char *event, const char *key, size_t len);
+/* 1 when the event waits in the queue now, 0 when the queue is full. once: not if the same one waits already; of a
+ * registration that coalesces that is so in any case. */
+int km_jobs_add_event(RedisModuleCtx *ctx, km_registration *reg, const char *event, const char *key, size_t len, int once);
 /* A job of its own (script, unregister, model); the payload is copied. Blocks the context's client on it, or replies
  * with an error: the queue is full, or the client cannot wait (cannot_wait is the error then). */
 int km_jobs_submit(RedisModuleCtx *ctx, km_job_kind kind, RedisModuleString **payload, int n, long long timeout_ms, const char *cannot_wait);
-/* The same, and replies with the job's id: nobody waits. */
-int km_jobs_submit_detached(RedisModuleCtx *ctx, km_job_kind kind, RedisModuleString **payload, int n, long long timeout_ms);
 typedef struct {
     long long queued, events_queued, events_running, running, waiting, oldest_ms;
 } km_jobs_now;

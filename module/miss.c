@@ -177,8 +177,8 @@ static const char *type_name(RedisModuleCtx *ctx, RedisModuleString *key) {
     return names[type >= 0 && type < 8 ? type : 0];
 }
 
-/* Gives every registration that asks for it a job; returns how many wait in the queue now. */
-static int queue_event(RedisModuleCtx *ctx, const char *event, RedisModuleString *key) {
+/* Gives every registration that asks for it a job; returns how many wait in the queue now. once: see km_jobs_add_event. */
+static int queue_event(RedisModuleCtx *ctx, const char *event, RedisModuleString *key, int once) {
     size_t len;
     const char *bytes = RedisModule_StringPtrLen(key, &len), *name = NULL; /* name: looked up once, and only if asked for */
     int queued = 0;
@@ -191,7 +191,7 @@ static int queue_event(RedisModuleCtx *ctx, const char *event, RedisModuleString
             int deleted = strcmp(name, "empty") == 0 && reg->events[0];
             if (!deleted && !km_list_has(reg->keytypes, name)) continue;
         }
-        queued += km_jobs_add_event(ctx, reg, event, bytes, len);
+        queued += km_jobs_add_event(ctx, reg, event, bytes, len, once);
     }
     return queued;
 }
@@ -204,7 +204,7 @@ static void key_event(RedisModuleCtx *ctx, const void *data) {
     if (km_event_count == 0 ||
         (RedisModule_GetContextFlags(ctx) & (REDISMODULE_CTX_FLAGS_SLAVE | REDISMODULE_CTX_FLAGS_LOADING)))
         return;
-    queue_event(ctx, event->name, event->key);
+    queue_event(ctx, event->name, event->key, 0);
 }
 
 static void keys_replaced(RedisModuleCtx *ctx, const void *data) {
@@ -224,7 +224,7 @@ static int notify_command(RedisModuleCtx *ctx, RedisModuleString **argv, int arg
     const char *event = RedisModule_StringPtrLen(argv[1], &len);
     if (len == 0 || len > 64 || memchr(event, 0, len)) return RedisModule_ReplyWithError(ctx, "ERR an event's name has 1 to 64 characters");
     long long queued = 0;
-    for (int i = 2; i < argc; i++) queued += queue_event(ctx, event, argv[i]);
+    for (int i = 2; i < argc; i++) queued += queue_event(ctx, event, argv[i], 1);
     return RedisModule_ReplyWithLongLong(ctx, queued);
 }
 

@@ -13,6 +13,7 @@ typedef struct km_registration {
     size_t prefix_len;
     long long ordinal;
     long long batch; /* how many misses its function takes at once */
+    int coalesce; /* the same event of a key that waits already is not queued again; those of different keys run at once */
     int is_miss; /* its events name keymiss */
     /* Since this process started; not saved. */
     long long triggered, done, failed, aborted, total_us, last_us;
