@@ -198,10 +198,10 @@ static void job_refuse(km_job *job, const char *error) {
 
 /* ---- blocked clients: reply, timeout, disconnect, free ---- */
 
-km_asker *km_asker_new(int n, int many, const char *request) {
+km_asker *km_asker_new(int n, int form, const char *request) {
     km_asker *asker = km_calloc(1, sizeof *asker + sizeof *asker->waiters * (size_t)n);
     asker->n = n;
-    asker->many = many;
+    asker->form = form;
     if (request) snprintf(asker->request, sizeof asker->request, "%s", request);
     for (int i = 0; i < n; i++) asker->waiters[i].asker = asker;
     return asker;
@@ -226,12 +226,22 @@ static void reply_value(RedisModuleCtx *ctx, const km_waiter *w) {
 }
 
 static void asker_reply(RedisModuleCtx *ctx, const km_asker *asker) {
-    if (!asker->many) {
+    if (asker->form == KM_ONE) {
         reply_value(ctx, &asker->waiters[0]);
+        return;
+    }
+    for (int i = 0; i < asker->n && asker->form == KM_VALUES; i++) {
+        const km_answer *a = asker->waiters[i].answer;
+        if (!a || !km_answer_is_error(a)) continue;
+        km_answer_reply(ctx, a);
         return;
     }
     RedisModule_ReplyWithArray(ctx, asker->n);
     for (int i = 0; i < asker->n; i++) {
+        if (asker->form == KM_VALUES) {
+            reply_value(ctx, &asker->waiters[i]);
+            continue;
+        }
         RedisModule_ReplyWithArray(ctx, 2);
         RedisModule_ReplyWithLongLong(ctx, asker->waiters[i].there);
         reply_value(ctx, &asker->waiters[i]);
@@ -427,7 +437,7 @@ int km_jobs_submit(RedisModuleCtx *ctx, km_job_kind kind, RedisModuleString **pa
     if (km_cannot_block(ctx)) return RedisModule_ReplyWithError(ctx, cannot_wait);
     if (questions.n >= km_config.queue_limit) return reply_busy(ctx);
     km_job *job = job_with_payload(kind, payload, n, timeout_ms);
-    km_asker *asker = km_asker_new(1, 0, NULL);
+    km_asker *asker = km_asker_new(1, KM_ONE, NULL);
     wait_for(asker, 0, job);
     enqueue(job);
     return km_asker_wait(ctx, asker, timeout_ms);

@@ -27,7 +27,8 @@ typedef struct km_asker { /* one client, and all that it asks for */
     RedisModuleBlockedClient *bc;
     mstime_t deadline_ms;
     char request[KM_MAX_REQUEST_ID + 1]; /* its request's id (KM.MISS ... REQUEST); empty: it gave none */
-    int many;                            /* its reply is an array, also of one */
+    enum { KM_ONE, KM_EACH, KM_VALUES } form; /* of its reply: one value; an array of [was it there, value or error]; an array of
+                                                 values, or the first error in place of it */
     int n, n_missing;
     km_waiter waiters[];
 } km_asker;
@@ -53,7 +54,7 @@ typedef struct km_job {
 int km_jobs_register(RedisModuleCtx *ctx);
 /* A client that asks for n values. The request's id, or NULL, has 1 to KM_MAX_REQUEST_ID bytes and no NUL; it is copied.
  * Each value is given or joined once, then km_asker_wait takes the asker over. */
-km_asker *km_asker_new(int n, int many, const char *request);
+km_asker *km_asker_new(int n, int form, const char *request);
 /* Value i is there (taken over), or an error is, or null (a == NULL). */
 void km_asker_give(km_asker *asker, int i, km_answer *a, int there);
 /* Value i is that of the key's job, which is opened if there is none. A full queue is an answer, too. */
@@ -98,6 +99,7 @@ km_answer *km_answer_new(const char *raw, size_t len); /* one RESP2 value, check
 km_answer *km_answer_bulk(const char *bytes, size_t len);
 km_answer *km_answer_error(const char *prefix, const char *text, size_t len); /* line breaks become spaces */
 km_answer *km_answer_share(km_answer *a);
+int km_answer_is_error(const km_answer *a);
 void km_answer_release(km_answer *a);
 void km_answer_reply(RedisModuleCtx *ctx, const km_answer *a);
 

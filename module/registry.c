@@ -25,7 +25,7 @@ static int n_scripts;
 static km_registration *registrations; /* newest first */
 static int n_registrations;
 static km_registration *misses; /* those of them that answer misses: longest prefix first, then newest */
-int km_miss_count, km_event_count;
+int km_miss_count, km_mget_count, km_event_count;
 
 int km_registry_count(void) { return n_registrations; }
 int km_registry_scripts(void) { return n_scripts; }
@@ -75,9 +75,10 @@ static void registration_free(km_registration *reg) {
 }
 
 static void recount(void) {
-    n_registrations = km_miss_count = km_event_count = 0;
+    n_registrations = km_miss_count = km_mget_count = km_event_count = 0;
     for (km_registration *reg = registrations; reg; reg = reg->next) {
         n_registrations++;
+        km_mget_count += reg->is_mget;
         if (reg->is_miss)
             km_miss_count++;
         else
@@ -109,6 +110,7 @@ static void add_registration(km_registration *reg) {
         }
     }
     reg->is_miss = reg->events[0] && km_list_has(reg->events, "keymiss");
+    reg->is_mget = reg->is_miss && reg->commands[0] && km_list_has(reg->commands, "mget");
     reg->next = registrations;
     registrations = reg;
     if (reg->is_miss) {

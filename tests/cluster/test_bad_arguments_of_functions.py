@@ -77,7 +77,8 @@ REFUSED = [
     ("GB().register(commands=['set'])", "no command is hooked for events"),
     ("GB().register(eventTypes=['set'], commands=['SET'])", "no command is hooked for events"),
     ("GB().register(commands=['get'])", "Only the GET of a missing key is caught"),
-    ("GB().register(eventTypes=['keymiss'], commands=['get', 'mget'])", r"commands=\['mget'\]: only the GET"),
+    ("GB().register(eventTypes=['keymiss'], commands=['get', 'hget'])", r"commands=\['hget'\]: only the GET"),
+    ("GB().register(eventTypes=['keymiss'], commands=['mget'])", r"commands=\['get'\] or \['get', 'mget'\]"),
     # streams
     ("GB('StreamReader').register(duration='1')", "duration argument must be a number"),
     ("GB('StreamReader').register(duration=1)", "duration is not supported"),

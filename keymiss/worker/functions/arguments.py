@@ -108,5 +108,9 @@ def what_triggers(
         raise GearsError(f"eventTypes: '{MISS}' stands alone; register a second time for the other events")
     if key_types and key_types != ("empty",):
         raise GearsError(f"keyTypes: the type of a key that is missed is 'empty', not {key_types[0]!r}")
-    if others := [name for name in commands if name != "get"]:
-        raise GearsError(f"commands={others!r}: only the GET of a missing key is caught: commands=['get']")
+    others = [name for name in commands if name not in ("get", "mget")]
+    if others or commands == ("mget",):
+        raise GearsError(
+            f"commands={others or ['mget']!r}: only the GET of a missing key is caught, and with it MGET: "
+            "commands=['get'] or ['get', 'mget']"
+        )
