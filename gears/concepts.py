@@ -53,6 +53,7 @@ GB("KeysReader", desc="concepts of sentences").filter(has_text_key).foreach(find
     ],
     keyTypes=["hash"],
     mode="async_local",
+    coalesce=True,
 )
 GB("KeysReader", desc="concepts of deleted sentences").filter(has_text_key).foreach(left_behind).register(
     prefix="concepts:",
@@ -60,10 +61,12 @@ GB("KeysReader", desc="concepts of deleted sentences").filter(has_text_key).fore
     keyTypes=["hash"],
     mode="async_local",
     readValue=False,
+    coalesce=True,
 )
 GB("KeysReader", desc="concept table").foreach(table_changed).register(
     prefix="concept-table:",
     eventTypes=["hset", "del", "restore", "evicted"],
     mode="async_local",
     readValue=False,
+    coalesce=True,
 )

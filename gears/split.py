@@ -80,14 +80,22 @@ def list_evicted(record: Record) -> None:
 
 
 GB("KeysReader", desc="split articles").filter(has_text_key).foreach(split).register(
-    prefix="paragraphs:", eventTypes=["set", "append", "setrange", *GONE, *HERE], mode="async_local"
+    prefix="paragraphs:",
+    eventTypes=["set", "append", "setrange", *GONE, *HERE],
+    mode="async_local",
+    coalesce=True,
 )
 GB("KeysReader", desc="deleted articles").filter(has_text_key).foreach(left_behind).register(
-    prefix="state:", eventTypes=["catchup"], keyTypes=["hash"], mode="async_local", readValue=False
+    prefix="state:",
+    eventTypes=["catchup"],
+    keyTypes=["hash"],
+    mode="async_local",
+    readValue=False,
+    coalesce=True,
 )
 GB("KeysReader", desc="list of evicted keys").foreach(list_evicted).register(
-    prefix="evicted:", eventTypes=["evicted"], mode="async_local", readValue=False
+    prefix="evicted:", eventTypes=["evicted"], mode="async_local", readValue=False, coalesce=True
 )
 GB("KeysReader", desc="years of articles").filter(has_text_key).foreach(year_changed).register(
-    prefix="article:", eventTypes=["hset", "hdel", *GONE, *HERE[:-1]], mode="async_local"
+    prefix="article:", eventTypes=["hset", "hdel", *GONE, *HERE[:-1]], mode="async_local", coalesce=True
 )

@@ -71,10 +71,16 @@ GB("KeysReader", desc="states of sentences").filter(has_text_key).foreach(keep_s
     ],
     keyTypes=["hash"],
     mode="async_local",
+    coalesce=True,
 )
 GB("KeysReader", desc="states of deleted sentences").filter(has_text_key).foreach(left_behind).register(
-    prefix="lower:", eventTypes=["catchup"], keyTypes=["hash"], mode="async_local", readValue=False
+    prefix="lower:",
+    eventTypes=["catchup"],
+    keyTypes=["hash"],
+    mode="async_local",
+    readValue=False,
+    coalesce=True,
 )
 GB("KeysReader", desc="lower half of a reader").foreach(lower_changed).register(
-    prefix="bert-qa-lower", eventTypes=["modelstore"], mode="async_local", readValue=False
+    prefix="bert-qa-lower", eventTypes=["modelstore"], mode="async_local", readValue=False, coalesce=True
 )

@@ -59,7 +59,13 @@ GB("KeysReader", desc="tokenize sentences").filter(has_text_key).foreach(tokeniz
     ],
     keyTypes=["hash"],
     mode="async_local",
+    coalesce=True,
 )
 GB("KeysReader", desc="tokens of deleted sentences").filter(has_text_key).foreach(left_behind).register(
-    prefix="tokens:", eventTypes=["catchup"], keyTypes=["hash"], mode="async_local", readValue=False
+    prefix="tokens:",
+    eventTypes=["catchup"],
+    keyTypes=["hash"],
+    mode="async_local",
+    readValue=False,
+    coalesce=True,
 )

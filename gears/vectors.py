@@ -61,6 +61,7 @@ GB("KeysReader", desc="vectors of sentences").filter(has_text_key).foreach(encod
     ],
     keyTypes=["hash"],
     mode="async_local",
+    coalesce=True,
 )
 GB("KeysReader", desc="vectors of deleted sentences").filter(has_text_key).foreach(left_behind).register(
     prefix="vectors:",
@@ -68,7 +69,8 @@ GB("KeysReader", desc="vectors of deleted sentences").filter(has_text_key).forea
     keyTypes=["hash"],
     mode="async_local",
     readValue=False,
+    coalesce=True,
 )
 GB("KeysReader", desc="encoder").foreach(encoder_changed).register(
-    prefix="bert-encoder", eventTypes=["modelstore"], mode="async_local", readValue=False
+    prefix="bert-encoder", eventTypes=["modelstore"], mode="async_local", readValue=False, coalesce=True
 )

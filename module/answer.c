@@ -48,6 +48,8 @@ km_answer *km_answer_error(const char *prefix, const char *text, size_t len) {
     return a;
 }
 
+int km_answer_is_error(const km_answer *a) { return a->raw[0] == '-'; }
+
 void km_answer_release(km_answer *a) {
     if (--a->refs == 0) km_free(a);
 }

@@ -2,25 +2,36 @@
 #include "command.h"
 #include "jobs.h"
 
-/* RG.PYEXECUTE source [UNBLOCKING] [ID id] [DESCRIPTION text] [UPGRADE] [REPLACE_WITH id]
- *              [REQUIREMENTS name [name ...]] */
+/* Options of RedisGears' that nothing here stands behind: each is an error that says what does. */
+static const struct {
+    const char *word, *why;
+} refused_options[] = {
+    {"id", "ERR ID is not supported: there are no sessions. A script is known by its source, its registrations by GB(desc=...)"},
+    {"description", "ERR DESCRIPTION is not supported: describe each registration by GB(desc=...)"},
+    {"upgrade", "ERR UPGRADE is not supported: the same source, or the same desc, reader and prefix, replace a registration by themselves; "
+                "RG.UNREGISTER what else is to go"},
+    {"replace_with", "ERR REPLACE_WITH is not supported: RG.UNREGISTER what is to go (RG.DUMPREGISTRATIONS lists it)"},
+    {"force_reinstall_requirements", "ERR FORCE_REINSTALL_REQUIREMENTS is not supported: no server installs requirements; whoever runs the "
+                                     "worker does"},
+};
+
+/* RG.PYEXECUTE source [UNBLOCKING] [REQUIREMENTS name [name ...]] */
 static int pyexecute_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     if (argc < 2) return RedisModule_WrongArity(ctx);
     int unblocking = 0, i = 2;
     for (; i < argc; i++) {
         if (km_is_word(argv[i], "unblocking")) {
             unblocking = 1;
-        } else if (km_is_word(argv[i], "upgrade") || km_is_word(argv[i], "force_reinstall_requirements")) {
-            continue; /* a script uploaded again replaces its registrations anyway */
-        } else if (km_is_word(argv[i], "id") || km_is_word(argv[i], "description") || km_is_word(argv[i], "replace_with")) {
-            if (++i == argc) return RedisModule_ReplyWithError(ctx, "ERR ID, DESCRIPTION and REPLACE_WITH need a value");
-        } else if (km_is_word(argv[i], "requirements")) {
+            continue;
+        }
+        if (km_is_word(argv[i], "requirements")) {
             i++;
             break;
-        } else {
-            return RedisModule_ReplyWithError(ctx, "ERR unknown option: the syntax is RG.PYEXECUTE source [UNBLOCKING] [ID id] "
-                                                   "[DESCRIPTION text] [UPGRADE] [REPLACE_WITH id] [REQUIREMENTS name [name ...]]");
         }
+        for (size_t k = 0; k < sizeof refused_options / sizeof *refused_options; k++)
+            if (km_is_word(argv[i], refused_options[k].word)) return RedisModule_ReplyWithError(ctx, refused_options[k].why);
+        return RedisModule_ReplyWithError(ctx, "ERR Unknown arguments were given: the syntax is RG.PYEXECUTE source [UNBLOCKING] "
+                                               "[REQUIREMENTS name [name ...]]");
     }
     size_t len;
     RedisModule_StringPtrLen(argv[1], &len);
@@ -31,11 +42,8 @@ static int pyexecute_command(RedisModuleCtx *ctx, RedisModuleString **argv, int 
     payload[0] = argv[1];
     payload[1] = RedisModule_CreateString(ctx, unblocking ? "1" : "0", 1);
     for (int k = 0; k < n_requirements; k++) payload[2 + k] = argv[i + k];
-    if (unblocking)
-        km_jobs_submit_detached(ctx, KM_JOB_SCRIPT, payload, n, km_config.script_timeout_ms);
-    else
-        km_jobs_submit(ctx, KM_JOB_SCRIPT, payload, n, km_config.script_timeout_ms,
-                       "ERR RG.PYEXECUTE cannot wait inside MULTI, a script or a module's call; use UNBLOCKING");
+    km_jobs_submit(ctx, KM_JOB_SCRIPT, payload, n, km_config.script_timeout_ms,
+                   "ERR RG.PYEXECUTE cannot wait inside MULTI, a script or a module's call");
     RedisModule_FreeString(ctx, payload[1]);
     km_free(payload);
     return REDISMODULE_OK;
@@ -99,9 +107,6 @@ static int dumpregistrations_command(RedisModuleCtx *ctx, RedisModuleString **ar
 static const km_command commands[] = {
     {"rg.pyexecute", pyexecute_command, "write deny-oom admin", -2, NULL,
      KM_ARGS(KM_TEXT("source"), KM_WORD("unblocking", "UNBLOCKING", .flags = KM_OPTIONAL),
-             KM_TEXT("id", .token = "ID", .flags = KM_OPTIONAL), KM_TEXT("text", .token = "DESCRIPTION", .flags = KM_OPTIONAL),
-             KM_WORD("upgrade", "UPGRADE", .flags = KM_OPTIONAL), KM_TEXT("id", .token = "REPLACE_WITH", .flags = KM_OPTIONAL),
-             KM_WORD("force_reinstall_requirements", "FORCE_REINSTALL_REQUIREMENTS", .flags = KM_OPTIONAL),
              KM_TEXT("name", .token = "REQUIREMENTS", .flags = KM_OPTIONAL | KM_MANY)),
      "Runs a Python script on a worker, which may register functions on every shard.", "O(N), with N bytes of source, and the script's time",
      "nondeterministic_output"},

@@ -88,15 +88,28 @@ static void unindex_event(km_job *job) {
     km_free(name);
 }
 
-/* Events of one registration and one key run one after the other, in the order in which they came: what is the same
- * here is not handed out twice at a time. */
+/* Events of one registration (and of one key, if it coalesces) run one after the other, in the order in which they came:
+ * what is the same here is not handed out twice at a time. */
 static char *serial_name(const km_job *job, size_t *len) {
-    size_t a = strlen(job->registration);
-    *len = a + 1 + job->key_len;
+    size_t a = strlen(job->registration), key_len = job->by_key ? job->key_len : 0;
+    *len = a + 1 + key_len;
     char *name = km_alloc(*len);
     memcpy(name, job->registration, a + 1);
-    memcpy(name + a + 1, job->key, job->key_len);
+    memcpy(name + a + 1, job->key, key_len);
     return name;
+}
+
+/* The job, and what is parked behind it, are the last ones behind first. */
+static void park(km_job *first, km_job *job) {
+    job->prev = NULL;
+    job->next = job->parked;
+    if (first->parked_tail)
+        first->parked_tail->next = job;
+    else
+        first->parked = job;
+    first->parked_tail = job->parked ? job->parked_tail : job;
+    job->parked = job->parked_tail = NULL;
+    n_parked++;
 }
 
 /* 1 if the event must wait for one that runs: it is parked there until that one ends. */
@@ -105,13 +118,7 @@ static int park_behind_running(km_job *job) {
     char *name = serial_name(job, &len);
     km_job *first = km_map_get(running_events, name, len);
     if (first) {
-        job->next = job->prev = NULL;
-        if (first->parked_tail)
-            first->parked_tail->next = job;
-        else
-            first->parked = job;
-        first->parked_tail = job;
-        n_parked++;
+        park(first, job);
     } else {
         km_map_set(running_events, name, len, job);
         n_events_running++;
@@ -120,33 +127,31 @@ static int park_behind_running(km_job *job) {
     return first != NULL;
 }
 
-/* The event runs no more: those parked behind it go back to the head of the queue, the oldest first. */
-static void unpark(km_job *job) {
+/* The event runs no more. What is parked behind it stays there: it goes back to the queue, or unparks them. */
+static void runs_no_more(km_job *job) {
     size_t len;
     char *name = serial_name(job, &len);
     km_map_del(running_events, name, len);
     km_free(name);
     n_events_running--;
-    km_job *newest_first = NULL;
-    while (job->parked) {
-        km_job *next = job->parked->next;
-        job->parked->next = newest_first;
-        newest_first = job->parked;
-        job->parked = next;
-    }
-    job->parked_tail = NULL;
-    while (newest_first) {
-        km_job *next = newest_first->next;
-        list_push(&events, newest_first, 1);
-        n_parked--;
-        newest_first = next;
-    }
+}
+
+/* The oldest that is parked behind the event goes to the head of the queue, the others stay behind that one. */
+static void unpark(km_job *job) {
+    km_job *oldest = job->parked;
+    if (!oldest) return;
+    oldest->parked = oldest->next;
+    oldest->parked_tail = oldest->parked ? job->parked_tail : NULL;
+    job->parked = job->parked_tail = NULL;
+    list_push(&events, oldest, 1);
+    n_parked--;
 }
 
 /* Takes the job out of every table and frees it. Its waiters must be gone. */
 static void job_end(km_job *job) {
     list_remove(list_of(job), job);
-    if (job->kind == KM_JOB_EVENT && job->running) unpark(job);
+    if (job->kind == KM_JOB_EVENT && job->running) runs_no_more(job);
+    if (job->kind == KM_JOB_EVENT) unpark(job);
     km_map_del(by_id, &job->id, sizeof job->id);
     if (job->kind == KM_JOB_MISS) km_map_del(flights, job->key, job->key_len);
     if (job->kind == KM_JOB_EVENT && !job->running) unindex_event(job);
@@ -193,10 +198,10 @@ static void job_refuse(km_job *job, const char *error) {
 
 /* ---- blocked clients: reply, timeout, disconnect, free ---- */
 
-km_asker *km_asker_new(int n, int many, const char *request) {
+km_asker *km_asker_new(int n, int form, const char *request) {
     km_asker *asker = km_calloc(1, sizeof *asker + sizeof *asker->waiters * (size_t)n);
     asker->n = n;
-    asker->many = many;
+    asker->form = form;
     if (request) snprintf(asker->request, sizeof asker->request, "%s", request);
     for (int i = 0; i < n; i++) asker->waiters[i].asker = asker;
     return asker;
@@ -221,12 +226,22 @@ static void reply_value(RedisModuleCtx *ctx, const km_waiter *w) {
 }
 
 static void asker_reply(RedisModuleCtx *ctx, const km_asker *asker) {
-    if (!asker->many) {
+    if (asker->form == KM_ONE) {
         reply_value(ctx, &asker->waiters[0]);
+        return;
+    }
+    for (int i = 0; i < asker->n && asker->form == KM_VALUES; i++) {
+        const km_answer *a = asker->waiters[i].answer;
+        if (!a || !km_answer_is_error(a)) continue;
+        km_answer_reply(ctx, a);
         return;
     }
     RedisModule_ReplyWithArray(ctx, asker->n);
     for (int i = 0; i < asker->n; i++) {
+        if (asker->form == KM_VALUES) {
+            reply_value(ctx, &asker->waiters[i]);
+            continue;
+        }
         RedisModule_ReplyWithArray(ctx, 2);
         RedisModule_ReplyWithLongLong(ctx, asker->waiters[i].there);
         reply_value(ctx, &asker->waiters[i]);
@@ -373,15 +388,17 @@ void km_asker_join(km_asker *asker, int i, km_registration *reg, const char *key
     enqueue(job);
 }
 
-int km_jobs_add_event(RedisModuleCtx *ctx, km_registration *reg, const char *event, const char *key, size_t len) {
+int km_jobs_add_event(RedisModuleCtx *ctx, km_registration *reg, const char *event, const char *key, size_t len, int once) {
     km_job *job = job_new(KM_JOB_EVENT, 0);
     job->registration = km_memdup0(reg->id, strlen(reg->id));
     job->event = km_memdup0(event, strlen(event));
     job->key = km_memdup0(key, len);
     job->key_len = len;
+    job->by_key = reg->coalesce;
+    once |= reg->coalesce;
     size_t name_len;
     char *name = event_name(job, &name_len);
-    int known = km_map_get(queued_events, name, name_len) != NULL;
+    int known = once && km_map_get(queued_events, name, name_len) != NULL;
     if (known || events.n + n_parked >= km_config.event_queue_limit) {
         if (known) {
             km_stats.events_coalesced++;
@@ -396,7 +413,7 @@ int km_jobs_add_event(RedisModuleCtx *ctx, km_registration *reg, const char *eve
         km_free(job);
         return known;
     }
-    km_map_set(queued_events, name, name_len, job);
+    if (once) km_map_set(queued_events, name, name_len, job);
     km_free(name);
     reg->triggered++;
     km_stats.events_triggered++;
@@ -420,20 +437,10 @@ int km_jobs_submit(RedisModuleCtx *ctx, km_job_kind kind, RedisModuleString **pa
     if (km_cannot_block(ctx)) return RedisModule_ReplyWithError(ctx, cannot_wait);
     if (questions.n >= km_config.queue_limit) return reply_busy(ctx);
     km_job *job = job_with_payload(kind, payload, n, timeout_ms);
-    km_asker *asker = km_asker_new(1, 0, NULL);
+    km_asker *asker = km_asker_new(1, KM_ONE, NULL);
     wait_for(asker, 0, job);
     enqueue(job);
     return km_asker_wait(ctx, asker, timeout_ms);
-}
-
-int km_jobs_submit_detached(RedisModuleCtx *ctx, km_job_kind kind, RedisModuleString **payload, int n, long long timeout_ms) {
-    if (questions.n >= km_config.queue_limit) return reply_busy(ctx);
-    km_job *job = job_with_payload(kind, payload, n, timeout_ms);
-    RedisModuleString *id = RedisModule_CreateStringPrintf(ctx, "%llu", (unsigned long long)job->id);
-    enqueue(job);
-    RedisModule_ReplyWithString(ctx, id);
-    RedisModule_FreeString(ctx, id);
-    return REDISMODULE_OK;
 }
 
 /* ---- for the protocol ---- */
@@ -538,7 +545,7 @@ void km_job_failed(km_job *job, const char *text, size_t len) {
 static void requeue(km_job *job) {
     km_stats.jobs_requeued++;
     list_remove(&running, job);
-    if (job->kind == KM_JOB_EVENT) unpark(job);
+    if (job->kind == KM_JOB_EVENT) runs_no_more(job);
     job->running = 0;
     job->owner = 0;
     list_push(list_of(job), job, 1);

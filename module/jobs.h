@@ -27,7 +27,8 @@ typedef struct km_asker { /* one client, and all that it asks for */
     RedisModuleBlockedClient *bc;
     mstime_t deadline_ms;
     char request[KM_MAX_REQUEST_ID + 1]; /* its request's id (KM.MISS ... REQUEST); empty: it gave none */
-    int many;                            /* its reply is an array, also of one */
+    enum { KM_ONE, KM_EACH, KM_VALUES } form; /* of its reply: one value; an array of [was it there, value or error]; an array of
+                                                 values, or the first error in place of it */
     int n, n_missing;
     km_waiter waiters[];
 } km_asker;
@@ -45,27 +46,27 @@ typedef struct km_job {
     RedisModuleString **payload;
     int n_payload;
     km_waiter *waiters; /* the newest first */
-    struct km_job *parked, *parked_tail; /* of a running event: later events of its registration and key */
+    int by_key;   /* of an event: it waits for those of its own key only, and the same one is not queued twice */
+    struct km_job *parked, *parked_tail; /* of an event: later ones that wait for it, the oldest first */
 } km_job;
 
 /* ---- jobs.c, for those who ask ---- */
 int km_jobs_register(RedisModuleCtx *ctx);
 /* A client that asks for n values. The request's id, or NULL, has 1 to KM_MAX_REQUEST_ID bytes and no NUL; it is copied.
  * Each value is given or joined once, then km_asker_wait takes the asker over. */
-km_asker *km_asker_new(int n, int many, const char *request);
+km_asker *km_asker_new(int n, int form, const char *request);
 /* Value i is there (taken over), or an error is, or null (a == NULL). */
 void km_asker_give(km_asker *asker, int i, km_answer *a, int there);
 /* Value i is that of the key's job, which is opened if there is none. A full queue is an answer, too. */
 void km_asker_join(km_asker *asker, int i, km_registration *reg, const char *key, size_t len);
 /* Replies if nothing is missing, else blocks the context's client until nothing is or the time is over. */
 int km_asker_wait(RedisModuleCtx *ctx, km_asker *asker, long long timeout_ms);
-/* 1 when the event waits in the queue now, 0 when the queue is full. */
-int km_jobs_add_event(RedisModuleCtx *ctx, km_registration *reg, const char *event, const char *key, size_t len);
+/* 1 when the event waits in the queue now, 0 when the queue is full. once: not if the same one waits already; of a
+ * registration that coalesces that is so in any case. */
+int km_jobs_add_event(RedisModuleCtx *ctx, km_registration *reg, const char *event, const char *key, size_t len, int once);
 /* A job of its own (script, unregister, model); the payload is copied. Blocks the context's client on it, or replies
  * with an error: the queue is full, or the client cannot wait (cannot_wait is the error then). */
 int km_jobs_submit(RedisModuleCtx *ctx, km_job_kind kind, RedisModuleString **payload, int n, long long timeout_ms, const char *cannot_wait);
-/* The same, and replies with the job's id: nobody waits. */
-int km_jobs_submit_detached(RedisModuleCtx *ctx, km_job_kind kind, RedisModuleString **payload, int n, long long timeout_ms);
 typedef struct {
     long long queued, events_queued, events_running, running, waiting, oldest_ms;
 } km_jobs_now;
@@ -98,6 +99,7 @@ km_answer *km_answer_new(const char *raw, size_t len); /* one RESP2 value, check
 km_answer *km_answer_bulk(const char *bytes, size_t len);
 km_answer *km_answer_error(const char *prefix, const char *text, size_t len); /* line breaks become spaces */
 km_answer *km_answer_share(km_answer *a);
+int km_answer_is_error(const km_answer *a);
 void km_answer_release(km_answer *a);
 void km_answer_reply(RedisModuleCtx *ctx, const km_answer *a);
 

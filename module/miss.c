@@ -7,6 +7,7 @@
  * the command, which is not known yet. KM.MISS looks, as a command. So that a key that is asked for again and again
  * costs no more than a GET, the filter leaves the GET of a key alone that KM.MISS found a moment ago (seen.h). */
 #include <limits.h>
+#include <strings.h>
 #include <time.h>
 
 #include "command.h"
@@ -20,7 +21,7 @@
 #define SEEN_TTL_AT_LEAST_MS 1000
 #define MAX_KEYS 1024 /* of one KM.MISSES */
 
-static RedisModuleString *miss_name;
+static RedisModuleString *miss_name, *mget_name;
 static km_seen *seen;
 
 static long long coarse_now_ms(void) {
@@ -29,9 +30,25 @@ static long long coarse_now_ms(void) {
     return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
 }
 
+/* An MGET with a key whose function wants to hear of it becomes KM.MGET. */
+static void filter_mget(RedisModuleCommandFilterCtx *fctx) {
+    size_t len;
+    if (strcasecmp(RedisModule_StringPtrLen(RedisModule_CommandFilterArgGet(fctx, 0), &len), "mget") != 0 || len != 4) return;
+    for (int i = 1; i < RedisModule_CommandFilterArgsCount(fctx); i++) {
+        const char *bytes = RedisModule_StringPtrLen(RedisModule_CommandFilterArgGet(fctx, i), &len);
+        const km_registration *reg = km_registry_for_miss(bytes, len);
+        if (!reg || !reg->is_mget) continue;
+        RedisModule_RetainString(NULL, mget_name);
+        RedisModule_CommandFilterArgReplace(fctx, 0, mget_name);
+        return;
+    }
+}
+
 /* Runs for every command of every client: the cheapest question first. */
 static void filter(RedisModuleCommandFilterCtx *fctx) {
-    if (km_miss_count + km_unregistered_count == 0 || RedisModule_CommandFilterArgsCount(fctx) != 2) return;
+    if (km_miss_count + km_unregistered_count == 0) return;
+    if (km_mget_count) filter_mget(fctx);
+    if (RedisModule_CommandFilterArgsCount(fctx) != 2) return;
     size_t len;
     const char *name = RedisModule_StringPtrLen(RedisModule_CommandFilterArgGet(fctx, 0), &len);
     if (len != 3 || (name[0] | 32) != 'g' || (name[1] | 32) != 'e' || (name[2] | 32) != 't') return;
@@ -128,7 +145,7 @@ static int miss_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc)
     if (it.value) return REDISMODULE_OK;
     if (it.error) return RedisModule_ReplyWithError(ctx, it.error);
     if (!it.asked) return RedisModule_ReplyWithNull(ctx);
-    km_asker *asker = km_asker_new(1, 0, request);
+    km_asker *asker = km_asker_new(1, KM_ONE, request);
     join(asker, 0, it.asked, argv[1]);
     return km_asker_wait(ctx, asker, km_config.miss_timeout_ms);
 }
@@ -156,7 +173,7 @@ static int misses_command(RedisModuleCtx *ctx, RedisModuleString **argv, int arg
             return RedisModule_ReplyWithError(ctx, "ERR unknown option: the syntax is KM.MISSES numkeys key [key ...] [LIMIT ms] [REQUEST id]");
         }
     }
-    km_asker *asker = km_asker_new((int)n, 1, request);
+    km_asker *asker = km_asker_new((int)n, KM_EACH, request);
     for (int i = 0; i < n; i++) {
         RedisModuleKey *key;
         found it = look(ctx, argv[2 + i], &key);
@@ -171,14 +188,31 @@ static int misses_command(RedisModuleCtx *ctx, RedisModuleString **argv, int arg
     return km_asker_wait(ctx, asker, limit_ms < km_config.miss_timeout_ms ? limit_ms : km_config.miss_timeout_ms);
 }
 
+/* KM.MGET key [key ...]
+ * MGET, but a key that is not there, or stale, is asked of a worker if its function names MGET. */
+static int mget_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    if (argc < 2) return RedisModule_WrongArity(ctx);
+    km_asker *asker = km_asker_new(argc - 1, KM_VALUES, NULL);
+    for (int i = 0; i < argc - 1; i++) {
+        RedisModuleKey *key;
+        found it = look(ctx, argv[1 + i], &key);
+        if (it.value)
+            km_asker_give(asker, i, km_answer_bulk(it.value, it.value_len), 1);
+        else if (it.asked && it.asked->is_mget)
+            join(asker, i, it.asked, argv[1 + i]);
+        RedisModule_CloseKey(key);
+    }
+    return km_asker_wait(ctx, asker, km_config.miss_timeout_ms);
+}
+
 static const char *type_name(RedisModuleCtx *ctx, RedisModuleString *key) {
     static const char *const names[] = {"empty", "string", "list", "hash", "set", "zset", "module", "stream"};
     int type = km_look_at_type(ctx, key, REDISMODULE_OPEN_KEY_NOEXPIRE);
     return names[type >= 0 && type < 8 ? type : 0];
 }
 
-/* Gives every registration that asks for it a job; returns how many wait in the queue now. */
-static int queue_event(RedisModuleCtx *ctx, const char *event, RedisModuleString *key) {
+/* Gives every registration that asks for it a job; returns how many wait in the queue now. once: see km_jobs_add_event. */
+static int queue_event(RedisModuleCtx *ctx, const char *event, RedisModuleString *key, int once) {
     size_t len;
     const char *bytes = RedisModule_StringPtrLen(key, &len), *name = NULL; /* name: looked up once, and only if asked for */
     int queued = 0;
@@ -191,7 +225,7 @@ static int queue_event(RedisModuleCtx *ctx, const char *event, RedisModuleString
             int deleted = strcmp(name, "empty") == 0 && reg->events[0];
             if (!deleted && !km_list_has(reg->keytypes, name)) continue;
         }
-        queued += km_jobs_add_event(ctx, reg, event, bytes, len);
+        queued += km_jobs_add_event(ctx, reg, event, bytes, len, once);
     }
     return queued;
 }
@@ -204,7 +238,7 @@ static void key_event(RedisModuleCtx *ctx, const void *data) {
     if (km_event_count == 0 ||
         (RedisModule_GetContextFlags(ctx) & (REDISMODULE_CTX_FLAGS_SLAVE | REDISMODULE_CTX_FLAGS_LOADING)))
         return;
-    queue_event(ctx, event->name, event->key);
+    queue_event(ctx, event->name, event->key, 0);
 }
 
 static void keys_replaced(RedisModuleCtx *ctx, const void *data) {
@@ -224,7 +258,7 @@ static int notify_command(RedisModuleCtx *ctx, RedisModuleString **argv, int arg
     const char *event = RedisModule_StringPtrLen(argv[1], &len);
     if (len == 0 || len > 64 || memchr(event, 0, len)) return RedisModule_ReplyWithError(ctx, "ERR an event's name has 1 to 64 characters");
     long long queued = 0;
-    for (int i = 2; i < argc; i++) queued += queue_event(ctx, event, argv[i]);
+    for (int i = 2; i < argc; i++) queued += queue_event(ctx, event, argv[i], 1);
     return RedisModule_ReplyWithLongLong(ctx, queued);
 }
 
@@ -240,12 +274,19 @@ static const km_command commands[] = {
              KM_TEXT("id", .token = "REQUEST", .flags = KM_OPTIONAL)),
      "Gives the values of keys of one slot; what is missing is computed by the function registered for it.",
      "O(N), with N keys, and the function's time for those that are missing", NULL},
+    {"km.mget", mget_command, "readonly fast", -2,
+     KM_KEYS({.flags = KM_READ, .begin_search_type = REDISMODULE_KSPEC_BS_INDEX, .bs.index.pos = 1,
+              .find_keys_type = REDISMODULE_KSPEC_FK_RANGE, .fk.range = {.lastkey = -1, .keystep = 1}}),
+     KM_ARGS(KM_KEY("key", 0, .flags = KM_MANY)),
+     "Gives the values of keys; what is missing is computed by the function registered for it, if it names MGET.",
+     "O(N), with N keys, and the function's time for those that are missing", NULL},
     {"km.notify", notify_command, "deny-script admin", -3, NULL, KM_ARGS(KM_TEXT("event"), KM_TEXT("key", .flags = KM_MANY)),
      "Queues jobs as if the event had happened to the keys.", "O(N*R), with N keys and R registrations", NULL},
 };
 
 int km_miss_register(RedisModuleCtx *ctx) {
     miss_name = RedisModule_CreateString(NULL, "km.miss", 7);
+    mget_name = RedisModule_CreateString(NULL, "km.mget", 7);
     seen = km_seen_new(km_seed());
     km_on(KM_ON_KEY_EVENT, key_event);
     km_on(KM_ON_KEYS_REPLACED, keys_replaced);

@@ -14,9 +14,10 @@
  *    its worker's connection closed twice), refused (no worker), abandoned (every client left before it was
  *    taken), forgotten (it ran its time limit and as long again). It is in `by_id`, and in one
  *    of the lists questions, events, running; a miss also in `flights` by key until it ends.
- *  - Events of one registration and one key run one after the other. A later one that is its turn while an earlier
- *    one runs is parked: in no list but that of the running job, which is found in `running_events`, and back at the head of
- *    `events` when that one ends or goes back. An event is tried 8 times, as nobody would ask for it again.
+ *  - Events of one registration run one after the other; if it coalesces, those of one key do. A later one that is its turn
+ *    while an earlier one runs is parked: in no list but that of the running job, which is found in `running_events`. When
+ *    that one ends, the oldest of them is the head of `events`, and the others are parked behind it; when it goes back to
+ *    `events`, they stay behind it. An event is tried 8 times, as nobody would ask for it again.
  *  - An asker is one client and all that it asks for: a waiter for each value (KM.MISSES has many). A waiter is in the list
  *    of its job until that ends or the asker leaves; its job points to it, never it to a job that has ended. A blocked asker
  *    leaves exactly once: its last waiter is answered (we call UnblockClient), its time is over (tick() unblocks it with

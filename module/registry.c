@@ -7,7 +7,7 @@
 #include "events.h"
 #include "registry.h"
 
-#define RDB_VERSION 2 /* 1 had no batch */
+#define RDB_VERSION 3 /* 1 had no batch; up to 2 all events coalesced */
 #define MAX_REGISTRATIONS 10000
 #define MAX_UNUSED_SCRIPTS 16
 #define MAX_FIELD_BYTES (64 * 1024)
@@ -25,7 +25,7 @@ static int n_scripts;
 static km_registration *registrations; /* newest first */
 static int n_registrations;
 static km_registration *misses; /* those of them that answer misses: longest prefix first, then newest */
-int km_miss_count, km_event_count;
+int km_miss_count, km_mget_count, km_event_count;
 
 int km_registry_count(void) { return n_registrations; }
 int km_registry_scripts(void) { return n_scripts; }
@@ -75,9 +75,10 @@ static void registration_free(km_registration *reg) {
 }
 
 static void recount(void) {
-    n_registrations = km_miss_count = km_event_count = 0;
+    n_registrations = km_miss_count = km_mget_count = km_event_count = 0;
     for (km_registration *reg = registrations; reg; reg = reg->next) {
         n_registrations++;
+        km_mget_count += reg->is_mget;
         if (reg->is_miss)
             km_miss_count++;
         else
@@ -109,6 +110,7 @@ static void add_registration(km_registration *reg) {
         }
     }
     reg->is_miss = reg->events[0] && km_list_has(reg->events, "keymiss");
+    reg->is_mget = reg->is_miss && reg->commands[0] && km_list_has(reg->commands, "mget");
     reg->next = registrations;
     registrations = reg;
     if (reg->is_miss) {
@@ -227,9 +229,9 @@ static int script_command(RedisModuleCtx *ctx, RedisModuleString **argv, int arg
     return RedisModule_ReplyWithSimpleString(ctx, "OK");
 }
 
-/* KM.REGISTER id sha1 ordinal reader desc mode prefix events keytypes commands [batch] */
+/* KM.REGISTER id sha1 ordinal reader desc mode prefix events keytypes commands [batch] [coalesce] */
 static int register_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
-    if (argc != 11 && argc != 12) return RedisModule_WrongArity(ctx);
+    if (argc < 11 || argc > 13) return RedisModule_WrongArity(ctx);
     for (int i = 1; i < argc; i++) {
         size_t len;
         const char *s = RedisModule_StringPtrLen(argv[i], &len);
@@ -241,9 +243,11 @@ static int register_command(RedisModuleCtx *ctx, RedisModuleString **argv, int a
         return RedisModule_ReplyWithError(ctx, "ERR unknown script: store it first with KM.SCRIPT SET");
     if (km_read_number(argv[3], 0, LLONG_MAX, &ordinal) != 0)
         return RedisModule_ReplyWithError(ctx, "ERR the ordinal must be a whole number, 0 or more");
-    long long batch = 1;
-    if (argc == 12 && km_read_number(argv[11], 1, MAX_BATCH, &batch) != 0)
+    long long batch = 1, coalesce = 0;
+    if (argc >= 12 && km_read_number(argv[11], 1, MAX_BATCH, &batch) != 0)
         return RedisModule_ReplyWithError(ctx, "ERR the batch must be a whole number from 1 to 1000");
+    if (argc == 13 && km_read_number(argv[12], 0, 1, &coalesce) != 0)
+        return RedisModule_ReplyWithError(ctx, "ERR coalesce must be 0 or 1");
     const char *id = RedisModule_StringPtrLen(argv[1], NULL);
     if (!id[0]) return RedisModule_ReplyWithError(ctx, "ERR the id must not be empty");
     if (n_registrations >= MAX_REGISTRATIONS && !km_registry_by_id(id))
@@ -259,6 +263,7 @@ static int register_command(RedisModuleCtx *ctx, RedisModuleString **argv, int a
     }
     reg->ordinal = ordinal;
     reg->batch = batch;
+    reg->coalesce = (int)coalesce;
     add_registration(reg);
     RedisModule_ReplicateVerbatim(ctx);
     return RedisModule_ReplyWithSimpleString(ctx, "OK");
@@ -289,7 +294,7 @@ static int registrations_command(RedisModuleCtx *ctx, RedisModuleString **argv, 
     if (argc != 1) return RedisModule_WrongArity(ctx);
     RedisModule_ReplyWithArray(ctx, n_registrations);
     for (km_registration *reg = registrations; reg; reg = reg->next) {
-        RedisModule_ReplyWithArray(ctx, 11);
+        RedisModule_ReplyWithArray(ctx, 12);
         RedisModule_ReplyWithCString(ctx, reg->id);
         RedisModule_ReplyWithCString(ctx, reg->script);
         RedisModule_ReplyWithLongLong(ctx, reg->ordinal);
@@ -301,6 +306,7 @@ static int registrations_command(RedisModuleCtx *ctx, RedisModuleString **argv, 
         RedisModule_ReplyWithCString(ctx, reg->keytypes);
         RedisModule_ReplyWithCString(ctx, reg->commands);
         RedisModule_ReplyWithLongLong(ctx, reg->batch);
+        RedisModule_ReplyWithLongLong(ctx, reg->coalesce);
     }
     return REDISMODULE_OK;
 }
@@ -320,6 +326,7 @@ static void aux_save(RedisModuleIO *rdb, int when) {
                                 reg->prefix, reg->events, reg->keytypes, reg->commands};
         RedisModule_SaveUnsigned(rdb, (uint64_t)reg->ordinal);
         RedisModule_SaveUnsigned(rdb, (uint64_t)reg->batch);
+        RedisModule_SaveUnsigned(rdb, (uint64_t)reg->coalesce);
         for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) km_rdb_save_text(rdb, fields[i]);
     }
 }
@@ -365,8 +372,10 @@ static int aux_load(RedisModuleIO *rdb, int encver, int when) {
         km_registration *reg = km_calloc(1, sizeof *reg);
         reg->ordinal = (long long)RedisModule_LoadUnsigned(rdb);
         uint64_t batch = encver == 1 ? 1 : RedisModule_LoadUnsigned(rdb);
-        bad = batch < 1 || batch > MAX_BATCH;
+        uint64_t coalesce = encver <= 2 ? 1 : RedisModule_LoadUnsigned(rdb);
+        bad = batch < 1 || batch > MAX_BATCH || coalesce > 1;
         reg->batch = (long long)batch;
+        reg->coalesce = (int)coalesce;
         char **fields[] = {&reg->id, &reg->script, &reg->reader, &reg->desc, &reg->mode,
                            &reg->prefix, &reg->events, &reg->keytypes, &reg->commands};
         for (size_t k = 0; k < sizeof fields / sizeof *fields && !bad; k++) {
@@ -406,7 +415,8 @@ static const km_command commands[] = {
      "Keeps, gives or lists the sources of scripts.", "O(N), with N scripts", NULL},
     {"km.register", register_command, "write deny-oom admin", -11, NULL,
      KM_ARGS(KM_TEXT("id"), KM_TEXT("sha1"), KM_NUMBER("ordinal"), KM_TEXT("reader"), KM_TEXT("desc"), KM_TEXT("mode"),
-             KM_TEXT("prefix"), KM_TEXT("events"), KM_TEXT("keytypes"), KM_TEXT("commands"), KM_NUMBER("batch", .flags = KM_OPTIONAL)),
+             KM_TEXT("prefix"), KM_TEXT("events"), KM_TEXT("keytypes"), KM_TEXT("commands"), KM_NUMBER("batch", .flags = KM_OPTIONAL),
+             KM_NUMBER("coalesce", .flags = KM_OPTIONAL)),
      "Registers a function of a script for misses or key events, on this shard alone.", "O(N), with N registrations", NULL},
     {"km.unregister", unregister_command, "write admin", 2, NULL, KM_ARGS(KM_TEXT("id")),
      "Removes a registration, on this shard alone.", "O(N), with N registrations", NULL},

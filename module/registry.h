@@ -13,7 +13,9 @@ typedef struct km_registration {
     size_t prefix_len;
     long long ordinal;
     long long batch; /* how many misses its function takes at once */
+    int coalesce; /* the same event of a key that waits already is not queued again; those of different keys run at once */
     int is_miss; /* its events name keymiss */
+    int is_mget; /* and its commands MGET */
     /* Since this process started; not saved. */
     long long triggered, done, failed, aborted, total_us, last_us;
     char *last_error;
@@ -22,7 +24,8 @@ typedef struct km_registration {
 int km_registry_register(RedisModuleCtx *ctx); /* KM.SCRIPT, KM.REGISTER, ... and the RDB part */
 int km_registry_count(void);
 int km_registry_scripts(void);
-extern int km_miss_count, km_event_count; /* registrations of each sort; 0 lets hot paths leave at once */
+/* Registrations of each sort; 0 lets hot paths leave at once. km_mget_count: of those for misses, that name MGET. */
+extern int km_miss_count, km_mget_count, km_event_count;
 km_registration *km_registry_first(void);
 km_registration *km_registry_by_id(const char *id);
 /* The registration that answers a miss of this key: the longest prefix, among equals the newest; or NULL. */

@@ -48,9 +48,14 @@ def register_miss(
 
 
 def register_events(
-    client: redis.Redis, prefix: str, events: str = "", key_types: str = "", ordinal: int = 5
+    client: redis.Redis,
+    prefix: str,
+    events: str = "",
+    key_types: str = "",
+    ordinal: int = 5,
+    coalesce: bool = True,
 ) -> None:
-    """Registers a function for key events."""
+    """Registers a function for key events; `coalesce` as most of the project's own do."""
     client.execute_command("KM.SCRIPT", "SET", SHA1, "the script's source")
     client.execute_command(
         "KM.REGISTER",
@@ -64,15 +69,19 @@ def register_events(
         events,
         key_types,
         "",
+        1,
+        int(coalesce),
     )
 
 
 class HandWorker:
     """One worker connection."""
 
-    def __init__(self, server: RedisServer) -> None:
+    def __init__(self, server: RedisServer, attach: bool = True) -> None:
+        """`attach`: now, with whatever waits, instead of with the first pull."""
         self.client = connect(server.port)
-        self.pull(block_ms=0, max_jobs=1024)  # attached from here on
+        if attach:
+            self.pull(block_ms=0, max_jobs=1024)
 
     def pull(self, max_jobs: int = 16, block_ms: int = 5000) -> list[Job]:
         reply = self.client.execute_command("KM.PULL", "by-hand", max_jobs, block_ms)

@@ -20,6 +20,8 @@ Argument = dict[str, Any]
 KEYS = [
     ("KM.MISS", "read"),
     ("KM.MISS", "read", "REQUEST", "me"),
+    ("KM.MGET", "read"),
+    ("KM.MGET", "read", "read"),
     ("KM.MISSES", 1, "read"),
     ("KM.MISSES", 3, "read", "read", "read", "LIMIT", 9, "REQUEST", "me"),
     ("KM.DERIVE", 1, "read", "write"),

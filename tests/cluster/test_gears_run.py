@@ -9,7 +9,7 @@ import pytest
 from redis.exceptions import ResponseError
 
 from keymiss import keys
-from tests.servers import RedisClusterServers, RedisServer
+from tests.servers import RedisClusterServers, RedisServer, wait_until
 
 pytestmark = pytest.mark.usefixtures("cluster_worker")
 
@@ -44,7 +44,7 @@ def test_one_record_for_each_shard(data: RedisClusterServers) -> None:
 
 
 def test_each_shard_has_its_tag(data: RedisClusterServers) -> None:
-    results, _ = execute(data.masters[1], "GB('ShardsIDReader').map(lambda _: hashtag()).sort(False).run()")
+    results, _ = execute(data.masters[1], "GB('ShardsIDReader').map(lambda _: hashtag()).sort().run()")
     assert results == sorted(keys.tag_for_slot(slot).encode() for slot in (0, 8192))
 
 
@@ -106,8 +106,8 @@ def test_records_that_fail_are_listed(data: RedisClusterServers) -> None:
     [
         ("this is no python", "FAILED SyntaxError"),
         ("1 / 0", "FAILED ZeroDivisionError: division by zero"),
-        ("GB().run()\nGB().run()", "more than 1 executions"),
-        ("GB('NoReader').run()", "reader 'NoReader' is not supported"),
+        ("GB().run()\nGB().run()", "more then 1 executions"),
+        ("GB('NoReader').run()", "reader does not exists: 'NoReader'"),
         ("import nosuchmodule", "FAILED ModuleNotFoundError: No module named 'nosuchmodule'"),
         ("execute('NOSUCHCOMMAND')", "FAILED ResponseError: unknown command"),
         ("execute('GET')", "wrong number of arguments"),
@@ -151,10 +151,38 @@ GB('ShardsIDReader').count().run()
             assert any(row[6].startswith(b"where") for row in client.execute_command("KM.REGISTRATIONS"))
 
 
-def test_unblocking_answers_at_once(data: RedisClusterServers) -> None:
-    execution_id = execute(data.masters[0], "GB('ShardsIDReader').run()", "UNBLOCKING")
-    assert isinstance(execution_id, bytes)
-    assert execution_id
+def test_unblocking_of_a_run_answers_with_an_id(data: RedisClusterServers) -> None:
+    with data.masters[0].client(decode_responses=True) as client:
+        script = """
+def wait(_):
+    execute('BLPOP', 'go{%s}' % hashtag(), 20)
+    execute('SET', 'went{%s}' % hashtag(), 1)
+GB('ShardsIDReader').foreach(wait).run()
+"""
+        assert client.execute_command("RG.PYEXECUTE", script, "UNBLOCKING").isdigit()
+    tags = [keys.tag_for_slot(slot) for slot in (0, 8192)]
+    with data.client() as client:
+        assert [client.exists(f"went{{{tag}}}") for tag in tags] == [0, 0]
+        for tag in tags:
+            client.rpush(f"go{{{tag}}}", "x")
+        for tag in tags:
+            wait_until(lambda tag=tag: client.exists(f"went{{{tag}}}"), 20, "the run goes on")  # type: ignore[misc]
+
+
+def test_unblocking_of_a_script_that_only_registers_is_ok(data: RedisClusterServers) -> None:
+    assert execute(data.masters[0], "GB().register('unblocking:')", "UNBLOCKING") == b"OK"
+    with data.masters[1].client() as client:  # registered when the reply comes, on every shard
+        assert any(row[6] == b"unblocking:" for row in client.execute_command("KM.REGISTRATIONS"))
+    with pytest.raises(ResponseError, match="ZeroDivisionError"):
+        execute(data.masters[0], "1 / 0", "UNBLOCKING")
+
+
+def test_unblocking_cannot_wait_in_a_transaction(data: RedisClusterServers) -> None:
+    with data.masters[0].client() as client:
+        pipe = client.pipeline(transaction=True)
+        pipe.execute_command("RG.PYEXECUTE", "GB().register('in multi:')", "UNBLOCKING")
+        with pytest.raises(ResponseError, match="cannot wait inside MULTI"):
+            pipe.execute()
 
 
 def test_gearsclient_counts_keys_per_shard(data: RedisClusterServers) -> None:
@@ -177,7 +205,7 @@ def test_gearsclient_steps(data: RedisClusterServers) -> None:
             return gearsclient.GearsRemoteBuilder(reader, r=client)
 
         assert build().count().run("n:*") == ([100], [])
-        assert build().map(lambda r: int(r["value"])).sort(reverse=False).limit(3).run("n:*") == (
+        assert build().map(lambda r: int(r["value"])).sort().limit(3).run("n:*") == (
             [0, 1, 2],
             [],
         )

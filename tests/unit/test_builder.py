@@ -17,7 +17,7 @@ from keymiss.cluster.shard_connection import ThreadConnections
 from keymiss.cluster.topology import Shard
 from keymiss.reading.backends.table import backend_table
 from keymiss.worker.functions.builder import GearsBuilder, Recorder
-from keymiss.worker.functions.execution import run_flow, run_reader
+from keymiss.worker.functions.execution import flows_of_run, run_flow
 from keymiss.worker.functions.job_context import CURRENT, GearsError, JobContext, current
 from keymiss.worker.functions.scripts import ScriptStore
 from keymiss.worker.metrics import ModelMetrics
@@ -71,7 +71,7 @@ def run(
             raise error
         errors.append(error)
 
-    return run_flow(context, [LEFT, RIGHT], run_reader(recorder.run), recorder.run.steps, sink)
+    return run_flow(context, [LEFT, RIGHT], flows_of_run(recorder.run, LEFT, others=True), sink)
 
 
 def by_key(records: list[Any]) -> dict[Any, Any]:
@@ -85,7 +85,8 @@ def by_key(records: list[Any]) -> dict[Any, Any]:
         (lambda gb: gb, [3, 1, 2, 3, 5, 3]),
         (lambda gb: gb.map(lambda x: x * 10), [30, 10, 20, 30, 50, 30]),
         (lambda gb: gb.filter(lambda x: x > 2), [3, 3, 5, 3]),
-        (lambda gb: gb.flatmap(lambda x: [x] * (x - 1)), [3, 3, 2, 3, 3, 5, 5, 5, 5, 3, 3]),
+        (lambda gb: gb.flatmap(lambda x: list(range(x - 1))), [1, 0, 0, 1, 0, 3, 2, 1, 0, 1, 0]),
+        (lambda gb: gb.limit(1).flatmap(lambda x: (x, x)), [(3, 3)]),
         (lambda gb: gb.flatMap(lambda x: x), [3, 1, 2, 3, 5, 3]),
         (lambda gb: gb.foreach(lambda x: x + 1).forEach(str), [3, 1, 2, 3, 5, 3]),
         (lambda gb: gb.accumulate(lambda a, x: (a or 0) + x), [9, 8]),
@@ -93,9 +94,9 @@ def by_key(records: list[Any]) -> dict[Any, Any]:
         (lambda gb: gb.count(), [6]),
         (lambda gb: gb.filter(lambda _: False).count(), []),
         (lambda gb: gb.aggregate(0, lambda a, x: a + x, lambda a, b: a + b), [17]),
-        (lambda gb: gb.sort(), [5, 3, 3, 3, 2, 1]),
-        (lambda gb: gb.sort(False), [1, 2, 3, 3, 3, 5]),
-        (lambda gb: gb.distinct().sort(False), [1, 2, 3, 5]),
+        (lambda gb: gb.sort(), [1, 2, 3, 3, 3, 5]),
+        (lambda gb: gb.sort(False), [5, 3, 3, 3, 2, 1]),
+        (lambda gb: gb.distinct().sort(), [1, 2, 3, 5]),
         (lambda gb: gb.limit(2), [3, 1]),
         (lambda gb: gb.limit(3, 2), [2, 3, 5]),
         (lambda gb: gb.limit(0), []),
@@ -107,11 +108,22 @@ def test_steps(context: JobContext, build: Build, expected: list[Any]) -> None:
 
 
 def test_groups(context: JobContext) -> None:
-    counts = {3: 3, 1: 1, 2: 1, 5: 1}
+    counts = {"3": 3, "1": 1, "2": 1, "5": 1}
     assert by_key(run(context, lambda gb: gb.countby())) == counts
     assert by_key(run(context, lambda gb: gb.groupby(lambda x: x, lambda _k, a, _r: (a or 0) + 1))) == counts
     assert by_key(run(context, lambda gb: gb.batchgroupby(lambda x: x, lambda _k, rs: len(rs)))) == counts
     assert len(run(context, lambda gb: gb.localgroupby(lambda x: x, lambda _k, a, _r: (a or 0) + 1))) == 5
+
+
+def test_keys_of_groups_are_text(context: JobContext) -> None:
+    def gather(key: str, seen: list[str] | None, _record: Any) -> list[str]:
+        return [*(seen or []), key]
+
+    kinds: list[Any] = ["a", 1, 1.5, None, b"b", ("t", 1)]
+    build: Build = lambda gb: gb.collect().flatmap(lambda _: kinds).localgroupby(lambda x: x, gather)  # noqa: E731
+    grouped = by_key(run(context, build))
+    assert set(grouped) == {"a", "1", "1.5", "None", "b'b'", "('t', 1)"}
+    assert all(set(keys_seen) == {key} for key, keys_seen in grouped.items())
 
 
 def test_aggregate_starts_from_a_copy_of_zero(context: JobContext) -> None:
@@ -201,33 +213,38 @@ def test_register_takes_everything_down(context: JobContext) -> None:
             mode="async_local",
             eventTypes=["keymiss"],
             commands=["GET"],
-            keyTypes=["string"],
+            keyTypes=["empty"],
             onRegistered=print,
         )
-        GearsBuilder().register(regex="x")
+        GearsBuilder().register(regex="x", keyTypes=["hash"], coalesce=True)
         GearsBuilder("ShardsIDReader").run()
     finally:
         CURRENT.reset(token)
     first, second = recorder.registrations
     assert (first.ordinal, first.desc, first.prefix, first.mode) == (0, "first", "bertqa*", "async_local")
-    assert (first.event_types, first.commands, first.key_types) == (("keymiss",), ("get",), ("string",))
+    assert (first.keys.event_types, first.keys.commands, first.keys.key_types) == (
+        ("keymiss",),
+        ("get",),
+        ("empty",),
+    )
     assert [step.name for step in first.steps] == ["map", "map", "collect"]
-    assert (second.ordinal, second.prefix, second.event_types) == (1, "x", ())
+    assert (second.ordinal, second.prefix, second.keys.event_types) == (1, "x", ())
+    assert (first.keys.coalesce, second.keys.coalesce, second.keys.key_types) == (False, True, ("hash",))
     assert recorder.run is None
 
 
 @pytest.mark.parametrize(
     ("build", "text"),
     [
-        (lambda: GearsBuilder("NoSuchReader"), "reader 'NoSuchReader' is not supported"),
+        (lambda: GearsBuilder("NoSuchReader"), "reader does not exists: 'NoSuchReader'"),
         (lambda: GearsBuilder("ShardsIDReader").register(), "works with KeysReader and StreamReader, not"),
         (lambda: GearsBuilder().register(mode="never"), "mode must be one of"),
         (lambda: GearsBuilder().register(eventTypes="keymiss"), "eventTypes must be a list"),
         (lambda: GearsBuilder().register(commands=["get,set"]), "without commas"),
-        (lambda: GearsBuilder().register(onRegistered=5), "onRegistered must be a function"),  # type: ignore[arg-type]
+        (lambda: GearsBuilder().register(onRegistered=5), "OnRegistered argument must be a function"),  # type: ignore[arg-type]
         (lambda: GearsBuilder().run(mode="sync"), "mode 'sync' is not supported"),
-        (lambda: GearsBuilder("PythonReader").run(), "needs a generator function"),
-        (lambda: [GearsBuilder().run(), GearsBuilder().run()], "more than 1 executions"),
+        (lambda: GearsBuilder("PythonReader").run(), "pyreader argument must be a function"),
+        (lambda: [GearsBuilder().run(), GearsBuilder().run()], "more then 1 executions"),
     ],
 )
 def test_wrong_use_is_explained(context: JobContext, build: Callable[[], Any], text: str) -> None:

@@ -56,12 +56,17 @@ def registered() -> dict[str, Registration]:
 
 
 def test_every_function_and_its_events(registered: dict[str, Registration]) -> None:
-    assert {desc: (one.prefix, set(one.event_types)) for desc, one in registered.items()} == EVENTS
+    assert {desc: (one.prefix, set(one.keys.event_types)) for desc, one in registered.items()} == EVENTS
 
 
 def test_only_a_get_asks(registered: dict[str, Registration]) -> None:
     for one in registered.values():
-        assert one.commands == (("get",) if "keymiss" in one.event_types else ())
+        assert one.keys.commands == (("get",) if "keymiss" in one.keys.event_types else ())
+
+
+def test_events_coalesce_and_misses_share_a_run(registered: dict[str, Registration]) -> None:
+    for one in registered.values():
+        assert one.keys.coalesce == ("keymiss" not in one.keys.event_types)
 
 
 def test_the_stub_has_the_worker_s_names() -> None:

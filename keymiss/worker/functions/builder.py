@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import copy
 import enum
-from collections.abc import Callable, Iterable, Iterator
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from keymiss.corpus.catchup import CATCHUP
+from keymiss.worker.functions import arguments
+from keymiss.worker.functions.arguments import counted
 from keymiss.worker.functions.event_loops import resolve
 from keymiss.worker.functions.job_context import GearsError, current
 
@@ -23,6 +26,10 @@ Sink = Callable[[Exception], None]
 LocalFunction = Callable[[Iterator[Any], Sink], Iterator[Any]]
 
 READERS = ("KeysReader", "KeysOnlyReader", "ShardsIDReader", "PythonReader", "StreamReader")
+RUN_OPTIONS = {
+    "KeysReader": ("noScan", "readValue"),
+    "KeysOnlyReader": ("noScan", "count", "patternGenerator"),
+}
 MODES = ("async", "async_local", "sync")
 FAILED_POLICIES = ("continue", "abort", "retry")
 MAX_STREAM_BATCH = 10_000
@@ -44,7 +51,7 @@ class Step:
     kind: StepKind
     name: str
     local: LocalFunction | None = None
-    extractor: Callable[[Any], Any] | None = None
+    extractor: Callable[[Any], str] | None = None
 
 
 @dataclass(frozen=True)
@@ -59,35 +66,43 @@ class StreamOptions:
 
 
 @dataclass(frozen=True)
+class KeysOptions:
+    """What triggers a registration; empty tuples mean any. `miss_batch` over 1: the flow's one record is a
+    list of at most so many misses. `coalesce`, of events: the same one of a key that waits already runs once,
+    and those of different keys run at once; else each runs, one after the other."""
+
+    event_types: tuple[str, ...] = ()
+    key_types: tuple[str, ...] = ()
+    commands: tuple[str, ...] = ()
+    read_value: bool = True
+    miss_batch: int = 1
+    coalesce: bool = False
+
+
+@dataclass(frozen=True)
 class Registration:
-    """One ``register()`` call. `ordinal` counts them within the script; empty tuples mean any."""
+    """One ``register()`` call. `ordinal` counts them within the script."""
 
     ordinal: int
     reader: str
     desc: str
     mode: str
     prefix: str
-    event_types: tuple[str, ...]
-    key_types: tuple[str, ...]
-    commands: tuple[str, ...]
-    read_value: bool
     on_registered: Callable[[], Any] | None
     steps: tuple[Step, ...]
-    stream: StreamOptions = StreamOptions()
-    miss_batch: int = 1
-    """Over 1: the flow's one record is a list of at most so many misses."""
+    keys: KeysOptions
+    stream: StreamOptions
 
 
 @dataclass(frozen=True)
 class Run:
-    """One ``run()`` call; `local` keeps it on the shard that got the script."""
+    """One ``run()`` call; `local` keeps it on the shard that got the script. `options`: the reader's."""
 
     reader: str
     arg: Any
     steps: tuple[Step, ...]
     local: bool
-    no_scan: bool = False
-    read_value: bool = True
+    options: Mapping[str, Any]
 
 
 @dataclass
@@ -103,7 +118,7 @@ class Recorder:
         if not self.keep_runs:
             return
         if self.run is not None:
-            raise GearsError("Can not run more than 1 executions in a single script")
+            raise GearsError("Can not run more then 1 executions in a single script")
         self.run = run
 
 
@@ -145,13 +160,13 @@ def _fold(function: Callable[[Any, Any], Any], zero: Callable[[], Any]) -> Local
 
 
 def _fold_by(
-    extractor: Callable[[Any], Any], reducer: Callable[[Any, Any, Any], Any], zero: Callable[[], Any]
+    extractor: Callable[[Any], str], reducer: Callable[[Any, Any, Any], Any], zero: Callable[[], Any]
 ) -> LocalFunction:
     def local(records: Iterator[Any], sink: Sink) -> Iterator[Any]:
-        groups: dict[Any, Any] = {}
+        groups: dict[str, Any] = {}
         for record in records:
             try:
-                key = resolve(extractor(record))
+                key = extractor(record)
                 groups[key] = resolve(reducer(key, groups[key] if key in groups else zero(), record))
             except Exception as error:
                 sink(error)
@@ -165,29 +180,32 @@ def _nothing() -> None:
     return None
 
 
-def _as_list(value: Any) -> list[Any]:
+def _from_the_last(value: Any) -> list[Any]:
     result = resolve(value)
-    return list(result) if isinstance(result, (list, tuple, set, frozenset)) else [result]
+    return result[::-1] if isinstance(result, list) else [result]
 
 
-def _names(name: str, value: Iterable[str] | None) -> tuple[str, ...]:
-    if value is None:
-        return ()
-    if isinstance(value, (str, bytes)):
-        raise GearsError(f"{name} must be a list of strings, not one string")
-    names = tuple(value)
-    for entry in names:
-        if not isinstance(entry, str) or not entry or "," in entry:
-            raise GearsError(f"{name} must be a list of non-empty strings without commas, got {entry!r}")
-    return names
+def _as_key(extractor: Callable[[Any], Any]) -> Callable[[Any], str]:
+    """Keys are text, as in RedisGears: that of a number or a tuple is how Python writes it."""
+
+    def key(record: Any) -> str:
+        result = resolve(extractor(record))
+        return result if isinstance(result, str) else repr(result)
+
+    return key
 
 
 class GearsBuilder:
     """Builds a flow step by step; every step returns the builder."""
 
     def __init__(self, reader: str = "KeysReader", defaultArg: Any = "*", desc: str | None = None) -> None:
-        if reader not in READERS:
+        arguments.text("reader", reader)
+        if reader == "CommandReader":
             raise GearsError(f"reader {reader!r} is not supported; there are {', '.join(READERS)}")
+        if reader not in READERS:
+            raise GearsError(f"reader does not exists: {reader!r}; there are {', '.join(READERS)}")
+        if desc is not None:
+            arguments.text("desc", desc)
         self._reader = reader
         self._default_arg = defaultArg
         self._desc = desc or ""
@@ -197,16 +215,22 @@ class GearsBuilder:
         self._steps.append(Step(StepKind.LOCAL, name, local=function))
         return self
 
+    @counted
     def map(self, function: Callable[[Any], Any]) -> GearsBuilder:
         """One record in, one out. The function may be a coroutine function, as in all steps."""
+        arguments.function("map", function)
         return self._local("map", _each(lambda record: (resolve(function(record)),)))
 
+    @counted
     def flatmap(self, function: Callable[[Any], Any]) -> GearsBuilder:
-        """A list becomes its elements; any other result is one record."""
-        return self._local("flatmap", _each(lambda record: _as_list(function(record))))
+        """A list becomes its elements, the last one first, as in RedisGears; other results are one record."""
+        arguments.function("flatmap", function)
+        return self._local("flatmap", _each(lambda record: _from_the_last(function(record))))
 
+    @counted
     def foreach(self, function: Callable[[Any], Any]) -> GearsBuilder:
         """Calls the function for its effect; the record goes on unchanged."""
+        arguments.function("foreach", function)
 
         def call(record: Any) -> tuple[Any]:
             resolve(function(record))
@@ -214,42 +238,57 @@ class GearsBuilder:
 
         return self._local("foreach", _each(call))
 
+    @counted
     def filter(self, function: Callable[[Any], Any]) -> GearsBuilder:
         """Keeps the records for which the function is true."""
+        arguments.function("filter", function)
         return self._local("filter", _each(lambda record: (record,) if resolve(function(record)) else ()))
 
+    @counted
     def accumulate(self, function: Callable[[Any, Any], Any]) -> GearsBuilder:
         """Folds the records of each shard: ``function(accumulator, record)``; None at first. No
         records, no result."""
+        arguments.function("accumulate", function)
         return self._local("accumulate", _fold(function, _nothing))
 
+    @counted
     def localgroupby(
         self, extractor: Callable[[Any], Any], reducer: Callable[[Any, Any, Any], Any]
     ) -> GearsBuilder:
         """Folds per key on each shard: ``reducer(key, accumulator, record)``; gives records
-        ``{'key', 'value'}``."""
-        return self._local("localgroupby", _fold_by(extractor, reducer, _nothing))
+        ``{'key', 'value'}``, the key as text."""
+        arguments.function("groupby extractor", extractor)
+        arguments.function("groupby reducer", reducer)
+        return self._local("localgroupby", _fold_by(_as_key(extractor), reducer, _nothing))
 
+    @counted
     def collect(self) -> GearsBuilder:
         """Brings all records to the shard that started the run."""
         self._steps.append(Step(StepKind.COLLECT, "collect"))
         return self
 
+    @counted
     def repartition(self, extractor: Callable[[Any], Any]) -> GearsBuilder:
-        """Sends every record to the shard that serves the slot of ``str(extractor(record))``."""
-        self._steps.append(Step(StepKind.REPARTITION, "repartition", extractor=extractor))
+        """Sends every record to the shard that serves the slot of ``extractor(record)``, as text."""
+        arguments.function("repartition", extractor)
+        self._steps.append(Step(StepKind.REPARTITION, "repartition", extractor=_as_key(extractor)))
         return self
 
+    @counted
     def groupby(
         self, extractor: Callable[[Any], Any], reducer: Callable[[Any, Any, Any], Any]
     ) -> GearsBuilder:
         """`localgroupby` over the whole cluster."""
+        arguments.function("groupby extractor", extractor)
         return self.repartition(extractor).localgroupby(extractor, reducer)
 
+    @counted
     def batchgroupby(
         self, extractor: Callable[[Any], Any], reducer: Callable[[Any, list[Any]], Any]
     ) -> GearsBuilder:
         """Like `groupby`, with ``reducer(key, [records])`` called once a key."""
+        arguments.function("batchgroupby extractor", extractor)
+        arguments.function("batchgroupby reducer", reducer)
 
         def gather(_key: Any, records: list[Any] | None, record: Any) -> list[Any]:
             return [*(records or []), record]
@@ -257,15 +296,19 @@ class GearsBuilder:
         self.groupby(extractor, gather)
         return self.map(lambda r: {"key": r["key"], "value": resolve(reducer(r["key"], r["value"]))})
 
+    @counted
     def aggregate(
         self, zero: Any, seqOp: Callable[[Any, Any], Any], combOp: Callable[[Any, Any], Any]
     ) -> GearsBuilder:
         """`seqOp` folds on each shard, `combOp` folds the shards' results; both start from a copy of
         `zero`."""
+        arguments.function("aggregate seqOp", seqOp)
+        arguments.function("aggregate combOp", combOp)
         self._local("aggregate", _fold(seqOp, lambda: copy.deepcopy(zero)))
         self.collect()
         return self._local("aggregate", _fold(combOp, lambda: copy.deepcopy(zero)))
 
+    @counted
     def aggregateby(
         self,
         extractor: Callable[[Any], Any],
@@ -274,7 +317,10 @@ class GearsBuilder:
         combOp: Callable[[Any, Any, Any], Any],
     ) -> GearsBuilder:
         """`aggregate` per key; both operations get the key first. Gives ``{'key', 'value'}``."""
-        self._local("aggregateby", _fold_by(extractor, seqOp, lambda: copy.deepcopy(zero)))
+        arguments.function("aggregateby extractor", extractor)
+        arguments.function("aggregateby seqOp", seqOp)
+        arguments.function("aggregateby combOp", combOp)
+        self._local("aggregateby", _fold_by(_as_key(extractor), seqOp, lambda: copy.deepcopy(zero)))
         self.repartition(lambda r: r["key"])
         return self._local(
             "aggregateby",
@@ -285,34 +331,43 @@ class GearsBuilder:
             ),
         )
 
+    @counted
     def count(self) -> GearsBuilder:
         """The number of records in the whole cluster; no records, no result."""
         return self.aggregate(0, lambda total, _: total + 1, lambda total, part: total + part)
 
+    @counted
     def countby(self, extractor: Callable[[Any], Any] = lambda record: record) -> GearsBuilder:
         """How often each key occurs, as ``{'key', 'value'}``."""
         return self.aggregateby(
             extractor, 0, lambda _, total, __: total + 1, lambda _, total, part: total + part
         )
 
+    @counted
     def avg(self, extractor: Callable[[Any], float] = float) -> GearsBuilder:
         """The mean over the cluster."""
         self.map(extractor)
         self.aggregate((0, 0), lambda a, r: (a[0] + r, a[1] + 1), lambda a, b: (a[0] + b[0], a[1] + b[1]))
         return self.map(lambda pair: pair[0] / pair[1])
 
+    @counted
     def sort(self, reverse: bool = True) -> GearsBuilder:
-        """All records, sorted; descending unless `reverse` is False, as in RedisGears."""
+        """All records, sorted. As in RedisGears they come out from the last to the first: ascending, unless
+        `reverse` is False."""
         self.aggregate([], lambda records, record: [*records, record], lambda left, right: left + right)
         return self.flatmap(lambda records: sorted(records, reverse=reverse))
 
+    @counted
     def distinct(self) -> GearsBuilder:
         """Each (hashable) record once."""
         self.aggregate(set(), lambda seen, record: seen | {record}, lambda left, right: left | right)
         return self.flatmap(list)
 
+    @counted
     def limit(self, length: int, start: int = 0) -> GearsBuilder:
         """Records number `start` to `start + length` of the cluster's."""
+        arguments.number("limit", length)
+        arguments.number("limit", start)
 
         def first(count: int, skip: int) -> LocalFunction:
             def local(records: Iterator[Any], _sink: Sink) -> Iterator[Any]:
@@ -339,30 +394,37 @@ class GearsBuilder:
             self.collect()
         return tuple(self._steps)
 
+    @counted
     def run(
         self,
         arg: Any = None,
         convertToStr: bool = True,
         collect: bool = True,
         mode: str = "async",
-        noScan: bool = False,
-        readValue: bool = True,
-        **_ignored: Any,
+        **options: Any,
     ) -> None:
-        """Runs the flow once the script's top level has ended. `arg` is what the reader reads."""
+        """Runs the flow once the script's top level has ended. `arg` is what the reader reads, `options` are
+        the reader's own: RUN_OPTIONS."""
         recorder = _recorder()
+        arguments.text("execution mode", mode)
         if mode not in ("async", "async_local"):
             raise GearsError(f"mode {mode!r} is not supported by run(); use 'async' or 'async_local'")
-        steps = self._finished(convertToStr, collect)
-        chosen = self._default_arg if arg is None else arg
         if self._reader == "StreamReader":
             raise GearsError(
                 "StreamReader works with register(), not with run(): read the stream by execute()"
             )
-        if self._reader == "PythonReader" and not callable(chosen):
-            raise GearsError("PythonReader needs a generator function: run(function)")
-        recorder.add_run(Run(self._reader, chosen, steps, mode == "async_local", noScan, readValue))
+        arguments.known(f"run() of {self._reader}", options, RUN_OPTIONS.get(self._reader, ()))
+        for name in ("noScan", "readValue"):
+            arguments.truth(name, options.get(name, False))
+        chosen = arg or self._default_arg
+        if self._reader == "PythonReader":
+            arguments.function("pyreader", chosen)
+        elif self._reader == "KeysReader":
+            arguments.text("regex", chosen)
+        steps = self._finished(convertToStr, collect)
+        recorder.add_run(Run(self._reader, chosen, steps, mode == "async_local", options))
 
+    @counted
     def register(
         self,
         prefix: str = "*",
@@ -370,52 +432,66 @@ class GearsBuilder:
         collect: bool = True,
         mode: str = "async",
         onRegistered: Callable[[], Any] | None = None,
-        eventTypes: Iterable[str] | None = None,
-        keyTypes: Iterable[str] | None = None,
-        commands: Iterable[str] | None = None,
-        readValue: bool = True,
         regex: str | None = None,
-        batch: int = 1,
-        onFailedPolicy: str = "continue",
-        onFailedRetryInterval: float = 1,
-        trimStream: bool = True,
-        missBatch: int | None = None,
-        **_ignored: Any,
+        **options: Any,
     ) -> None:
-        """Registers the flow for keys that start with `prefix` (a trailing ``*`` is dropped). The arguments
-        from `batch` to `trimStream` are a StreamReader's, whose events and key types are given. `missBatch`:
-        the flow answers misses, and gets at most so many at once, as one record that is a list."""
+        """Registers the flow for keys that start with `prefix` (a trailing ``*`` is dropped). `options` are
+        those of `_keys_options`, or of `_stream_options`."""
         recorder = _recorder()
-        stream = StreamOptions()
-        if self._reader == "StreamReader":
-            stream = _stream_options(batch, onFailedPolicy, onFailedRetryInterval, trimStream)
-            eventTypes, keyTypes = ("xadd", CATCHUP), ("stream",)
-        elif self._reader != "KeysReader":
-            raise GearsError(f"register() works with KeysReader and StreamReader, not with {self._reader}")
+        prefix = prefix if regex is None else regex
+        arguments.text("regex", prefix)
+        arguments.text("execution mode", mode)
         if mode not in MODES:
-            raise GearsError(f"mode must be one of {', '.join(MODES)}, not {mode!r}")
-        if onRegistered is not None and not callable(onRegistered):
-            raise GearsError("onRegistered must be a function")
-        types = _names("eventTypes", eventTypes)
-        miss_batch = 1 if missBatch is None else _miss_batch(missBatch, types)
-        steps = self._finished(convertToStr, collect)
+            raise GearsError(f"unknown execution mode {mode!r}: mode must be one of {', '.join(MODES)}")
+        if onRegistered is not None:
+            arguments.function("OnRegistered", onRegistered)
+        keys, stream = KeysOptions(), StreamOptions()
+        if self._reader == "KeysReader":
+            arguments.known("register() of KeysReader", options, inspect.signature(_keys_options).parameters)
+            keys = _keys_options(mode, **options)
+        elif self._reader == "StreamReader":
+            arguments.known(
+                "register() of StreamReader", options, inspect.signature(_stream_options).parameters
+            )
+            stream = _stream_options(mode, **options)
+            keys = KeysOptions(event_types=("xadd", CATCHUP), key_types=("stream",), coalesce=True)
+        else:
+            raise GearsError(f"register() works with KeysReader and StreamReader, not with {self._reader}")
         recorder.registrations.append(
             Registration(
                 ordinal=len(recorder.registrations),
                 reader=self._reader,
                 desc=self._desc,
                 mode=mode,
-                prefix=regex if regex is not None else prefix,
-                event_types=types,
-                key_types=_names("keyTypes", keyTypes),
-                commands=tuple(name.lower() for name in _names("commands", commands)),
-                read_value=readValue,
+                prefix=prefix,
                 on_registered=onRegistered,
-                steps=steps,
+                steps=self._finished(convertToStr, collect),
+                keys=keys,
                 stream=stream,
-                miss_batch=miss_batch,
             )
         )
+
+
+def _keys_options(
+    mode: str,
+    *,
+    eventTypes: Any = None,
+    keyTypes: Any = None,
+    commands: Any = None,
+    readValue: bool = True,
+    missBatch: int | None = None,
+    coalesce: bool = False,
+) -> KeysOptions:
+    event_types = tuple(name.lower() for name in arguments.names("eventTypes", "event", eventTypes))
+    key_types = arguments.names("keyTypes", "key", keyTypes)
+    hooked = tuple(name.lower() for name in arguments.names("commands", "command", commands))
+    arguments.what_triggers(event_types, key_types, hooked, mode)
+    arguments.truth("readValue", readValue)
+    arguments.truth("coalesce", coalesce)
+    if coalesce and arguments.MISS in event_types:
+        raise GearsError("coalesce is for events; clients who miss one key share one run in any case")
+    batch = 1 if missBatch is None else _miss_batch(missBatch, event_types)
+    return KeysOptions(event_types, key_types, hooked, readValue, batch, coalesce)
 
 
 def _miss_batch(batch: Any, event_types: tuple[str, ...]) -> int:
@@ -426,11 +502,27 @@ def _miss_batch(batch: Any, event_types: tuple[str, ...]) -> int:
     return batch
 
 
-def _stream_options(batch: Any, policy: Any, retry_s: Any, trim: Any) -> StreamOptions:
+def _stream_options(
+    mode: str,
+    *,
+    batch: Any = 1,
+    duration: Any = 0,
+    onFailedPolicy: Any = "continue",
+    onFailedRetryInterval: Any = 1,
+    trimStream: Any = True,
+) -> StreamOptions:
+    if mode == "sync":
+        raise GearsError("mode 'sync' is not supported for streams: use 'async_local'")
     if isinstance(batch, bool) or not isinstance(batch, int) or not 1 <= batch <= MAX_STREAM_BATCH:
         raise GearsError(f"batch must be a whole number from 1 to {MAX_STREAM_BATCH}, not {batch!r}")
+    arguments.number("duration", duration)
+    if duration:
+        raise GearsError("duration is not supported: entries do not wait for a batch to fill; leave it out")
+    policy = onFailedPolicy.lower() if isinstance(onFailedPolicy, str) else onFailedPolicy
     if policy not in FAILED_POLICIES:
         raise GearsError(f"onFailedPolicy must be one of {', '.join(FAILED_POLICIES)}, not {policy!r}")
+    retry_s = onFailedRetryInterval
     if isinstance(retry_s, bool) or not isinstance(retry_s, int | float) or not 0 < retry_s <= 3600:
         raise GearsError(f"onFailedRetryInterval must be seconds over 0 and at most 3600, not {retry_s!r}")
-    return StreamOptions(batch, bool(trim), policy, float(retry_s))
+    arguments.truth("trimStream", trimStream)
+    return StreamOptions(batch, trimStream, policy, float(retry_s))

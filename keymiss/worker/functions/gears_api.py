@@ -39,8 +39,8 @@ def execute(*args: Any) -> Any:
     context = current()
     if context.loading:
         return None
-    if not args:
-        raise GearsError("execute() needs a command")
+    if not args or not isinstance(args[0], str | bytes):
+        raise GearsError("the given command must be a string: execute(command, argument, ...)")
     name = args[0].decode("latin-1") if isinstance(args[0], bytes) else str(args[0])
     if name.upper() in _MAY_WAIT_FOR_A_JOB:
         with context.services.waiting():
@@ -120,12 +120,15 @@ class Atomic:
         raise GearsError("atomic() is not supported: use a Lua script, execute('EVAL', ...)")
 
 
-def _unsupported(name: str) -> Any:
+def _unsupported(name: str, why: str = "") -> Any:
     def function(*_args: Any, **_kwargs: Any) -> NoReturn:
-        raise GearsError(f"{name}() is not supported")
+        raise GearsError(f"{why}{name}() is not supported")
 
     function.__name__ = name
     return function
+
+
+NO_HOOKS = "Can not get CommandHook ctx: no command is hooked here, "
 
 
 def create_future() -> asyncio.Future[Any]:
@@ -197,7 +200,7 @@ def script_globals() -> dict[str, Any]:
         "runCoroutine": run_coroutine,
         "isAsyncAllow": lambda: True,
         "isInAtomicBlock": lambda: False,
-        "call_next": _unsupported("call_next"),
+        "call_next": _unsupported("call_next", NO_HOOKS),
         "registerTE": _unsupported("registerTE"),
     }
 
@@ -223,7 +226,7 @@ def install_modules() -> None:
             "flatError": flat_error,
             "isAsyncAllow": lambda: True,
             "isInAtomicBlock": lambda: False,
-            "callNext": _unsupported("callNext"),
+            "callNext": _unsupported("callNext", NO_HOOKS),
             "registerTimeEvent": _unsupported("registerTimeEvent"),
         },
     )

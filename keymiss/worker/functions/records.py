@@ -1,4 +1,4 @@
-"""Keys as gears records: ``{'key', 'value', 'type', 'event'}``.
+"""Keys as gears records: ``{'key', 'value', 'type', 'event'}``; without ``readValue`` ``{'key', 'event'}``.
 
 ======== ======================================== =========================
 type     value
@@ -71,7 +71,7 @@ def read_records(
     """A record for each key, in two round trips. A key that changes its type between the two has
     value None."""
     if not read_value:
-        return [{"key": decode(key), "value": None, "type": None, "event": event} for key in names]
+        return [{"key": decode(key), "event": event} for key in names]
     kinds = [_type_name(reply) for reply in connection.pipeline([("TYPE", key) for key in names])]
     wanted = [
         (key, _READ_COMMANDS[kind]) for key, kind in zip(names, kinds, strict=True) if kind in _READ_COMMANDS
@@ -86,32 +86,29 @@ def read_records(
     return records
 
 
-def _scan(connection: ShardConnection, pattern: Any, no_scan: bool) -> Iterator[list[bytes]]:
-    if no_scan:
-        name = pattern if isinstance(pattern, bytes) else str(pattern).encode("utf-8", "surrogateescape")
-        if connection.command("EXISTS", name) == 1:
-            yield [name]
-        return
+def missing_record(key: Any, event: str | None, read_value: bool = True) -> dict[str, Any]:
+    """That of a key that is not there."""
+    if not read_value:
+        return {"key": key, "event": event}
+    return {"key": key, "value": None, "type": "empty", "event": event}
+
+
+def scan(connection: ShardConnection, pattern: Any, count: Any = SCAN_COUNT) -> Iterator[list[bytes]]:
+    """Names of the keys that match. As with SCAN itself, a key may come twice if the keyspace grows
+    or shrinks meanwhile."""
     cursor = b"0"
     while True:
-        cursor, names = connection.command("SCAN", cursor, "MATCH", pattern, "COUNT", SCAN_COUNT)
+        cursor, names = connection.command("SCAN", cursor, "MATCH", pattern, "COUNT", count)
         yield list(dict.fromkeys(names))
         if cursor == b"0":
             return
 
 
-def scan_keys(connection: ShardConnection, pattern: Any, no_scan: bool = False) -> Iterator[Any]:
-    """Names of the keys that match. As with SCAN itself, a key may come twice if the keyspace grows
-    or shrinks meanwhile."""
-    for names in _scan(connection, pattern, no_scan):
-        yield from decode(names)
-
-
 def scan_records(
-    connection: ShardConnection, pattern: Any, no_scan: bool = False, read_value: bool = True
+    connection: ShardConnection, pattern: Any, read_value: bool = True
 ) -> Iterator[dict[str, Any]]:
     """Records of the keys that match and still exist when they are read."""
-    for names in _scan(connection, pattern, no_scan):
+    for names in scan(connection, pattern):
         for record in read_records(connection, names, None, read_value):
-            if record["type"] != "empty":
+            if record.get("type") != "empty":
                 yield record

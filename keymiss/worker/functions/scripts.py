@@ -8,10 +8,8 @@ seen by another shard. Loading runs the top level with `run()` and `execute()` d
 from __future__ import annotations
 
 import hashlib
-import re
 import threading
 from dataclasses import dataclass
-from importlib import metadata
 from types import CodeType
 
 from keymiss.cluster.topology import Shard
@@ -62,23 +60,6 @@ def execute_source(context: JobContext, source: bytes, keep_runs: bool) -> Recor
     finally:
         CURRENT.reset(token)
     return recorder
-
-
-def check_requirements(requirements: list[str]) -> None:
-    """Requirements are not installed by the worker, as RedisGears does, but by whoever runs it.
-    GearsError names those that its environment lacks; an address (``git+https://...``) cannot be
-    checked and is logged."""
-    for requirement in requirements:
-        if "://" in requirement:
-            log_event("requirement_not_checked", "debug", requirement=requirement)
-            continue
-        name = re.split(r"[^A-Za-z0-9._-]", requirement.strip(), maxsplit=1)[0]
-        try:
-            metadata.version(name)
-        except (metadata.PackageNotFoundError, ValueError):
-            raise GearsError(
-                f"requirement {requirement!r} is not installed in the worker's environment"
-            ) from None
 
 
 class ScriptStore:
@@ -195,10 +176,11 @@ def register_command(sha1: str, registration: Registration) -> list[str]:
         registration.desc,
         registration.mode,
         registration.prefix,
-        ",".join(registration.event_types),
-        ",".join(registration.key_types),
-        ",".join(registration.commands),
-        str(registration.miss_batch),
+        ",".join(registration.keys.event_types),
+        ",".join(registration.keys.key_types),
+        ",".join(registration.keys.commands),
+        str(registration.keys.miss_batch),
+        "1" if registration.keys.coalesce else "0",
     ]
 
 

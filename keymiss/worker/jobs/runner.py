@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -16,11 +16,12 @@ from keymiss.reading import tensors
 from keymiss.worker.functions import event_loops
 from keymiss.worker.functions.builder import Registration
 from keymiss.worker.functions.builder import Run as ScriptRun
-from keymiss.worker.functions.execution import run_flow, run_reader
+from keymiss.worker.functions.execution import Flow, flows_of_run, run_flow
 from keymiss.worker.functions.job_context import CURRENT, GearsError, JobContext, ReplySlot
 from keymiss.worker.functions.other_shards import NoOwnerError
-from keymiss.worker.functions.records import decode, read_records
-from keymiss.worker.functions.scripts import all_shards, check_requirements
+from keymiss.worker.functions.records import decode, missing_record, read_records
+from keymiss.worker.functions.requirements import check_requirements
+from keymiss.worker.functions.scripts import all_shards
 from keymiss.worker.functions.streams import COMES_AGAIN, RunBatch, read_stream
 from keymiss.worker.job import Job, JobKind, JobStatus, Run
 from keymiss.worker.jobs import resp
@@ -30,6 +31,8 @@ from keymiss.worker.services import Services
 
 ASK_ALIVE_AFTER_S = 0.5
 """A job that waited longer in this process is not started before the shard says somebody waits."""
+
+MAX_ERRORS_LOGGED = 10
 
 PASSING = (
     exceptions.ConnectionError,
@@ -46,6 +49,9 @@ PASSING = (
 """What a function may meet while shards restart or change: an event that fails so is worth another try."""
 
 OK = resp.Status("OK")
+
+GoesOn = Callable[[], None]
+"""What is left of a job whose clients have their reply."""
 
 
 class JobRunner:
@@ -76,14 +82,17 @@ class JobRunner:
             if not _wanted(context, (job,)):
                 return End(JobStatus.ABANDONED)
             self._metrics.started(job, queued_s)
-            reply = self._perform(context, job)
+            reply, goes_on = self._perform(context, job)
         except Exception as error:
             return _fail(context, job, error)
         except SystemExit as error:
             return _fail(context, job, _called_exit(error))
         finally:
             event_loops.cancel_leftovers()
-        return send(context, [done(job, reply)])[0]
+        end = send(context, [done(job, reply)])[0]
+        if goes_on is not None and end.status is JobStatus.DONE:
+            goes_on()
+        return end
 
     def _run_misses(self, run: Run) -> None:
         """Of a function that takes several: each is answered when the function has its answer."""
@@ -112,10 +121,11 @@ class JobRunner:
         token = CURRENT.set(here)
         try:
             registration = self._services.scripts.registration(here, wanted[0].registration_id)
-            if registration.miss_batch == 1:
+            if registration.keys.miss_batch == 1:
                 raise GearsError("the function takes one miss at a time, but is registered for several")
             given = [record for _, record in records]
-            run_flow(here, [here.shard], lambda _at: iter([given]), registration.steps, _raise)
+            flow = Flow(lambda _at: iter([given]), registration.steps)
+            run_flow(here, [here.shard], lambda _shard: flow, _raise)
             replies.rest()
         except Exception as error:
             replies.rest(error)
@@ -126,16 +136,17 @@ class JobRunner:
             event_loops.cancel_leftovers()
             replies.flush()
 
-    def _perform(self, context: JobContext, job: Job) -> bytes:
+    def _perform(self, context: JobContext, job: Job) -> tuple[bytes, GoesOn | None]:
         token = CURRENT.set(context)
         try:
             if job.kind in (JobKind.MISS, JobKind.EVENT):
-                return resp.encode(_registered(context, job))
+                return resp.encode(_registered(context, job)), None
             if job.kind is JobKind.SCRIPT:
-                return resp.encode(_script(context, job))
+                reply, goes_on = _script(context, job)
+                return resp.encode(reply), goes_on
             if job.kind is JobKind.UNREGISTER:
-                return resp.encode(_unregister(context, job))
-            return resp.encode(_model(context, job))
+                return resp.encode(_unregister(context, job)), None
+            return resp.encode(_model(context, job)), None
         finally:
             CURRENT.reset(token)
 
@@ -150,7 +161,7 @@ def _wanted(context: JobContext, run: Run) -> list[Job]:
 
 
 def _miss_record(job: Job) -> dict[str, Any]:
-    return {"key": decode(job.key), "value": None, "type": "empty", "event": job.event}
+    return missing_record(decode(job.key), job.event)
 
 
 def _called_exit(error: SystemExit) -> GearsError:
@@ -205,36 +216,53 @@ def _registered(context: JobContext, job: Job) -> Any:
     def reader(at: JobContext) -> Iterator[Any]:
         if job.kind is JobKind.MISS:
             return iter([_miss_record(job)])
-        return iter(read_records(at.connection, [job.key], job.event, registration.read_value))
+        return iter(read_records(at.connection, [job.key], job.event, registration.keys.read_value))
 
-    run_flow(here, [context.shard], reader, registration.steps, _raise)
+    flow = Flow(reader, registration.steps)
+    run_flow(here, [context.shard], lambda _shard: flow, _raise)
     return resp.from_override(slot.value)
 
 
 def _over_batches(here: JobContext, registration: Registration) -> RunBatch:
     def run(records: list[dict[str, Any]]) -> None:
-        run_flow(here, [here.shard], lambda _at: iter(records), registration.steps, _raise)
+        flow = Flow(lambda _at: iter(records), registration.steps)
+        run_flow(here, [here.shard], lambda _shard: flow, _raise)
 
     return run
 
 
-def _script(context: JobContext, job: Job) -> Any:
-    """RG.PYEXECUTE: OK, or ``[[results], [errors]]`` if the script runs something. With UNBLOCKING the
-    module has answered the client already."""
-    source, _unblocking, *requirements = job.payload
+def _script(context: JobContext, job: Job) -> tuple[Any, GoesOn | None]:
+    """RG.PYEXECUTE: OK, or ``[[results], [errors]]`` if the script runs something. With UNBLOCKING the job's
+    id instead, and it runs then; what it came to is in the log."""
+    source, unblocking, *requirements = job.payload
     check_requirements([requirement.decode("utf-8", "replace") for requirement in requirements])
     run = context.services.scripts.deploy(context, source)
     if run is None:
-        return OK
+        return OK, None
+    if unblocking == b"1":
+        return str(job.id), lambda: _run_unattended(context, job, run)
     results, errors = _run(context, run)
-    return [results, errors]
+    return [results, errors], None
+
+
+def _run_unattended(context: JobContext, job: Job, run: ScriptRun) -> None:
+    token = CURRENT.set(context)
+    try:
+        results, errors = _run(context, run)
+        log_event("script_ran", job=job.id, results=len(results), errors=errors[:MAX_ERRORS_LOGGED])
+    except (Exception, SystemExit) as error:
+        log_event("script_failed", "warning", job=job.id, error=one_line(error))
+    finally:
+        CURRENT.reset(token)
+        event_loops.cancel_leftovers()
 
 
 def _run(context: JobContext, run: ScriptRun) -> tuple[list[Any], list[str]]:
     errors: list[str] = []
     here = JobContext(context.services, context.shard, context.job, context.cache)
     shards = all_shards(context, run.local)
-    results = run_flow(here, shards, run_reader(run), run.steps, lambda error: errors.append(one_line(error)))
+    flow_of = flows_of_run(run, context.shard, others=len(context.services.masters()) > 1)
+    results = run_flow(here, shards, flow_of, lambda error: errors.append(one_line(error)))
     return [r if isinstance(r, (str, bytes, bytearray, int)) else str(r) for r in results], errors
 
 
