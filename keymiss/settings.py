@@ -13,6 +13,9 @@ KEYMISS_VAR        <project>/var    data, logs, certificate, generated configura
                                     installed: ~/.local/state/keymiss
 KEYMISS_SERVER     redis            redis or valkey
 KEYMISS_MODEL      models/reader    reader: a folder, or the name of a Hugging Face QA model
+KEYMISS_MODEL_FORM fastest          its form: torchscript, torchscript-bfloat16, torchscript-int8, onnx or
+                                    onnx-int8; fastest: what this machine runs fastest of those that
+                                    lose at most 0.5 F1
 KEYMISS_NODES      from the above   host:port,host:port,...: where clients find the cluster
 KEYMISS_USER       keymiss          started by root: who the processes run as; no keymiss there: nobody
 ================== ================ =================================================================
@@ -100,6 +103,9 @@ class Settings(EnvironmentSettings):
     var: Annotated[Path, AfterValidator(Path.resolve)] = Field(default_factory=default_var)
     server: Literal["redis", "valkey"] = "redis"
     model: str = "models/reader"
+    model_form: Literal[
+        "fastest", "torchscript", "torchscript-bfloat16", "torchscript-int8", "onnx", "onnx-int8"
+    ] = "fastest"
     nodes: Annotated[str, AfterValidator(_checked_nodes)] = Field(default_factory=_local_nodes)
     user: Annotated[str, AfterValidator(_checked_user)] = Field(default_factory=_process_user)
     worker_metrics_port: Port = 8082
@@ -108,6 +114,11 @@ class Settings(EnvironmentSettings):
     exporter_port: Port = 9121
     grafana_port: Port = 3000
     scrape_interval_s: Whole = Field(5, ge=1, le=5)
+
+    @property
+    def chosen_form(self) -> str | None:
+        """The reader's form; None: this machine's choice."""
+        return None if self.model_form == "fastest" else self.model_form
 
     @property
     def ports(self) -> range:

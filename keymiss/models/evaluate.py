@@ -42,13 +42,13 @@ from keymiss.models.by_cluster import ASK_LIMIT_S, Visit, by_cluster, visiting
 from keymiss.models.by_model import by_model, open_model
 from keymiss.models.by_search import RECALL_AT, Search, by_search, recalls
 from keymiss.models.command_line import CORES, Data, Threads, said_in_one_line
-from keymiss.models.export import DEFAULT_MODEL, ExportError, default_out, form_of
+from keymiss.models.export import DEFAULT_MODEL, ExportError
+from keymiss.models.export_reader import exported_files
 from keymiss.models.front_door import front_door, with_whole_file
 from keymiss.models.tables import SHOWN, plain_or_terminal, show, show_problems
 from keymiss.reading import tokenizers
 from keymiss.reading.backends.base import Model, ModelError
 from keymiss.reading.reader import Reader
-from keymiss.resources import PROJECT
 from keymiss.settings import Settings
 from keymiss.typer_app import Nodes, exit_code, typer_app
 
@@ -237,7 +237,7 @@ def exported(
 ) -> None:
     """By an exported file, run as the worker does."""
     with said_in_one_line("evaluate", ExportError):
-        file = model or str(default_out(DEFAULT_MODEL, form_of(PROJECT / DEFAULT_MODEL)))
+        file = model or str(exported_files(DEFAULT_MODEL)[-1])
     _carry_out(Options("exported", data, part, limit, model=file, threads=threads), figures)
 
 

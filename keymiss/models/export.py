@@ -117,23 +117,6 @@ def is_split(folder: Path) -> bool:
         return False
 
 
-def form_of(folder: Path) -> str:
-    """The form that is best for a model, as its reader.json says; DEFAULT_FORM if it says nothing.
-
-    ExportError if it names none that there is.
-    """
-    path = folder / CALIBRATION_FILE
-    try:
-        form = json.loads(path.read_text(encoding="utf-8")).get("form") or DEFAULT_FORM
-    except FileNotFoundError:
-        return DEFAULT_FORM
-    except (OSError, ValueError, AttributeError) as error:
-        raise ExportError(f"{path} cannot be read: {type(error).__name__}: {error}") from error
-    if form not in FORMS:
-        raise ExportError(f"{path}: the form {form!r} is not one of {', '.join(FORMS)}")
-    return str(form)
-
-
 def _download(model: str) -> Path:
     """The hub's files of a model, from its local cache when they are there."""
     from huggingface_hub import snapshot_download

@@ -285,7 +285,7 @@ def load(
             show_default=False,
         ),
     ] = "",
-    form: Annotated[str | None, choice(FORMS, f"of what is exported; default: {DEFAULTS}")] = None,
+    form: Annotated[str | None, choice(FORMS, f"default: {DEFAULTS}")] = None,
     nodes: Nodes = "",
 ) -> None:
     """Store the reader on every master of the cluster, in the place of the one there."""
@@ -295,7 +295,7 @@ def load(
         settings = Settings.from_env()
 
     def checked() -> Models:
-        reader, lower = checked_reader(model or settings.model, form)
+        reader, lower = checked_reader(model or settings.model, form or settings.chosen_form)
         return {keys.model_key: reader, keys.lower_model_key: lower}
 
     store_everywhere("load", checked, nodes or settings.nodes)

@@ -21,8 +21,6 @@ from transformers import DistilBertForQuestionAnswering as DistilBert
 
 from keymiss.models import export as exporting
 from keymiss.models import export_reader, forms
-from keymiss.models.export import form_of
-from keymiss.models.export_reader import exported_files
 from keymiss.reading.backends.base import Model
 from keymiss.reading.reader import Calibration, Reader
 from keymiss.reading.tensors import Tensor
@@ -299,20 +297,3 @@ def test_a_torch_that_cannot_quantize_says_so(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.delattr("torch.ao.quantization.quantize_dynamic")
     with pytest.raises(exporting.ExportError, match=r"cannot quantize here.*use the form onnx-int8"):
         exporting.export(str(small(tmp_path / "small")), tmp_path / "x.int8.pt", "torchscript-int8")
-
-
-def test_a_model_may_name_the_form_that_is_best_for_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = small(tmp_path / "small")
-    monkeypatch.setenv("KEYMISS_VAR", str(tmp_path / "var"))
-    assert form_of(folder) == "torchscript"
-    (folder / "reader.json").write_text('{"form": "onnx-int8"}')
-    assert form_of(folder) == "onnx-int8"
-    (path,) = exported_files(str(folder))
-    assert path.name == "small.int8.onnx"
-    (path,) = exported_files(str(folder), "torchscript")
-    assert path.name == "small.pt"
-    (folder / "reader.json").write_text('{"form": "stone"}')
-    assert export_reader.main(["--model", str(folder)]) == 1
-    assert "the form 'stone' is not one of torchscript," in capsys.readouterr().err
