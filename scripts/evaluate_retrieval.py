@@ -96,14 +96,14 @@ def rows_of(
 
 def offline(corpus: Corpus, limit: int) -> list[Row]:
     """In this process; no graph."""
-    encode = Encoding()
+    encoding = Encoding()
     began_s = time.perf_counter()
-    shards = split_here(corpus, encode, SHARDS)
+    shards = split_here(corpus, encoding, SHARDS)
     count = sum(len(fields) for shard in shards.values() for fields in shard.sentences.values())
     took_s = time.perf_counter() - began_s
     print(f"{count} sentences split and encoded in {took_s:.0f} s, {count / took_s:.0f} a second", flush=True)
     indexes = {tag: shard.index() for tag, shard in shards.items()}
-    vectors = encode([question for question, _ in corpus.questions])
+    vectors = encoding.questions([question for question, _ in corpus.questions])
     asked = [Asked(*each, vector) for each, vector in zip(corpus.questions, vectors, strict=True)]
     return list(rows_of(corpus, shards, indexes, asked, limit))
 

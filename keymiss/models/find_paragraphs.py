@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +21,7 @@ from keymiss.models.export_encoder import export_encoder
 from keymiss.models.forms import ExportError
 from keymiss.models.squad import read
 from keymiss.reading.encoder import Encoder, in_order
-from keymiss.reading.stored_vector import Vector, to_field
+from keymiss.reading.stored_vector import Encoded, Vector, to_field
 from keymiss.reading.tensors import Tensor
 from keymiss.retrieval import Candidate, Mix, ShardIndex
 from keymiss.retrieval.across_shards import rank
@@ -59,7 +59,7 @@ class Asked:
 
     question: str
     right: tuple[str, int]
-    vector: Vector | None
+    vector: Encoded | None
     linked: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -88,10 +88,19 @@ class Encoding:
         self._model = read_back(made.path, made.backend)
         if self._model.about is None:
             raise ExportError(f"{made.path} says nothing of its tokenizer")
-        self._encoder = Encoder.of(self._model.about)
+        self._encoder = Encoder.of(self._model.about, made.sha256)
+        self.mark = self._encoder.mark
 
-    def __call__(self, texts: Sequence[str]) -> Vector:
+    def sentences(self, texts: Sequence[str]) -> Vector:
         """[texts, 384]"""
+        return self._encoded([self._encoder.sentence(text) for text in texts])
+
+    def questions(self, texts: Sequence[str]) -> list[Encoded]:
+        """One each."""
+        vectors = self._encoded([self._encoder.question(text) for text in texts])
+        return [Encoded(self.mark, vector) for vector in vectors]
+
+    def _encoded(self, texts: Sequence[str]) -> Vector:
         batches = list(self._encoder.batches(texts))
 
         def run(at: int) -> Vector:
@@ -102,7 +111,7 @@ class Encoding:
             return in_order(zip(batches, pool.map(run, range(len(batches))), strict=True), len(texts))
 
 
-def split_here(corpus: Corpus, encode: Callable[[Sequence[str]], Vector], shards: int) -> dict[str, Hashes]:
+def split_here(corpus: Corpus, encoding: Encoding, shards: int) -> dict[str, Hashes]:
     """Shard tag -> what the cluster's functions would have written there; articles go by their name."""
     made = {f"s{number}": Hashes() for number in range(shards)}
     for name, paragraphs in corpus.articles.items():
@@ -114,8 +123,8 @@ def split_here(corpus: Corpus, encode: Callable[[Sequence[str]], Vector], shards
                 texts.append(sentence)
         key = keys.sentence_key(name, tag).encode()
         shard.sentences[key] = {b"%d" % idx: text.encode() for idx, text in enumerate(texts)}
-        vectors = zip(texts, encode(texts), strict=True)
-        shard.vectors[key] = {b"%d" % idx: to_field(*each) for idx, each in enumerate(vectors)}
+        vectors = zip(texts, encoding.sentences(texts), strict=True)
+        shard.vectors[key] = {b"%d" % idx: to_field(*each, encoding.mark) for idx, each in enumerate(vectors)}
     return made
 
 

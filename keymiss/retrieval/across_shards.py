@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from keymiss.addresses import Address
 from keymiss.cluster.credentials import NO_CREDENTIALS, Credentials
-from keymiss.reading.stored_vector import Vector
+from keymiss.reading.stored_vector import Encoded
 from keymiss.retrieval.candidate import Candidate
 from keymiss.retrieval.corpus_filter import WHOLE_CORPUS, CorpusFilter
 from keymiss.retrieval.follow import ShardFollower
@@ -61,7 +61,7 @@ class Retrieval:
 
     def vectors(self) -> dict[str, int]:
         """Shard tag -> sentences that can be found by their vector."""
-        return {tag: follower.index.vectors for tag, follower in self._followers.items()}
+        return {tag: follower.index.vectors() for tag, follower in self._followers.items()}
 
     def indexes(self) -> dict[str, ShardIndex]:
         """Shard tag -> its index, of the shards whose first scan is through."""
@@ -76,7 +76,7 @@ class Retrieval:
         self,
         question: str,
         per_shard: int,
-        vector: Vector | None = None,
+        vector: Encoded | None = None,
         linked: Mapping[str, float] | None = None,
         limit: int | None = None,
         only: CorpusFilter = WHOLE_CORPUS,
@@ -84,8 +84,9 @@ class Retrieval:
         """Shard tag -> its best sentences for the question; shards not indexed yet are left out.
 
         The sentences of all shards are ranked together; of them at most `limit`, and `per_shard` of each
-        shard, are taken. `vector`: the question's, [384] of unit length. `linked`: sentencekey -> score, from
-        the concept graph. `only`: what is searched; each signal gives its best of that.
+        shard, are taken. `vector`: the question's; sentences with one of its encoder are found by it.
+        `linked`: sentencekey -> score, from the concept graph. `only`: what is searched; each signal gives
+        its best of that.
         """
         indexes, mix = self.indexes(), self._mix
         ranked = await asyncio.to_thread(rank, indexes, question, mix, vector, linked, per_shard, limit, only)
@@ -101,7 +102,7 @@ def rank(
     indexes: Mapping[str, ShardIndex],
     question: str,
     mix: Mix,
-    vector: Vector | None = None,
+    vector: Encoded | None = None,
     linked: Mapping[str, float] | None = None,
     per_shard: int | None = None,
     limit: int | None = None,
