@@ -108,7 +108,7 @@ def found_again(indexes: dict[str, ShardIndex], questions: Sequence[tuple[str, E
     for index in indexes.values():
         numbers = range(index.vectors())
         for _, vector in questions[:COMPARED]:
-            cosines = {number: index.cosine(number, vector) or 0.0 for number in numbers}
+            cosines = index.cosines(numbers, vector)
             best = sorted(cosines, key=lambda number: -cosines[number])[:NEAREST]
             right += len({number for number, _ in index.by_vector(vector, Mix().pool)} & set(best))
             wanted += len(best)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -213,10 +213,10 @@ class ShardIndex:
         """None if it was dropped in the meantime."""
         return self._sentences.get(number)
 
-    def cosine(self, number: int, question: Encoded) -> float | None:
-        """Of a sentence, None if it has no vector of the question's encoder."""
+    def cosines(self, numbers: Collection[int], question: Encoded) -> dict[int, float]:
+        """Of those sentences that have a vector of the question's encoder."""
         index = self._vectors.get(question.encoder)
-        return index.cosine(number, question.vector) if index else None
+        return index.cosines(numbers, question.vector) if index else {}
 
     def search(self, question: str, limit: int) -> list[Candidate]:
         """The at most ``limit`` best sentences by words, best first."""
