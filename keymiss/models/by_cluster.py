@@ -1,4 +1,4 @@
-"""Questions put to a running cluster by GET: each paragraph is one "sentence", removed at the end."""
+"""What a run writes into a cluster and removes at the end; questions put to paragraphs there by GET."""
 
 from __future__ import annotations
 
@@ -23,12 +23,14 @@ from keymiss.api.questions.question_in_key import question_in_key
 from keymiss.cluster.redis_cluster import shards_of
 from keymiss.cluster.topology import Shard
 from keymiss.corpus.loading import article_tag
+from keymiss.corpus.progress import PipelineStuck, wait_processed
 from keymiss.local.cluster_access import NoClusterError
 from keymiss.local.cluster_access import connect as connect_cluster
 from keymiss.models.asking import EvaluateError, Given, Item, Part, Way, ms_since
 
 ASK_LIMIT_S = 60.0  # of one wait for the cluster or the API; the module's own is 30 s
 ASK_TRIES = 3  # while shards are busy: a worker that has just started loads the model first
+REMOVE_LIMIT_S = 300.0  # until the functions have taken out what they made of articles
 IDLE_LIMIT_S = 10.0  # how long jobs that still run are waited for before what they wrote is removed
 WRITE_BATCH = 500
 
@@ -60,7 +62,13 @@ class Visit:
     client: RedisCluster
     run: str = field(default_factory=lambda: f"evaluate-{uuid.uuid4().hex[:8]}")
     asked: set[str] = field(default_factory=set)  # questions put to any sentence, as in keys, with
-    cached_before: set[str] = field(default_factory=set)  # the answers to them that were there before
+    cached_before: set[str] = field(default_factory=set)  # what was cached for them before
+    loaded: bool = False  # articles, of which the functions made more than keys of that name: the graph
+
+    @property
+    def marker(self) -> str:
+        """A word that stands nowhere else, for sentences that are looked for."""
+        return self.run.replace("-", "")
 
     @cached_property
     def shards(self) -> tuple[Shard, ...]:
@@ -87,22 +95,33 @@ class Visit:
         self.asked = {
             question_in_key(each, ignore_case) for each in questions for ignore_case in (True, False)
         }
-        self.cached_before = set(self._answers_to(self.asked))
+        self.cached_before = set(self._cached_for(self.asked))
 
-    def _answers_to(self, questions: set[str]) -> Iterator[str]:
-        return (key for key in self.scan("bert*{*}_*:{*}:*_*") if _question_in(key) in questions)
+    def _cached_for(self, questions: set[str]) -> Iterator[str]:
+        return (key for key in self.scan("bert*{*}_*") if _question_in(key) in questions)
+
+    def forget(self, questions: set[str] | None = None) -> None:
+        """Remove what is cached for questions in the form of keys, by default all that are asked: they are
+        read anew the next time."""
+        cached = list(self._cached_for(self.asked if questions is None else questions))
+        self.unlink(cached)
+        self.cached_before.difference_update(cached)
 
     def remove(self) -> None:
-        """All that was written. The sentences first: no answer is kept for one that is gone."""
-        self._unlink(self.scan(f"{keys.SENTENCE_PREFIX}{self.run}-*"))
-        self._wait_idle()
-        for prefix in (keys.TOKENIZED_PREFIX, keys.OFFSETS_PREFIX, keys.STATES_PREFIX):
-            self._unlink(self.scan(f"{prefix}{self.run}-*"))
-        self._unlink(self.scan(f"bert*{{*}}_{self.run}-*"))
-        if self.asked:
-            self._unlink(key for key in self._answers_to(self.asked) if key not in self.cached_before)
+        """All that was written. The texts and sentences first: nothing is kept for one that is gone."""
+        for prefix in (keys.PARAGRAPHS_PREFIX, keys.ARTICLE_PREFIX, keys.SENTENCE_PREFIX):
+            self.unlink(self.scan(f"{prefix}{self.run}-*"))
+        try:
+            if self.loaded:
+                wait_processed(self.client, REMOVE_LIMIT_S)
+        finally:
+            self._wait_idle()
+            self.unlink(self.scan(f"*{self.run}-*"))
+            self.unlink(self.scan(f"bert*_{self.marker}*"))
+            self.unlink(key for key in self._cached_for(self.asked) if key not in self.cached_before)
 
-    def _unlink(self, names: Iterable[str]) -> None:
+    def unlink(self, names: Iterable[str]) -> None:
+        """Delete these keys."""
         for key in list(names):
             self.client.unlink(key)
 
@@ -119,7 +138,12 @@ class Visit:
 
 
 def _question_in(key: str) -> str:
+    """Of an answer, a vector or the states of a question; empty for other keys."""
+    if key.startswith(f"{keys.QUESTION_STATES_PREFIX}{{"):
+        return key.partition("_")[2].partition("_")[2]
     try:
+        if key.startswith(f"{keys.VECTOR_PREFIX}{{"):
+            return keys.parse_vector_key(key)[1]
         return keys.parse_answer_key(key).question
     except ValueError:
         return ""
@@ -137,7 +161,7 @@ def visiting(nodes: str) -> Iterator[Visit]:
             try:
                 with not_interrupted():
                     visit.remove()
-            except (redis.RedisError, RedisClusterException) as error:
+            except (redis.RedisError, RedisClusterException, PipelineStuck) as error:
                 raise EvaluateError(f"keys named {visit.run} could not be removed: {error}") from error
             finally:
                 signal.signal(signal.SIGTERM, before)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import httpx
 
 from keymiss.api.questions.question_in_key import question_in_key
 from keymiss.corpus.prose import split_sentences
-from keymiss.keys import span_key
+from keymiss.keys import sentence_key, span_key
 from keymiss.models.asking import EvaluateError, Given, Item, Part, Way, ms_since, percent
 from keymiss.models.by_cluster import Visit, names_of
 from keymiss.models.squad import Paragraph
@@ -34,23 +34,28 @@ class Search:
 
     def ask(self, question: str) -> list[dict[str, Any]]:
         """Its results, best first. EvaluateError says why there are none."""
-        try:
-            for _ in range(BUSY_TRIES):
-                reply = self.http.post("/qasearch", json={"search": question})
-                if reply.status_code != 429:
-                    break
-                time.sleep(0.25)
-            body = reply.json()
-        except (httpx.HTTPError, ValueError) as error:
-            raise EvaluateError(f"{self.http.base_url} does not answer: {error!r}") from None
-        if reply.status_code != 200:
-            raise EvaluateError(f"{reply.status_code} {body.get('detail') or body.get('title')}")
+        body = self.reply(question)
         results: list[dict[str, Any]] = body["results"]
         covered = body["coverage"]["sentences"]
         self.asked = max(self.asked, covered["asked"])
         self.sentences, self.answered = self.sentences + covered["asked"], self.answered + covered["answered"]
         self.results = max(self.results, len(results))
         return results
+
+    def reply(self, question: str, **wanted: Any) -> dict[str, Any]:
+        """What /qasearch says; `wanted`: more members of the request. EvaluateError if it says nothing."""
+        try:
+            for _ in range(BUSY_TRIES):
+                reply = self.http.post("/qasearch", json={"search": question} | wanted)
+                if reply.status_code != 429:
+                    break
+                time.sleep(0.25)
+            body: dict[str, Any] = reply.json()
+        except (httpx.HTTPError, ValueError) as error:
+            raise EvaluateError(f"{self.http.base_url} does not answer: {error!r}") from None
+        if reply.status_code != 200:
+            raise EvaluateError(f"{reply.status_code} {body.get('detail') or body.get('title')}")
+        return body
 
     def check(self) -> None:
         """EvaluateError if there is no API."""
@@ -60,30 +65,48 @@ class Search:
             raise EvaluateError(f"there is no API at {self.http.base_url}: {error}") from None
 
     def wait_indexed(self, visit: Visit) -> None:
-        """Until a sentence that is written now, after all others, is found on every shard.
+        """Until a sentence that is written after all others is found on every shard; then it is removed.
 
         A shard tells what changed in the order it changed. A sentence that was found was asked, and its
         answer is kept, be it too unsure to be shown. EvaluateError after INDEX_LIMIT_S.
         """
-        name, word = f"{visit.run}-last", visit.run.replace("-", "")
-        missing = {f"{word}{number}": shard.tag for number, shard in enumerate(visit.shards)}
-        for marker, tag in missing.items():
+        name = f"{visit.run}-last"
+        markers = {f"{visit.marker}{number}": shard.tag for number, shard in enumerate(visit.shards)}
+        for marker, tag in markers.items():
             visit.store(name, {"0": marker}, tag)
-        until_s, reason = time.monotonic() + INDEX_LIMIT_S, ""
-        while missing:
-            try:
-                for marker in missing:
-                    self.ask(marker)
-                missing = {
-                    marker: tag
-                    for marker, tag in missing.items()
-                    if not visit.client.exists(span_key(name, tag, 0, question_in_key(marker)))
-                }
-            except EvaluateError as error:  # not ready yet
-                reason = f" ({error})"
-            if missing and time.monotonic() > until_s:
-                raise EvaluateError(f"not indexed within {INDEX_LIMIT_S:.0f} s: {missing.values()}{reason}")
-            time.sleep(0.1)
+
+        def found(marker: str, tag: str) -> bool:
+            self.ask(marker)
+            return bool(visit.client.exists(span_key(name, tag, 0, question_in_key(marker))))
+
+        def gone(marker: str, tag: str) -> bool:
+            body = self.reply(marker)
+            near = [*body["closest"], *(source for one in body["results"] for source in one["sources"])]
+            return all(passage["article"] != name for passage in near)
+
+        _until(found, markers)
+        visit.unlink(sentence_key(name, tag) for tag in markers.values())
+        _until(gone, markers)
+
+
+def _until(done: Callable[[str, str], bool], markers: Mapping[str, str]) -> None:
+    """Until it is done for every marker and the tag of its shard."""
+    missing, until_s, reason = dict(markers), time.monotonic() + INDEX_LIMIT_S, ""
+    while missing:
+        try:
+            missing = {marker: tag for marker, tag in missing.items() if not done(marker, tag)}
+        except EvaluateError as error:  # not ready yet
+            reason = f" ({error})"
+        if missing and time.monotonic() > until_s:
+            tags = ", ".join(missing.values())
+            raise EvaluateError(f"not indexed within {INDEX_LIMIT_S:.0f} s: shards {tags}{reason}")
+        time.sleep(0.1)
+
+
+def article_and_index(sentencekey: str) -> tuple[str, str]:
+    """Of a key ``<article>:{tag}:<idx>``, as replies have it."""
+    article, _, idx = sentencekey.rpartition(":")
+    return article.rpartition(":")[0], idx
 
 
 def by_search(search: Search, visit: Visit, part: Part) -> Way:
@@ -99,8 +122,7 @@ def by_search(search: Search, visit: Visit, part: Part) -> Way:
     search.wait_indexed(visit)
 
     def paragraph_of(result: dict[str, Any]) -> Paragraph | None:
-        article, _, idx = result["sentencekey"].rpartition(":")
-        return where.get((article.rpartition(":")[0], idx))
+        return where.get(article_and_index(result["sentencekey"]))
 
     def ask(item: Item) -> Given:
         began_s = time.perf_counter()

@@ -34,8 +34,8 @@ from keymiss.models.answerability import Pool
 from keymiss.models.asking import EvaluateError, Item, Part, in_threads, part_of
 from keymiss.models.by_model import logits_of, open_folder
 from keymiss.models.command_line import CORES, Data, Threads, said_in_one_line
-from keymiss.models.evaluate import plain_or_terminal, show
 from keymiss.models.export import CALIBRATION_FILE, DEFAULT_MODEL, ExportError, Source
+from keymiss.models.tables import plain_or_terminal, show
 from keymiss.reading import tokenizers
 from keymiss.reading.backends.base import Model, ModelError
 from keymiss.reading.reader import Calibration, Reader

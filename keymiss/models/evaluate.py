@@ -4,12 +4,14 @@
     keymiss models evaluate exported      --model var/models/reader.pt  FILE...
     keymiss models evaluate cluster       --nodes 127.0.0.1:30001       FILE...
     keymiss models evaluate retrieval     --url https://localhost:8080  FILE...
+    keymiss models evaluate front-door    --url https://localhost:8080  FILE...
     keymiss models evaluate answerability --model models/reader         FILE...
 
 The same questions, put to the Hugging Face model, to an exported file by the worker's own backends, to a
 running cluster (each paragraph is a "sentence", asked by GET of bertspan...), and to /qasearch (which has to
-find the sentence too). `answerability`: whether the score tells the sentence that answers from others of its
-article.
+find the sentence too). `front-door`: /qasearch again, of whole articles that are loaded as all articles are;
+also how well it says that it is not sure. `answerability`: whether the score tells the sentence that answers
+from others of its article.
 
 What is written into the cluster is named evaluate-<run>-... and removed at the end, after Ctrl-C too.
 Questions are of the held-out part (squad.split) if not told otherwise. What could not be put counts as
@@ -30,7 +32,6 @@ import redis
 import typer
 from redis.exceptions import RedisClusterException
 from rich.console import Console
-from rich.table import Table
 
 from keymiss import keys
 from keymiss.environment import BadSetting
@@ -42,6 +43,8 @@ from keymiss.models.by_model import by_model, open_model
 from keymiss.models.by_search import RECALL_AT, Search, by_search, recalls
 from keymiss.models.command_line import CORES, Data, Threads, said_in_one_line
 from keymiss.models.export import DEFAULT_MODEL, ExportError, default_out, form_of
+from keymiss.models.front_door import front_door, with_whole_file
+from keymiss.models.tables import SHOWN, plain_or_terminal, show, show_problems
 from keymiss.reading import tokenizers
 from keymiss.reading.backends.base import Model, ModelError
 from keymiss.reading.reader import Reader
@@ -50,8 +53,6 @@ from keymiss.settings import Settings
 from keymiss.typer_app import Nodes, exit_code, typer_app
 
 app = typer_app()
-FILE_COLUMNS = 130  # of a table that does not go to a terminal
-SHOWN = 5  # of the answers that differ, and of the reasons why questions could not be put
 
 
 @dataclass(frozen=True)
@@ -69,34 +70,8 @@ class Options:
     url: str = ""
     against: str | None = None
     at_once: int = 1
-
-
-def plain_or_terminal() -> Console:
-    """For standard output; in a file tables are as wide as they have to be."""
-    console = Console()
-    return console if console.is_terminal else Console(width=FILE_COLUMNS)
-
-
-def show(console: Console, title: str, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> None:
-    """A table with a column for each of `columns` (field -> heading)."""
-    table = Table(title=title, title_justify="left")
-    for place, heading in enumerate(columns.values()):
-        table.add_column(heading, justify="right" if place else "left", no_wrap=not place)
-    for row in rows:
-        values = [row[name] for name in columns]
-        table.add_row(*(f"{value:.1f}" if isinstance(value, float) else str(value) for value in values))
-    console.print(table)
-
-
-def show_problems(console: Console, given: Sequence[Given]) -> None:
-    """Why questions could not be put. EvaluateError if that is so for every one."""
-    reasons = [one.problem for one in given if one.problem]
-    if reasons and len(reasons) == len(given):
-        raise EvaluateError(f"not one question could be put: {reasons[0]}")
-    for reason in list(dict.fromkeys(reasons))[:SHOWN]:
-        console.print(
-            f"could not be put, {reasons.count(reason)} questions: {reason}", markup=False, soft_wrap=True
-        )
+    corpus: str = "part"
+    refusal: bool = False
 
 
 def show_differences(
@@ -123,6 +98,8 @@ def evaluate(options: Options, console: Console) -> dict[str, Any]:
         raise EvaluateError(f"{options.model} is not what `{way}` takes")
     if way == "answerability":
         return _answerability(options, parts, console)
+    if way == "front-door":
+        return _front_door(options, parts, console)
     rows: dict[str, dict[str, Any]] = {}
     all_items: list[Item] = []
     everything: list[Given] = []
@@ -134,7 +111,7 @@ def evaluate(options: Options, console: Console) -> dict[str, Any]:
     if len(parts) > 1:
         more = recalls(all_items, everything) if way == "retrieval" else {}
         rows["all"] = asdict(scores(all_items, everything)) | more
-    show_problems(console, everything)
+    show_problems(console, [one.problem for one in everything])
     show(console, _title(options), [{"file": name} | row for name, row in rows.items()], _columns(way, rows))
     return {"way": way, "part": options.part, "files": rows}
 
@@ -219,10 +196,20 @@ def _answerability(options: Options, parts: list[Part], console: Console) -> dic
     return {"way": options.way, "part": options.part, "negatives": options.negatives, "files": rows}
 
 
+def _front_door(options: Options, parts: list[Part], console: Console) -> dict[str, Any]:
+    rows = {}
+    for path, part in zip(options.data, parts, strict=True):
+        loaded = with_whole_file(path, part) if options.corpus == "file" else part
+        how = (options.refusal, options.at_once)
+        rows[part.name] = front_door(options.url, options.nodes, loaded, *how, console)
+    return {"way": options.way, "part": options.part, "corpus": options.corpus, "files": rows}
+
+
 OfPart = Annotated[Literal["held-out", "calibration", "train", "all"], typer.Option(help="of each file")]
 Limit = Annotated[int | None, typer.Option(min=1, help="questions of each file, drawn with a fixed seed")]
 Figures = Annotated[Path | None, typer.Option("--json", help="write the figures there")]
 OfModel = Annotated[str, typer.Option(help="local folder, hub name or exported file")]
+Url = Annotated[str, typer.Option(help="of the API")]
 AtOnce = Annotated[int, typer.Option(min=1, help="questions asked at the same time")]
 
 
@@ -294,7 +281,7 @@ def cluster(
 @app.command()
 def retrieval(
     data: Data,
-    url: Annotated[str, typer.Option(help="of the API")] = "https://localhost:8080",
+    url: Url = "https://localhost:8080",
     nodes: Nodes = "",
     at_once: AtOnce = 1,
     part: OfPart = "held-out",
@@ -306,6 +293,27 @@ def retrieval(
     _carry_out(options, figures)
 
 
+@app.command("front-door")
+def front_door_(
+    data: Data,
+    url: Url = "https://localhost:8080",
+    nodes: Nodes = "",
+    corpus: Annotated[
+        Literal["part", "file"], typer.Option(help="load the part's articles, or all of the file")
+    ] = "part",
+    refusal: Annotated[
+        bool, typer.Option("--refusal", help="ask each question also of articles that do not answer it")
+    ] = False,
+    at_once: AtOnce = 1,
+    part: OfPart = "held-out",
+    limit: Limit = None,
+    figures: Figures = None,
+) -> None:
+    """By /qasearch of a running system, of whole articles that are loaded for it."""
+    options = Options("front-door", data, part, limit, nodes=nodes, url=url, at_once=at_once)
+    _carry_out(replace(options, corpus=corpus, refusal=refusal), figures)
+
+
 def _carry_out(options: Options, figures: Path | None) -> None:
     if len({path.stem for path in options.data}) < len(options.data):
         raise typer.BadParameter("two files have the same name")
@@ -313,7 +321,7 @@ def _carry_out(options: Options, figures: Path | None) -> None:
         "evaluate", EvaluateError, squad.BadFile, ExportError, ModelError, tokenizers.TextError, BadSetting,
         OSError, redis.RedisError, RedisClusterException,
     ):  # fmt: skip
-        if options.way in ("cluster", "retrieval") and not options.nodes:
+        if options.way in ("cluster", "retrieval", "front-door") and not options.nodes:
             options = replace(options, nodes=Settings.from_env().nodes)
         found = evaluate(options, plain_or_terminal())
         if figures:
