@@ -33,8 +33,11 @@ class Search:
     answered: int = 0
 
     def ask(self, question: str) -> list[dict[str, Any]]:
-        """Its results, best first. EvaluateError says why there are none."""
-        body = self.reply(question)
+        """Its results, best first, however unsure: what is found is measured, not what is said.
+
+        EvaluateError says why there are none.
+        """
+        body = self.reply(question, min_score=0)
         results: list[dict[str, Any]] = body["results"]
         covered = body["coverage"]["sentences"]
         self.asked = max(self.asked, covered["asked"])

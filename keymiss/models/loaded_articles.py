@@ -10,7 +10,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from keymiss import keys
-from keymiss.corpus.loading import Article, load_files, parse_article
+from keymiss.corpus.article_file import Article, parse_article
+from keymiss.corpus.loading import load_files
 from keymiss.corpus.progress import PipelineStuck, outcome_of, wait_processed
 from keymiss.corpus.prose import CONTROL, paragraphs_of
 from keymiss.models.asking import EvaluateError, Item, Part

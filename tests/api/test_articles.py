@@ -125,7 +125,9 @@ def test_an_article_is_stored(api: ApiProcess, client: RedisCluster) -> None:
 
 def test_abstract_authors_journal_and_address(http: Client, client: RedisCluster) -> None:
     authors = [{"first": "Ada", "middle": ["B."], "last": "Example", "suffix": ""}, {"last": "Group"}]
-    given = article("KM88.xml", "A paragraph.", authors=authors, journal="Examples", url="https://example.org/8")
+    given = article(
+        "KM88.xml", "A paragraph.", authors=authors, journal="Examples", url="https://example.org/8"
+    )
     accepted = http.add_article(given | {"abstract": [{"text": "What it is about."}]})
     assert (accepted.article, accepted.href) == ("KM88", "/articles/KM88")
     assert client.get(paragraphs_key("KM88")) == b"What it is about.\n\nA paragraph."

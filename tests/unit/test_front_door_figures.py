@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from keymiss.corpus.loading import parse_article
+from keymiss.corpus.article_file import parse_article
 from keymiss.models import asking, front_door
 from keymiss.models.asking import EvaluateError, Item
 from keymiss.models.by_front_door import Answer, Asked, answers_in
