@@ -317,7 +317,7 @@ def test_a_wrong_password_ends_the_worker_with_one_sentence(one: RedisServer) ->
         ("keymiss.cli", "gears", "upload", "gears/qa.py"),
         ("keymiss.cli", "pipeline"),
         ("keymiss.cli", "status"),
-        ("keymiss.models.load", "--model", "var/models/reader.pt"),
+        ("keymiss.models.load", "--model", "models/reader"),
     ],
 )
 def test_a_wrong_password_ends_a_command_with_one_sentence(
