@@ -20,7 +20,7 @@ ARTICLES = ("a ", "an ", "the ")
 
 RETRIEVAL_POWER = 0.5
 """How much retrieval's opinion counts beside the reader's. First answers of the right sentence, of 350
-questions each on SQuADShifts' Wikipedia articles and on COVID-QA's (not held out): by the reader alone 293 and
+questions each on SQuADShifts' Wikipedia articles and COVID-QA's (not held out): by the reader alone 293 and
 190, with 0.25 305 and 211, with 0.5 308 and 215, with 1 304 and 206."""
 
 
