@@ -2,7 +2,7 @@
 
     python scripts/evaluate_retrieval.py squad.json                    # in this process
     python scripts/evaluate_retrieval.py squad.json --part held-out    # only the held-out articles' questions
-    python scripts/evaluate_retrieval.py squad.json --encoder FOLDER --form onnx --vector-weight 4
+    python scripts/evaluate_retrieval.py squad.json --encoder FOLDER --form onnx --vector-weight 14
     python scripts/evaluate_retrieval.py squad.json --nodes HOST:PORT  # through a running cluster
 
 All paragraphs of a file in SQuAD format are the corpus, its questions are asked (find_paragraphs.py).

@@ -23,12 +23,13 @@ class Mix:
 
     Chosen on the parts of SQuAD, SQuADShifts, BioASQ and COVID-QA that are not held out, with the embedded
     encoder: words to vectors as 8 to 10; 7 and 9 were as good. Another encoder's cosines may spread less:
-    then vectors want more weight (docs/retrieval.md).
+    then vectors want more weight (docs/retrieval.md). How great all of them are decides how much less the
+    score of a later sentence is, and so how much it counts beside the reader's (RETRIEVAL_POWER).
     """
 
-    bm25_weight: float = 1.4
-    vector_weight: float = 1.8
-    graph_weight: float = 0.4
+    bm25_weight: float = 5.0
+    vector_weight: float = 6.4
+    graph_weight: float = 1.4
     pool: int = 100
 
     @property
