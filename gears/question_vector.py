@@ -24,8 +24,8 @@ async def encode_question(record: Record) -> None:
     version, encoder = version_of(model_key), encoder_of(model_key)
     if version is None or encoder is None:
         raise ValueError(f"there is no model {model_key} here: keymiss models load-encoder")
-    (vector,) = await vectors_of(encoder, [question], partial(run_encoder, model_key))
-    value = question_to_bytes(vector)
+    (vector,) = await vectors_of(encoder, [encoder.question(question)], partial(run_encoder, model_key))
+    value = question_to_bytes(vector, encoder.mark)
     if GearsConfigGet("cache", "yes") != "no" and tag == hashtag():
         with keeping("vector"):
             execute(*keep_command(version, {key: value}, GearsConfigGet("answer-ttl-s", "0")))

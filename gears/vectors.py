@@ -1,6 +1,6 @@
 """Make vectors of the sentences of sentence:<article>:{tag} when the hash is written.
 
-vectors:<article>:{tag} has them (idx -> digest of the sentence and its vector,
+vectors:<article>:{tag} has them (idx -> marks of the sentence and the encoder, and the vector:
 keymiss.reading.stored_vector), so only what changed is encoded again. The encoder is the model at
 bert-encoder{tag}; without one there are no vectors, and with another one all are made anew.
 """
@@ -13,7 +13,7 @@ from keymiss.corpus.key_events import keys_with, notify
 from keymiss.pipeline.changes import changes
 from keymiss.pipeline.records import Record, as_dict, as_list, has_text_key, parts
 from keymiss.pipeline.vectors import vector_marks, vectors_of
-from keymiss.reading.stored_vector import text_digest, to_field
+from keymiss.reading.stored_vector import to_field, vector_mark
 from keymiss.worker.functions.evictions import there_again
 from keymiss.worker.functions.left_behind import left_behind
 from keymiss.worker.functions.model_runs import run_encoder, version_of
@@ -29,12 +29,15 @@ async def encode_article(record: Record) -> None:
     key, model_key = keys.vectors_key(*keys.parse_article_key(record["key"])), keys.encoder_key(hashtag())
     version, encoder = version_of(model_key), encoder_of(model_key)
     run = partial(run_encoder, model_key)
-    found = changes(record["value"], vector_marks(as_dict(execute("HGETALL", key))), text_digest)
+    made_by = encoder.mark if encoder else b""
+    marks = vector_marks(as_dict(execute("HGETALL", key)))
+    found = changes(record["value"], marks, lambda text: vector_mark(text, made_by))
     for some in parts(list(found.new.items()), FIELDS_AT_ONCE):
         if encoder is None:
             break  # what is gone goes all the same
-        vectors = await vectors_of(encoder, [text for _, text in some], run)
-        fields = {idx: to_field(text, vector) for (idx, text), vector in zip(some, vectors, strict=True)}
+        vectors = await vectors_of(encoder, [encoder.sentence(text) for _, text in some], run)
+        pairs = zip(some, vectors, strict=True)
+        fields = {idx: to_field(text, vector, made_by) for (idx, text), vector in pairs}
         if version_of(model_key) != version:  # it was replaced: some of these may be of the old one
             execute("KM.NOTIFY", "vectors", record["key"])
             return

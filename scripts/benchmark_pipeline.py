@@ -76,7 +76,8 @@ class PlainProcess:
                     list(map(self._matcher.ids, found)),
                 ]
                 if vectors:
-                    batches = list(self._encoder.batches(found))
+                    texts = [self._encoder.sentence(sentence) for sentence in found]
+                    batches = list(self._encoder.batches(texts))
                     kept[article.name].append(
                         in_order(zip(batches, pool.map(self._run, batches), strict=True), len(found))
                     )

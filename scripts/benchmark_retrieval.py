@@ -28,7 +28,7 @@ from rich.table import Table
 from keymiss import keys
 from keymiss.corpus.prose import split_sentences
 from keymiss.models.find_paragraphs import Corpus, Encoding
-from keymiss.reading.stored_vector import DIMENSIONS, Vector, to_field
+from keymiss.reading.stored_vector import DIMENSIONS, Encoded, Vector, to_field
 from keymiss.retrieval import Mix, ShardIndex
 from keymiss.retrieval.across_shards import rank
 
@@ -73,7 +73,7 @@ def grown(real: Made, size: int) -> Made:
     return Made(sentences, np.concatenate((real.vectors, made)))
 
 
-def indexes_of(made: Made) -> dict[str, ShardIndex]:
+def indexes_of(made: Made, encoder: bytes) -> dict[str, ShardIndex]:
     """Articles of A_ARTICLE sentences, spread over SHARDS."""
     indexes = {f"s{number}": ShardIndex() for number in range(SHARDS)}
     for start in range(0, len(made.sentences), A_ARTICLE):
@@ -81,7 +81,9 @@ def indexes_of(made: Made) -> dict[str, ShardIndex]:
         tag = f"s{zlib.crc32(name.encode()) % SHARDS}"
         rows = range(start, min(start + A_ARTICLE, len(made.sentences)))
         fields = {b"%d" % (row - start): made.sentences[row].encode() for row in rows}
-        vectors = {b"%d" % (row - start): to_field(made.sentences[row], made.vectors[row]) for row in rows}
+        vectors = {
+            b"%d" % (row - start): to_field(made.sentences[row], made.vectors[row], encoder) for row in rows
+        }
         indexes[tag].put(keys.sentence_key(name, tag).encode(), fields, vectors)
     for index in indexes.values():
         index.commit()
@@ -89,7 +91,7 @@ def indexes_of(made: Made) -> dict[str, ShardIndex]:
 
 
 def times_ms(
-    indexes: dict[str, ShardIndex], questions: Sequence[tuple[str, Vector]], mix: Mix
+    indexes: dict[str, ShardIndex], questions: Sequence[tuple[str, Encoded]], mix: Mix
 ) -> list[float]:
     """Of each question, sorted."""
     took = []
@@ -100,13 +102,13 @@ def times_ms(
     return sorted(took)
 
 
-def found_again(indexes: dict[str, ShardIndex], questions: Sequence[tuple[str, Vector]]) -> float:
+def found_again(indexes: dict[str, ShardIndex], questions: Sequence[tuple[str, Encoded]]) -> float:
     """The share of the NEAREST vectors of each question that the graphs find."""
     right = wanted = 0
     for index in indexes.values():
-        numbers = range(index.vectors)
+        numbers = range(index.vectors())
         for _, vector in questions[:COMPARED]:
-            cosines = {number: index.cosine(number, vector) or 0.0 for number in numbers}
+            cosines = index.cosines(numbers, vector)
             best = sorted(cosines, key=lambda number: -cosines[number])[:NEAREST]
             right += len({number for number, _ in index.by_vector(vector, Mix().pool)} & set(best))
             wanted += len(best)
@@ -126,11 +128,11 @@ def main(
 ) -> None:
     """How long finding sentences takes as the corpus grows: a table."""
     corpus = Corpus.of(data, "A", 1)
-    encode = Encoding()
+    encoding = Encoding()
     sentences = [sentence for texts in corpus.articles.values() for sentence in split_sentences(texts)]
-    real = Made(sentences, encode(sentences))
+    real = Made(sentences, encoding.sentences(sentences))
     asked = [question for question, _ in corpus.questions[:: max(1, len(corpus.questions) // QUESTIONS)]]
-    questions = list(zip(asked, encode(asked), strict=True))
+    questions = list(zip(asked, encoding.questions(asked), strict=True))
     table = Table(title=f"retrieval, {SHARDS} shards, {len(questions)} questions, ms", title_justify="left")
     for column in ("sentences", *(f"{way} p50 / p95" for way in WAYS), "indexed a second", "MB"):
         table.add_column(column, justify="right")
@@ -140,7 +142,7 @@ def main(
         made = grown(real, many)
         gc.collect()
         before_mb, began_s = resident_mb(), time.perf_counter()
-        indexes = indexes_of(made)
+        indexes = indexes_of(made, encoding.mark)
         took_s, grew_mb = time.perf_counter() - began_s, resident_mb() - before_mb
         cells = [f"{many:,}"]
         for mix in WAYS.values():

@@ -1,9 +1,11 @@
 """How often retrieval finds the paragraph that answers, and what each of its signals adds.
 
     python scripts/evaluate_retrieval.py squad.json                    # in this process
+    python scripts/evaluate_retrieval.py squad.json --part held-out    # only the held-out articles' questions
+    python scripts/evaluate_retrieval.py squad.json --encoder FOLDER --form onnx --vector-weight 14
     python scripts/evaluate_retrieval.py squad.json --nodes HOST:PORT  # through a running cluster
 
-All paragraphs of a file in SQuAD format are the corpus, its questions are asked (models.find_paragraphs).
+All paragraphs of a file in SQuAD format are the corpus, its questions are asked (find_paragraphs.py).
 In this process the articles are spread over SHARDS indexes and the encoder runs here. With --nodes they are
 written as articles of a name of their own; the cluster's functions split and encode them, `Retrieval` follows
 the shards as in the API, questions' vectors and links are asked from the shards; the articles are deleted at
@@ -17,6 +19,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -41,12 +44,16 @@ from keymiss.corpus.prose import join_paragraphs
 from keymiss.graph.graph_url import graph_url
 from keymiss.graph.reader_choice import choose_reader
 from keymiss.local.redis_users import credentials_for
+from keymiss.models.command_line import choice
+from keymiss.models.export_encoder import DEFAULT_ENCODER, DEFAULT_ENCODER_FORM, ENCODER_FORMS
 from keymiss.models.find_paragraphs import (
+    PARTS,
     RECALL_AT,
     Asked,
     Corpus,
     Encoding,
     Hashes,
+    Right,
     Row,
     all_places,
     measured,
@@ -62,7 +69,6 @@ VECTOR_LIMIT_S = 10.0
 WAIT_S = 0.2
 ASKED_AT_ONCE = 16
 WORDS, VECTORS = Mix(vector_weight=0, graph_weight=0), Mix(bm25_weight=0, graph_weight=0)
-NO_LINKS = Mix(graph_weight=0)
 
 
 def rows_of(
@@ -70,9 +76,24 @@ def rows_of(
     shards: Mapping[str, Hashes],
     indexes: Mapping[str, ShardIndex],
     asked: Sequence[Asked],
+    mix: Mix,
     limit: int,
 ) -> Iterator[Row]:
     """What others do, BM25 of whole paragraphs and of sentences alone; the signals one by one; all."""
+    if not corpus.by_sentence:
+        yield _whole_paragraphs(corpus, shards, asked)
+    places = all_places(shards.values(), corpus.by_sentence)
+    alone = {tag: each.index(0) for tag, each in shards.items()}
+    yield measured("BM25, sentences alone", alone, WORDS, asked, places)
+    yield measured("BM25", indexes, WORDS, asked, places)
+    yield measured("vectors", indexes, VECTORS, asked, places)
+    yield measured("BM25, vectors", indexes, replace(mix, graph_weight=0), asked, places)
+    if any(one.linked for one in asked):
+        yield measured("BM25, vectors, graph", indexes, mix, asked, places)
+    yield measured(f"as /qasearch: {limit} sentences", indexes, mix, asked, places, limit)
+
+
+def _whole_paragraphs(corpus: Corpus, shards: Mapping[str, Hashes], asked: Sequence[Asked]) -> Row:
     whole = {tag: Hashes() for tag in shards}
     for tag, shard in shards.items():
         for key in shard.sentences:
@@ -82,33 +103,23 @@ def rows_of(
             }
             whole[tag].paragraph_of |= {(name, str(at)): at for at in range(len(corpus.articles[name]))}
     paragraphs = {tag: each.index(0) for tag, each in whole.items()}
-    yield measured("BM25, whole paragraphs", paragraphs, WORDS, asked, all_places(whole.values()))
-    places = all_places(shards.values())
-    alone = {tag: each.index(0) for tag, each in shards.items()}
-    yield measured("BM25, sentences alone", alone, WORDS, asked, places)
-    yield measured("BM25", indexes, WORDS, asked, places)
-    yield measured("vectors", indexes, VECTORS, asked, places)
-    yield measured("BM25, vectors", indexes, NO_LINKS, asked, places)
-    if any(one.linked for one in asked):
-        yield measured("BM25, vectors, graph", indexes, Mix(), asked, places)
-    yield measured(f"as /qasearch: {limit} sentences", indexes, Mix(), asked, places, limit)
+    return measured("BM25, whole paragraphs", paragraphs, WORDS, asked, all_places(whole.values()))
 
 
-def offline(corpus: Corpus, limit: int) -> list[Row]:
+def offline(corpus: Corpus, encoding: Encoding, mix: Mix, limit: int) -> list[Row]:
     """In this process; no graph."""
-    encode = Encoding()
     began_s = time.perf_counter()
-    shards = split_here(corpus, encode, SHARDS)
+    shards = split_here(corpus, encoding, SHARDS)
     count = sum(len(fields) for shard in shards.values() for fields in shard.sentences.values())
     took_s = time.perf_counter() - began_s
     print(f"{count} sentences split and encoded in {took_s:.0f} s, {count / took_s:.0f} a second", flush=True)
     indexes = {tag: shard.index() for tag, shard in shards.items()}
-    vectors = encode([question for question, _ in corpus.questions])
+    vectors = encoding.questions([question for question, _ in corpus.questions])
     asked = [Asked(*each, vector) for each, vector in zip(corpus.questions, vectors, strict=True)]
-    return list(rows_of(corpus, shards, indexes, asked, limit))
+    return list(rows_of(corpus, shards, indexes, asked, mix, limit))
 
 
-async def live(corpus: Corpus, nodes: str, limit: int) -> list[Row]:
+async def live(corpus: Corpus, nodes: str, mix: Mix, limit: int) -> list[Row]:
     """Through a running cluster."""
     with connect(nodes) as client:
         try:
@@ -121,7 +132,7 @@ async def live(corpus: Corpus, nodes: str, limit: int) -> list[Row]:
             count = sum(len(fields) for shard in shards.values() for fields in shard.sentences.values())
             took_s = time.perf_counter() - began_s
             print(f"{count} sentences through the cluster in {took_s:.0f} s, {count / took_s:.0f} a second")
-            return await _ask(corpus, nodes, shards, limit)
+            return await _ask(corpus, nodes, shards, mix, limit)
         finally:
             for name in corpus.articles:
                 client.delete(keys.paragraphs_key(name))
@@ -142,7 +153,7 @@ def _read(client: RedisCluster, corpus: Corpus) -> dict[str, Hashes]:
     return shards
 
 
-async def _ask(corpus: Corpus, nodes: str, shards: Mapping[str, Hashes], limit: int) -> list[Row]:
+async def _ask(corpus: Corpus, nodes: str, shards: Mapping[str, Hashes], mix: Mix, limit: int) -> list[Row]:
     named = parse_addresses(nodes)
     settings = ApiSettings(nodes=named, credentials=credentials_for(named))
     retrieval = Retrieval(credentials=settings.credentials)
@@ -163,7 +174,7 @@ async def _ask(corpus: Corpus, nodes: str, shards: Mapping[str, Hashes], limit: 
         knowledge = GraphKnowledge(concepts, graph, settings.time_limit_s)
         gate = asyncio.Semaphore(ASKED_AT_ONCE)
 
-        async def ask(question: str, right: tuple[str, int]) -> Asked:
+        async def ask(question: str, right: Right) -> Asked:
             async with gate:
                 vector, linked = await vectors.get(question), await knowledge.linked(question)
                 return Asked(question, right, None if isinstance(vector, Unused) else vector, linked.scores)
@@ -175,7 +186,7 @@ async def _ask(corpus: Corpus, nodes: str, shards: Mapping[str, Hashes], limit: 
             flush=True,
         )
         return await asyncio.to_thread(
-            lambda: list(rows_of(corpus, shards, retrieval.indexes(), asked, limit))
+            lambda: list(rows_of(corpus, shards, retrieval.indexes(), asked, mix, limit))
         )
     finally:
         await concepts.stop()
@@ -209,13 +220,20 @@ def main(
     nodes: Annotated[str, typer.Option(help="of a running cluster; default: in this process")] = "",
     every: Annotated[int, typer.Option(help="every so-manieth question")] = 1,
     limit: Annotated[int, typer.Option(help="sentences of a question; default: the API's")] = 0,
+    part: Annotated[str, choice(PARTS, "whose questions are asked")] = PARTS[0],
+    encoder: Annotated[str, typer.Option(help="folder or hub name, in this process")] = DEFAULT_ENCODER,
+    form: Annotated[str, choice(ENCODER_FORMS, "that it is exported to")] = DEFAULT_ENCODER_FORM,
+    vector_weight: Annotated[float, typer.Option(min=0, help="in the ranking")] = Mix().vector_weight,
 ) -> None:
     """How often retrieval finds the paragraph that answers, and what each of its signals adds."""
-    limit = limit or ApiSettings().candidates
-    corpus = Corpus.of(data, f"eval{os.getpid()}-", every)
-    rows = asyncio.run(live(corpus, nodes, limit)) if nodes else offline(corpus, limit)
-    paragraphs = sum(map(len, corpus.articles.values()))
-    asked = f"{paragraphs} paragraphs, {len(corpus.questions)} questions"
+    limit, mix = limit or ApiSettings().candidates, Mix(vector_weight=vector_weight)
+    corpus = Corpus.of(data, f"eval{os.getpid()}-", every, part)
+    if nodes:
+        rows = asyncio.run(live(corpus, nodes, mix, limit))
+    else:
+        rows = offline(corpus, Encoding(encoder, form), mix, limit)
+    found = "sentences" if corpus.by_sentence else f"{sum(map(len, corpus.articles.values()))} paragraphs"
+    asked = f"{found}, {len(corpus.questions)} questions ({part})"
     Console().print(table_of(rows, f"{data.name}: {asked}, percent"))
 
 

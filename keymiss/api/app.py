@@ -108,9 +108,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 def mix_of(settings: ApiSettings) -> Mix:
     """How retrieval puts its signals together."""
-    return Mix(
-        settings.bm25_weight, settings.vector_weight, settings.graph_weight, settings.rrf_k, settings.pool
-    )
+    return Mix(settings.bm25_weight, settings.vector_weight, settings.graph_weight, settings.pool)
 
 
 def expected_requests() -> Iterator[tuple[str, str, int]]:

@@ -198,7 +198,7 @@ class IndexFigures(Collector):
         yield _by_shard(
             "keymiss_indexed_vectors",
             "Of them, those that can be found by their vector.",
-            {tag: index.vectors for tag, index in indexes.items()},
+            {tag: index.vectors() for tag, index in indexes.items()},
         )
         yield _by_shard(
             "keymiss_indexed_articles",

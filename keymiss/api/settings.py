@@ -71,10 +71,9 @@ class ApiSettings(EnvironmentSettings):
     topology_poll_s: Positive = 2.0
     rescan_s: Positive = 300.0  # full comparison of index and shard; changes are pushed in between
     title_cache_s: OrNothing = 60.0
-    bm25_weight: OrNothing = 1.0  # of each signal in the ranking (keymiss.retrieval); 0: not used
-    vector_weight: OrNothing = 1.0
-    graph_weight: OrNothing = 0.5
-    rrf_k: Positive = 5.0  # rank r of a signal counts weight / (rrf_k + r)
+    bm25_weight: OrNothing = 5.0  # of each signal in the ranking (keymiss.retrieval); 0: not used
+    vector_weight: OrNothing = 6.4
+    graph_weight: OrNothing = 1.4
     pool: Count = 100  # sentences of each signal that are ranked together
     graph_time_limit_s: Positive = 0.5  # the sentences behind a question's links; without them it goes on
     vector_time_limit_s: Positive = 0.5  # a question's vector; without it words alone are searched for

@@ -30,6 +30,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from keymiss.models.encoder_folder import ENCODER_FILES
 from keymiss.models.forms import DEFAULT_FORM, FORMS, ExportError, arguments_of, dummy_inputs, quiet
 from keymiss.reading import tokenizers
 from keymiss.reading.backends.base import Model, ModelError
@@ -56,6 +57,7 @@ SOURCE_FILES = (
     "tokenizer*",
     "vocab.txt",
     CALIBRATION_FILE,
+    *ENCODER_FILES,
 )
 PICKLED_FILES = ("pytorch_model*.bin", "pytorch_model.bin.index.json")
 

@@ -2,14 +2,16 @@
 
     keymiss models export-encoder --form all
 
-Each form takes (input_ids, attention_mask), INT64 [batch, seq] of any size, and gives FLOAT [batch, 384]: the
-mean of the last layer over the mask, of unit length. Files, and when they are made again: as export.py.
+Each form takes (input_ids, attention_mask), INT64 [batch, seq] of any size, and gives FLOAT [batch, 384]:
+the last layer's [CLS], or its mean over the mask, as the model's folder says (encoder_folder.py), of unit
+length. Files, and when they are made again: as export.py.
 """
 
 from __future__ import annotations
 
 import math
 import sys
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,6 +20,7 @@ import numpy as np
 import typer
 
 from keymiss.models.command_line import choice
+from keymiss.models.encoder_folder import CLS, EncoderFolder
 from keymiss.models.export import (
     COMPARED,
     TOLERANCE,
@@ -40,7 +43,7 @@ from keymiss.models.forms import (
 )
 from keymiss.reading.backends.base import ModelError
 from keymiss.reading.backends.onnx import OnnxBackend
-from keymiss.reading.reader import MAX_SEQUENCE_TOKENS
+from keymiss.reading.reader import MAX_SEQUENCE_TOKENS, About
 from keymiss.reading.stored_vector import DIMENSIONS
 from keymiss.reading.tensors import Tensor
 from keymiss.typer_app import exit_code, typer_app
@@ -52,14 +55,14 @@ app = typer_app()
 LEAST_COSINE = 0.9  # of an int8 form's vector to the eager model's, over random tokens
 
 
-def _pooled(model: Any) -> Any:
+def _pooled(model: Any, pooling: str) -> Any:
     """The module that is exported; its mask is made as keymiss.models.forms does, and why."""
     import torch
 
     class Pooled(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.model = model
+            self.model, self.config = model, model.config
 
         def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
             keep = attention_mask.to(torch.float32)
@@ -69,7 +72,10 @@ def _pooled(model: Any) -> Any:
             out = self.model(
                 input_ids=input_ids, attention_mask=away, token_type_ids=types, position_ids=positions
             )
-            mean = (out.last_hidden_state * keep[:, :, None]).sum(1) / keep.sum(1, keepdim=True).clamp(min=1)
+            states = out.last_hidden_state
+            if pooling == CLS:
+                return torch.nn.functional.normalize(states[:, 0], dim=1)
+            mean = (states * keep[:, :, None]).sum(1) / keep.sum(1, keepdim=True).clamp(min=1)
             return torch.nn.functional.normalize(mean, dim=1)
 
     return Pooled().eval()
@@ -77,7 +83,7 @@ def _pooled(model: Any) -> Any:
 
 def _graph(model: Any) -> Any:
     inputs = dummy_inputs(2, 17, model.config.vocab_size)[: len(INPUT_NAMES)]
-    return onnx_graph(_pooled(model), inputs, INPUT_NAMES, OUTPUT_NAMES)
+    return onnx_graph(model, inputs, INPUT_NAMES, OUTPUT_NAMES)
 
 
 def _onnx(model: Any, about: str, path: Path) -> None:
@@ -104,8 +110,22 @@ class EncoderSource(Source):
 
     @cached_property
     def eager(self) -> Any:
-        """The Hugging Face model. ExportError if it cannot make vectors of DIMENSIONS."""
-        return load_encoder(self.folder)
+        """The Hugging Face model, and what makes one vector of its output. ExportError if it cannot make
+        vectors of DIMENSIONS."""
+        return _pooled(load_encoder(self.folder), self.says.pooling)
+
+    @cached_property
+    def says(self) -> EncoderFolder:
+        """What its folder says of it. ExportError if that cannot be exported."""
+        return EncoderFolder.of(self.folder)
+
+    def about(self, precision: str) -> About:
+        """With the prefixes."""
+        return replace(
+            super().about(precision),
+            question_prefix=self.says.question_prefix,
+            sentence_prefix=self.says.sentence_prefix,
+        )
 
     def vectors(self, batch: int, seq: int) -> tuple[list[Tensor], np.ndarray[Any, np.dtype[np.float32]]]:
         """`dummy_inputs` of this size and the eager model's output for them."""
@@ -113,7 +133,7 @@ class EncoderSource(Source):
 
         ids, mask, _ = dummy_inputs(batch, seq, self.eager.config.vocab_size)
         with torch.inference_mode():
-            eager = _pooled(self.eager)(ids, mask).numpy()
+            eager = self.eager(ids, mask).numpy()
         return [Tensor(ids.numpy()), Tensor(mask.numpy())], eager
 
     def checked(self, form: str, path: Path) -> float:

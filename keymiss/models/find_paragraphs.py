@@ -1,56 +1,104 @@
 """How often the paragraph that answers is found: a SQuAD-format file as a corpus, and what is measured on it.
 
 An article of the file is an article. What is ranked are sentences; a paragraph's rank is that of its first.
+In a file whose paragraphs are whole articles the sentence is looked for that the answer is in.
 """
 
 from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 
 from keymiss import keys
 from keymiss.corpus.prose import sentences_of
 from keymiss.models.export import read_back
-from keymiss.models.export_encoder import export_encoder
+from keymiss.models.export_encoder import DEFAULT_ENCODER, DEFAULT_ENCODER_FORM, export_encoder
 from keymiss.models.forms import ExportError
-from keymiss.models.squad import read
+from keymiss.models.squad import Answer, Paragraph, read, split
 from keymiss.reading.encoder import Encoder, in_order
-from keymiss.reading.stored_vector import Vector, to_field
+from keymiss.reading.stored_vector import Encoded, Vector, to_field
 from keymiss.reading.tensors import Tensor
 from keymiss.retrieval import Candidate, Mix, ShardIndex
 from keymiss.retrieval.across_shards import rank
 
 RECALL_AT = (1, 5, 20)
 RUNS_AT_ONCE = 2
+LONG_PARAGRAPH_CHARS = 5000  # COVID-QA's are whole articles
 
 Fields = dict[bytes, bytes]
 Places = dict[tuple[str, str], int]  # (article, idx of a sentence) -> its paragraph
 
 
+PARTS = ("all", "train", "calibration", "held-out")
+
+Right = frozenset[tuple[str, int]]  # (article, its paragraph, or sentence) of those that answer
+
+
 @dataclass(frozen=True)
 class Corpus:
-    """`articles`: name -> its paragraphs; `questions`: with the (article, paragraph) that answers."""
+    """`articles`: name -> its paragraphs; `questions`: with what answers, paragraphs or sentences."""
 
     articles: dict[str, list[str]]
-    questions: list[tuple[str, tuple[str, int]]]
+    questions: list[tuple[str, Right]]
+    by_sentence: bool = False
 
     @classmethod
-    def of(cls, path: Path, prefix: str = "", every: int = 1) -> Corpus:
-        """A SQuAD-format file, every so-manieth question; articles are named prefix and number. BadFile."""
+    def of(cls, path: Path, prefix: str = "", every: int = 1, part: str = PARTS[0]) -> Corpus:
+        """A SQuAD-format file: all articles, named prefix and number; every so-manieth question of a part.
+
+        A question that stands at several paragraphs is answered by each of them. BadFile.
+        """
+        found = read(path)
+        asked = _paragraphs_of(found, part)
+        by_sentence = (
+            median(len(each.context) for article in found for each in article) > LONG_PARAGRAPH_CHARS
+        )
         articles: dict[str, list[str]] = {}
-        questions: list[tuple[str, tuple[str, int]]] = []
-        for number, paragraphs in enumerate(read(path)):
-            name = f"{prefix}{number}"
+        right: dict[str, set[tuple[str, int]]] = {}
+        questions: list[str] = []
+        for number, paragraphs in enumerate(found):
+            name, sentences = f"{prefix}{number}", 0
             articles[name] = [" ".join(paragraph.context.split()) for paragraph in paragraphs]
             for place, paragraph in enumerate(paragraphs):
-                questions += [(question.question, (name, place)) for question in paragraph.questions]
-        return cls(articles, questions[::every])
+                texts = sentences_of(articles[name][place])
+                for question in paragraph.questions:
+                    answers = [sentences + at for at in holding(paragraph.context, texts, question.answers)]
+                    where = answers if by_sentence else [place]
+                    right.setdefault(question.question, set()).update((name, at) for at in where)
+                    if (paragraph.article, paragraph.number) in asked:
+                        questions.append(question.question)
+                sentences += len(texts)
+        return cls(articles, [(one, frozenset(right[one])) for one in questions[::every]], by_sentence)
+
+
+def _paragraphs_of(articles: list[list[Paragraph]], part: str) -> set[tuple[str, int]]:
+    parts = split(articles)
+    of = {"train": parts.train, "calibration": parts.calibration, "held-out": parts.held_out}
+    return {(each.article, each.number) for article in of.get(part, articles) for each in article}
+
+
+def holding(context: str, sentences: Sequence[str], answers: Iterable[Answer]) -> list[int]:
+    """Which of a paragraph's sentences the answers are in, by their letters: blanks may have been changed."""
+    letters = "".join(context.split())
+    ends, at = list[int](), 0
+    for sentence in sentences:
+        own = "".join(sentence.split())
+        at = max(at, letters.find(own, at)) + len(own)
+        ends.append(at)
+    found: set[int] = set()
+    for answer in answers:
+        first = len("".join(context[: answer.start].split()))
+        last = first + len("".join(answer.text.split())) - 1
+        found |= set(range(bisect_right(ends, first), min(bisect_right(ends, last) + 1, len(sentences))))
+    return sorted(found)
 
 
 @dataclass(frozen=True)
@@ -58,8 +106,8 @@ class Asked:
     """A question with what retrieval is given of it, and where its answer is."""
 
     question: str
-    right: tuple[str, int]
-    vector: Vector | None
+    right: Right
+    vector: Encoded | None
     linked: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -83,15 +131,24 @@ class Hashes:
 class Encoding:
     """The exported encoder in this process, RUNS_AT_ONCE. ExportError if it cannot be had."""
 
-    def __init__(self) -> None:
-        made, _ = export_encoder()
+    def __init__(self, model: str = DEFAULT_ENCODER, form: str = DEFAULT_ENCODER_FORM) -> None:
+        made, _ = export_encoder(model, form)
         self._model = read_back(made.path, made.backend)
         if self._model.about is None:
             raise ExportError(f"{made.path} says nothing of its tokenizer")
-        self._encoder = Encoder.of(self._model.about)
+        self._encoder = Encoder.of(self._model.about, made.sha256)
+        self.mark = self._encoder.mark
 
-    def __call__(self, texts: Sequence[str]) -> Vector:
+    def sentences(self, texts: Sequence[str]) -> Vector:
         """[texts, 384]"""
+        return self._encoded([self._encoder.sentence(text) for text in texts])
+
+    def questions(self, texts: Sequence[str]) -> list[Encoded]:
+        """One each."""
+        vectors = self._encoded([self._encoder.question(text) for text in texts])
+        return [Encoded(self.mark, vector) for vector in vectors]
+
+    def _encoded(self, texts: Sequence[str]) -> Vector:
         batches = list(self._encoder.batches(texts))
 
         def run(at: int) -> Vector:
@@ -102,7 +159,7 @@ class Encoding:
             return in_order(zip(batches, pool.map(run, range(len(batches))), strict=True), len(texts))
 
 
-def split_here(corpus: Corpus, encode: Callable[[Sequence[str]], Vector], shards: int) -> dict[str, Hashes]:
+def split_here(corpus: Corpus, encoding: Encoding, shards: int) -> dict[str, Hashes]:
     """Shard tag -> what the cluster's functions would have written there; articles go by their name."""
     made = {f"s{number}": Hashes() for number in range(shards)}
     for name, paragraphs in corpus.articles.items():
@@ -114,22 +171,27 @@ def split_here(corpus: Corpus, encode: Callable[[Sequence[str]], Vector], shards
                 texts.append(sentence)
         key = keys.sentence_key(name, tag).encode()
         shard.sentences[key] = {b"%d" % idx: text.encode() for idx, text in enumerate(texts)}
-        vectors = zip(texts, encode(texts), strict=True)
-        shard.vectors[key] = {b"%d" % idx: to_field(*each) for idx, each in enumerate(vectors)}
+        vectors = zip(texts, encoding.sentences(texts), strict=True)
+        shard.vectors[key] = {b"%d" % idx: to_field(*each, encoding.mark) for idx, each in enumerate(vectors)}
     return made
 
 
-def all_places(shards: Iterable[Hashes]) -> Places:
-    """Of all shards."""
-    return {place: number for shard in shards for place, number in shard.paragraph_of.items()}
+def all_places(shards: Iterable[Hashes], by_sentence: bool = False) -> Places:
+    """Of all shards: of each sentence its paragraph, or with `by_sentence` itself."""
+    return {
+        place: int(place[1]) if by_sentence else number
+        for shard in shards
+        for place, number in shard.paragraph_of.items()
+    }
 
 
-def paragraph_rank(found: Sequence[Candidate], places: Places, right: tuple[str, int]) -> int:
-    """From 1; 0 when it is not among those found. A sentence of no known paragraph is one of its own."""
+def rank_of(found: Sequence[Candidate], places: Places, right: Right) -> int:
+    """Of the first that answers, from 1; 0 when none is among those found. A sentence of no known paragraph
+    is one of its own."""
     seen: dict[tuple[str, int | str], None] = {}
     for one in found:
         seen.setdefault((one.article, places.get((one.article, one.idx), one.idx)))
-    return next((place for place, paragraph in enumerate(seen, 1) if paragraph == right), 0)
+    return next((place for place, paragraph in enumerate(seen, 1) if paragraph in right), 0)
 
 
 @dataclass(frozen=True)
@@ -155,6 +217,6 @@ def measured(
         began_s = time.perf_counter()
         found = rank(indexes, one.question, mix, one.vector, one.linked, None, limit)
         took_ms.append((time.perf_counter() - began_s) * 1000)
-        ranks.append(paragraph_rank(found, places, one.right))
+        ranks.append(rank_of(found, places, one.right))
     recall = tuple(sum(0 < place <= at for place in ranks) / len(ranks) for at in RECALL_AT)
     return Row(way, recall, float(np.median(took_ms)))

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from keymiss.pipeline.records import bytes_of, parts
 from keymiss.reading.encoder import Batch, Encoder, in_order
-from keymiss.reading.stored_vector import DIGEST_BYTES, Vector
+from keymiss.reading.stored_vector import MARK_BYTES, Vector
 
 RUNS_AT_ONCE = 2  # of one article: others want the model's threads too
 
@@ -28,5 +28,5 @@ async def vectors_of(encoder: Encoder, texts: Sequence[str], run: Run) -> Vector
 
 
 def vector_marks(fields: Mapping[str, str | bytes]) -> dict[str, bytes]:
-    """Index -> mark of the sentence, of what ``vectors:<article>:{tag}`` has."""
-    return {idx: bytes_of(field)[:DIGEST_BYTES] for idx, field in fields.items()}
+    """Index -> mark of the sentence and the encoder, of what ``vectors:<article>:{tag}`` has."""
+    return {idx: bytes_of(field)[:MARK_BYTES] for idx, field in fields.items()}

@@ -20,7 +20,7 @@ from tokenizers import Tokenizer
 
 from keymiss.reading import tokenizers
 from keymiss.reading.reader import About
-from keymiss.reading.stored_vector import DIMENSIONS, Vector
+from keymiss.reading.stored_vector import DIMENSIONS, Vector, encoder_mark
 
 MAX_TEXT_TOKENS = 128  # what the base model was trained on; the rest of a longer text does not count
 MAX_TEXT_CHARS = 4096  # far more than MAX_TEXT_TOKENS are; the rest is not worth tokenizing
@@ -40,16 +40,36 @@ class Batch:
 
 
 class Encoder:
-    """Tokenizes as one model needs it. Can be used by several threads at once."""
+    """Tokenizes as one model needs it. Can be used by several threads at once. `mark`: of the model's file,
+    b"" if its vectors are not kept."""
 
-    def __init__(self, tokenizer: Tokenizer, max_tokens: int = MAX_TEXT_TOKENS) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        max_tokens: int = MAX_TEXT_TOKENS,
+        question_prefix: str = "",
+        sentence_prefix: str = "",
+        mark: bytes = b"",
+    ) -> None:
         self._tokenizer, self._max_tokens = tokenizer, min(max_tokens, MAX_TEXT_TOKENS)
         self._cls, self._sep = _id_of(tokenizer, "[CLS]"), _id_of(tokenizer, "[SEP]")
+        self._question_prefix, self._sentence_prefix = question_prefix, sentence_prefix
+        self.mark = mark
 
     @classmethod
-    def of(cls, about: About) -> Encoder:
-        """The encoder for a model's file. TextError if its tokenizer is none."""
-        return cls(tokenizers.tokenizer_from(about.tokenizer, about.model), about.max_tokens)
+    def of(cls, about: About, sha256: str = "") -> Encoder:
+        """The encoder for a model's file, and the file's SHA-256. TextError if its tokenizer is none."""
+        tokenizer = tokenizers.tokenizer_from(about.tokenizer, about.model)
+        prefixes = about.question_prefix, about.sentence_prefix
+        return cls(tokenizer, about.max_tokens, *prefixes, encoder_mark(sha256))
+
+    def question(self, text: str) -> str:
+        """What is encoded of a question."""
+        return self._question_prefix + text
+
+    def sentence(self, text: str) -> str:
+        """What is encoded of a sentence."""
+        return self._sentence_prefix + text
 
     def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Of each text, with [CLS] and [SEP], at most MAX_TEXT_TOKENS."""

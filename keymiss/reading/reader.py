@@ -80,7 +80,8 @@ LOWER, UPPER = "lower", "upper"
 
 @dataclass(frozen=True)
 class About:
-    """What travels in a model's file: `tokenizer` (the text of a tokenizer.json), and how it was made."""
+    """What travels in a model's file: `tokenizer` (the text of a tokenizer.json), and how it was made.
+    The prefixes: what an encoder is given before a question and before a sentence."""
 
     model: str
     precision: str
@@ -89,12 +90,17 @@ class About:
     max_tokens: int
     calibration: Calibration | None = None
     half: Half | None = None
+    question_prefix: str = ""
+    sentence_prefix: str = ""
 
     def to_json(self) -> str:
         """One line."""
         fields = {**asdict(self), "format": 1}
         if self.half is None:
             del fields["half"]
+        for name in ("question_prefix", "sentence_prefix"):
+            if not fields[name]:
+                del fields[name]
         return json.dumps(fields, ensure_ascii=False)
 
     @classmethod
@@ -114,6 +120,8 @@ class About:
             )
             if not 8 <= about.max_tokens <= 1 << 16:
                 raise tokenizers.TextError(f"the model's file says it takes {about.max_tokens} tokens")
+            if not isinstance(about.question_prefix, str) or not isinstance(about.sentence_prefix, str):
+                raise tokenizers.TextError("the model's file has a prefix that is no text")
             return about
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             if isinstance(error, tokenizers.TextError):

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 
 from keymiss.addresses import Address
 from keymiss.cluster.credentials import NO_CREDENTIALS, Credentials
-from keymiss.reading.stored_vector import Vector
+from keymiss.reading.stored_vector import Encoded
 from keymiss.retrieval.candidate import Candidate
 from keymiss.retrieval.corpus_filter import WHOLE_CORPUS, CorpusFilter
 from keymiss.retrieval.follow import ShardFollower
-from keymiss.retrieval.fuse import BM25, GRAPH, VECTORS, Fused, Mix, fuse
+from keymiss.retrieval.fuse import BM25, GRAPH, VECTORS, Fused, Mix, by_links, by_vectors, by_words, fuse
 from keymiss.retrieval.index import Hits, ShardIndex
 from keymiss.retrieval.lexical import added_up
 
@@ -61,7 +61,7 @@ class Retrieval:
 
     def vectors(self) -> dict[str, int]:
         """Shard tag -> sentences that can be found by their vector."""
-        return {tag: follower.index.vectors for tag, follower in self._followers.items()}
+        return {tag: follower.index.vectors() for tag, follower in self._followers.items()}
 
     def indexes(self) -> dict[str, ShardIndex]:
         """Shard tag -> its index, of the shards whose first scan is through."""
@@ -76,7 +76,7 @@ class Retrieval:
         self,
         question: str,
         per_shard: int,
-        vector: Vector | None = None,
+        vector: Encoded | None = None,
         linked: Mapping[str, float] | None = None,
         limit: int | None = None,
         only: CorpusFilter = WHOLE_CORPUS,
@@ -84,8 +84,9 @@ class Retrieval:
         """Shard tag -> its best sentences for the question; shards not indexed yet are left out.
 
         The sentences of all shards are ranked together; of them at most `limit`, and `per_shard` of each
-        shard, are taken. `vector`: the question's, [384] of unit length. `linked`: sentencekey -> score, from
-        the concept graph. `only`: what is searched; each signal gives its best of that.
+        shard, are taken. `vector`: the question's; sentences with one of its encoder are found by it.
+        `linked`: sentencekey -> score, from the concept graph. `only`: what is searched; each signal gives
+        its best of that.
         """
         indexes, mix = self.indexes(), self._mix
         ranked = await asyncio.to_thread(rank, indexes, question, mix, vector, linked, per_shard, limit, only)
@@ -101,7 +102,7 @@ def rank(
     indexes: Mapping[str, ShardIndex],
     question: str,
     mix: Mix,
-    vector: Vector | None = None,
+    vector: Encoded | None = None,
     linked: Mapping[str, float] | None = None,
     per_shard: int | None = None,
     limit: int | None = None,
@@ -113,19 +114,19 @@ def rank(
     if vector is not None and mix.vector_weight > 0:
         near = _best(indexes, lambda tag: indexes[tag].by_vector(vector, mix.pool, only), mix.pool)
     links = _by_links(indexes, linked or {}, mix.pool, only) if mix.graph_weight > 0 else {}
-    rankings: dict[str, Sequence[Place]] = {BM25: list(words), VECTORS: list(near), GRAPH: list(links)}
+    others = _cosines(indexes, vector, (words | links).keys() - near.keys()) if vector is not None else {}
+    signals = {BM25: by_words(words, mix.pool), VECTORS: by_vectors(near, others), GRAPH: by_links(links)}
+    cosines = near | others
     taken: dict[str, int] = dict.fromkeys(indexes, 0)
     ranked: list[Candidate] = []
-    for fused in fuse(rankings, mix.weights, mix.rrf_k):
+    for fused in fuse(signals, mix.weights):
         if limit is not None and len(ranked) >= limit:
             break
-        tag, number = fused.item
+        tag, _ = fused.item
         if per_shard is not None and taken[tag] >= per_shard:
             continue
-        cosine = near.get(fused.item)
-        if cosine is None and vector is not None:
-            cosine = indexes[tag].cosine(number, vector)
-        candidate = _candidate(indexes[tag], fused, words.get(fused.item, 0.0), cosine)
+        bm25, cosine = words.get(fused.item, 0.0), cosines.get(fused.item)
+        candidate = _candidate(indexes[tag], fused, bm25, cosine)
         if candidate is not None:
             taken[tag] += 1
             ranked.append(candidate)
@@ -156,6 +157,17 @@ def _best(
     """The `limit` best of all shards, best first; equal scores in the order of shards and their indexes."""
     found = [((tag, number), score) for tag in indexes for number, score in hits_of(tag)]
     return dict(sorted(found, key=lambda one: -one[1])[:limit])
+
+
+def _cosines(
+    indexes: Mapping[str, ShardIndex], vector: Encoded, places: Collection[Place]
+) -> dict[Place, float]:
+    """Of the sentences there that have a vector of the question's encoder."""
+    found: dict[Place, float] = {}
+    for tag, index in indexes.items():
+        cosines = index.cosines([number for of, number in places if of == tag], vector)
+        found |= {(tag, number): cosine for number, cosine in cosines.items()}
+    return found
 
 
 def _by_links(

@@ -160,7 +160,7 @@ class ShardFollower:
                 "%s: %d sentences indexed, %d with a vector",
                 self.address,
                 self.index.sentences,
-                self.index.vectors,
+                self.index.vectors(),
             )
         self.ready.set()
 

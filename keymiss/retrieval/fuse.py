@@ -1,16 +1,19 @@
-"""One ranking of several: reciprocal rank fusion (Cormack, Clarke, Buettcher 2009). No input or output here.
+"""One ranking of several signals: for each item the weighted sum of what they say of it. No input or output.
 
-An item's score is the sum of weight / (k + rank) over the rankings that have it, rank counted from 1. Ranks
-and not scores, because BM25, cosines and links have nothing in common but their order.
+Words count by their share of the best BM25, vectors by their cosine, links by their rank: BM25 and links have
+no scale of their own. Sums of scores, not of ranks (reciprocal rank fusion): docs/retrieval.md has what each
+finds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+import math
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 BM25, VECTORS, GRAPH = "bm25", "vectors", "graph"
+LINKS_FADE = 5  # the sixth of the links counts half as much as the first
 Item = TypeVar("Item", bound=Hashable)
 
 
@@ -18,14 +21,15 @@ Item = TypeVar("Item", bound=Hashable)
 class Mix:
     """How the signals are put together. `pool`: how many sentences of each signal, of all shards, count.
 
-    `rrf_k` is small, not the usual 60: the first few ranks matter here. Chosen on SQuAD's questions
-    (scripts/evaluate_retrieval.py): 5 and 10 were best for the right paragraph among the first 5.
+    Chosen on the parts of SQuAD, SQuADShifts, BioASQ and COVID-QA that are not held out, with the embedded
+    encoder: words to vectors as 8 to 10; 7 and 9 were as good. Another encoder's cosines may spread less:
+    then vectors want more weight (docs/retrieval.md). How great all of them are decides how much less the
+    score of a later sentence is, and so how much it counts beside the reader's (RETRIEVAL_POWER).
     """
 
-    bm25_weight: float = 1.0
-    vector_weight: float = 1.0
-    graph_weight: float = 0.5
-    rrf_k: float = 5.0
+    bm25_weight: float = 5.0
+    vector_weight: float = 6.4
+    graph_weight: float = 1.4
     pool: int = 100
 
     @property
@@ -35,26 +39,59 @@ class Mix:
 
 
 @dataclass(frozen=True, slots=True)
+class Said(Generic[Item]):
+    """What a signal says: `best`, its best items with their values, best first; `of_others`: of any other."""
+
+    best: Mapping[Item, float]
+    of_others: Callable[[Item], float] = lambda _: 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Fused(Generic[Item]):
-    """An item of the fused ranking, and the signals that had it."""
+    """An item of the fused ranking, and the signals that had it among their best. `score`: 1 for the first
+    item, less for all others; e to the power of how much their sums differ."""
 
     item: Item
     score: float
     found_by: tuple[str, ...]
 
 
-def fuse(rankings: Mapping[str, Sequence[Item]], weights: Mapping[str, float], k: float) -> list[Fused[Item]]:
-    """Signal -> its items, best first, to one ranking, best first. A signal of weight 0 is left out.
+def by_words(bm25: Mapping[Item, float], pool: int) -> Said[Item]:
+    """Shares of the best. One that was not found counts as the last, or as 0 if there was room for it."""
+    best, last = max(bm25.values(), default=1.0), min(bm25.values(), default=0.0)
+    floor = last / best if len(bm25) >= pool else 0.0
+    return Said({item: score / best for item, score in bm25.items()}, lambda _: floor)
+
+
+def by_vectors(near: Mapping[Item, float], others: Mapping[Item, float]) -> Said[Item]:
+    """Cosines; `others`: of those that are not among the nearest. One without a vector counts as the last."""
+    floor = min((*near.values(), *others.values()), default=0.0)
+    return Said(near, lambda item: others.get(item, floor))
+
+
+def by_links(links: Mapping[Item, float]) -> Said[Item]:
+    """By rank; the scores of links say nothing beside those of others."""
+    return Said({item: LINKS_FADE / (LINKS_FADE + rank) for rank, item in enumerate(links)})
+
+
+def fuse(signals: Mapping[str, Said[Item]], weights: Mapping[str, float]) -> list[Fused[Item]]:
+    """What the signals say to one ranking, best first. A signal of weight 0 is left out.
 
     Equal scores stay in the order in which the signals, as `weights` has them, name them.
     """
-    scores: dict[Item, float] = {}
-    found_by: dict[Item, list[str]] = {}
-    for signal, weight in weights.items():
-        if weight <= 0:
-            continue
-        for rank, item in enumerate(rankings.get(signal, ()), 1):
-            scores[item] = scores.get(item, 0.0) + weight / (k + rank)
-            found_by.setdefault(item, []).append(signal)
-    ordered = sorted(scores, key=lambda item: -scores[item])  # stable
-    return [Fused(item, scores[item], tuple(found_by[item])) for item in ordered]
+    used = [
+        (name, weight, signals[name]) for name, weight in weights.items() if weight > 0 and name in signals
+    ]
+    items = dict.fromkeys(item for _, _, said in used for item in said.best)
+    sums = {
+        item: sum(
+            weight * (said.best[item] if item in said.best else said.of_others(item))
+            for _, weight, said in used
+        )
+        for item in items
+    }
+    most = max(sums.values(), default=0.0)
+    return [
+        Fused(item, math.exp(sums[item] - most), tuple(name for name, _, said in used if item in said.best))
+        for item in sorted(sums, key=lambda item: -sums[item])  # stable
+    ]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import itertools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from keymiss.corpus.neighbours import NEIGHBOURS, in_order, texts_in_context, vectors_in_context
-from keymiss.reading.stored_vector import DIMENSIONS, Vector, from_field
+from keymiss.reading.stored_vector import DIMENSIONS, Encoded, Vector, from_field
 from keymiss.retrieval.candidate import Candidate, parse_sentence_key
 from keymiss.retrieval.corpus_filter import WHOLE_CORPUS, CorpusFilter
 from keymiss.retrieval.lexical import Frequencies, WordIndex, boosts
@@ -55,7 +55,8 @@ class ShardIndex:
 
     def __init__(self, neighbours: int = NEIGHBOURS) -> None:
         self._neighbours = neighbours
-        self._words, self._vectors = WordIndex(), VectorIndex()
+        self._words = WordIndex()
+        self._vectors: dict[bytes, VectorIndex] = {}  # by the mark of their encoder; replaced, not changed
         self._hashes: dict[bytes, _Hash] = {}
         self._sentences: dict[int, Sentence] = {}
         self._numbers = itertools.count()
@@ -75,10 +76,9 @@ class ShardIndex:
         """How many sentences can be found."""
         return len(self._words)
 
-    @property
-    def vectors(self) -> int:
-        """How many of them can be found by their vector."""
-        return len(self._vectors)
+    def vectors(self, encoder: bytes | None = None) -> int:
+        """How many of them can be found by a vector: of the encoder with this mark, or of any."""
+        return sum(len(index) for mark, index in self._vectors.items() if encoder in (None, mark))
 
     @property
     def changed(self) -> bool:
@@ -134,20 +134,30 @@ class ShardIndex:
         return numbers
 
     def _put_vectors(self, numbers: Mapping[str, int], fields: Mapping[bytes, bytes]) -> None:
-        own = np.zeros((len(numbers), DIMENSIONS), np.float32)
-        there = [False] * len(numbers)
+        found: dict[bytes, dict[int, Vector]] = {}
         for row, (idx, number) in enumerate(numbers.items()):
-            vector = from_field(fields.get(idx.encode(), b""), self._sentences[number].text)
-            if vector is not None:
-                own[row], there[row] = vector, True
-        self._vectors.remove(number for number, has in zip(numbers.values(), there, strict=True) if not has)
-        if any(there):
+            encoded = from_field(fields.get(idx.encode(), b""), self._sentences[number].text)
+            if encoded is not None:
+                found.setdefault(encoded.encoder, {})[row] = encoded.vector
+        indexes = self._vectors | {encoder: VectorIndex() for encoder in found.keys() - self._vectors.keys()}
+        for encoder, index in indexes.items():
+            self._put_vectors_of(index, list(numbers.values()), found.get(encoder, {}))
+        self._vectors = {encoder: index for encoder, index in indexes.items() if len(index)}
+
+    def _put_vectors_of(
+        self, index: VectorIndex, numbers: Sequence[int], there: Mapping[int, Vector]
+    ) -> None:
+        """Of one encoder and one hash; `there`: row in `numbers` -> vector."""
+        index.remove(number for row, number in enumerate(numbers) if row not in there)
+        if there:
+            own = np.zeros((len(numbers), DIMENSIONS), np.float32)
+            own[list(there)] = np.stack(list(there.values()))
             mixed = vectors_in_context(own, self._neighbours)
-            rows = zip(numbers.values(), mixed, there, strict=True)
-            self._vectors.put({number: vector for number, vector, has in rows if has})
+            index.put({numbers[row]: mixed[row] for row in there})
 
     def _forget(self, numbers: Sequence[int]) -> None:
-        self._vectors.remove(numbers)
+        for index in self._vectors.values():
+            index.remove(numbers)
         for number in numbers:
             del self._sentences[number]
 
@@ -186,10 +196,13 @@ class ShardIndex:
         hits = self._words.search(boosts(own, whole), limit, keys, (only.first_year, only.last_year))
         return [hit for hit in hits if hit[0] in self._sentences]  # not what was dropped since the commit
 
-    def by_vector(self, vector: Vector, limit: int, only: CorpusFilter = WHOLE_CORPUS) -> Hits:
-        """The nearest by cosine."""
+    def by_vector(self, question: Encoded, limit: int, only: CorpusFilter = WHOLE_CORPUS) -> Hits:
+        """The nearest by cosine, of those that are of the question's encoder."""
+        index = self._vectors.get(question.encoder)
+        if index is None:
+            return []
         numbers = self.within(only) if only else None
-        return [hit for hit in self._vectors.search(vector, limit, numbers) if hit[0] in self._sentences]
+        return [hit for hit in index.search(question.vector, limit, numbers) if hit[0] in self._sentences]
 
     def number(self, article: str, tag: str, idx: str, only: CorpusFilter = WHOLE_CORPUS) -> int | None:
         """Of a sentence, None if it is not here or the filter leaves it out."""
@@ -200,9 +213,10 @@ class ShardIndex:
         """None if it was dropped in the meantime."""
         return self._sentences.get(number)
 
-    def cosine(self, number: int, vector: Vector) -> float | None:
-        """Of a sentence, None if it has no vector."""
-        return self._vectors.cosine(number, vector)
+    def cosines(self, numbers: Collection[int], question: Encoded) -> dict[int, float]:
+        """Of those sentences that have a vector of the question's encoder."""
+        index = self._vectors.get(question.encoder)
+        return index.cosines(numbers, question.vector) if index else {}
 
     def search(self, question: str, limit: int) -> list[Candidate]:
         """The at most ``limit`` best sentences by words, best first."""

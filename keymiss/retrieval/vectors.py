@@ -172,11 +172,10 @@ class VectorIndex:
         ]
         return found, len(matches.keys)
 
-    def cosine(self, number: int, vector: Vector) -> float | None:
-        """Of one vector that is there, None if it is not."""
+    def cosines(self, numbers: Collection[int], vector: Vector) -> dict[int, float]:
+        """Number -> cosine, of those that are there."""
         with self._lock:
-            node = self._nodes.get(number)
-            return None if node is None else self._cosine(node, vector)
+            return self._compared(vector, numbers)
 
     def _cosine(self, node: int, vector: Vector) -> float:
         return float(np.asarray(self._graph.get(node), np.float32).reshape(-1) @ vector)

@@ -9,7 +9,7 @@ import pytest
 
 from keymiss.addresses import Address
 from keymiss.keys import sentence_key, state_key, vectors_key
-from keymiss.reading.stored_vector import DIMENSIONS, to_field
+from keymiss.reading.stored_vector import DIMENSIONS, Encoded, to_field
 from keymiss.retrieval import WHOLE_CORPUS, CorpusFilter, Retrieval
 from tests.api.test_retrieval import eventually
 from tests.servers import RedisServer
@@ -17,6 +17,7 @@ from tests.servers import RedisServer
 YEARS = {"A": "2019", "B": "2020", "C": "2021", "D": ""}
 MANY = 200
 """Sentences about viruses of 2018: more than the pool, and all of them better by words and vectors."""
+ENCODER = b"encoder1"
 BETTER = "Virus virus virus virus."
 
 
@@ -31,11 +32,11 @@ def plain() -> Iterator[RedisServer]:
     with RedisServer(module=False) as server, server.client() as db:
         for article, year in YEARS.items():
             db.hset(sentence_key(article, "x"), "0", sentence(article))
-            db.hset(vectors_key(article, "x"), "0", to_field(sentence(article), near))
+            db.hset(vectors_key(article, "x"), "0", to_field(sentence(article), near, ENCODER))
             db.hset(state_key(article, "x"), mapping={"year": year, "language": "en"})
         for number in range(MANY):
             db.hset(sentence_key(f"M{number}", "x"), "0", BETTER)
-            db.hset(vectors_key(f"M{number}", "x"), "0", to_field(BETTER, nearer))
+            db.hset(vectors_key(f"M{number}", "x"), "0", to_field(BETTER, nearer, ENCODER))
             db.hset(state_key(f"M{number}", "x"), "year", "2018")
         yield server
 
@@ -50,7 +51,7 @@ async def retrieval(plain: RedisServer) -> AsyncIterator[Retrieval]:
 
 
 LINKED = {f"{article}:{{x}}:0": 1.0 for article in YEARS}
-VECTOR = np.eye(DIMENSIONS, dtype=np.float32)[0]
+VECTOR = Encoded(ENCODER, np.eye(DIMENSIONS, dtype=np.float32)[0])
 
 
 async def by_words(retrieval: Retrieval, only: CorpusFilter) -> set[str]:

@@ -14,12 +14,13 @@ from keymiss.api.settings import ApiSettings
 from keymiss.api.unused import Reason, Signal, Unused
 from keymiss.cluster.shard_map import ShardMap
 from keymiss.keys import question_vector_key, sentence_key, vectors_key
-from keymiss.reading.stored_vector import DIMENSIONS, Vector, question_to_bytes, to_field
+from keymiss.reading.stored_vector import DIMENSIONS, Encoded, Vector, question_to_bytes, to_field
 from keymiss.retrieval import Mix, Retrieval
 from tests.api.processes import pause, resume, shard_tags
 from tests.api.test_retrieval import eventually
 from tests.servers import RedisClusterServers, RedisServer
 
+ENCODER, OTHER = b"encoder1", b"encoder2"
 ARTICLES = {
     "A": ["Viruses spread by droplets.", "Masks reduce spreading."],
     "B": ["PCR detects viral RNA in a swab."],
@@ -34,9 +35,14 @@ def axis(number: int) -> Vector:
 AXES = {"Viruses spread by droplets.": 0, "Masks reduce spreading.": 1, "PCR detects viral RNA in a swab.": 2}
 
 
-def write(db: redis.Redis, article: str, tag: str, sentences: list[str]) -> None:
+def encoded(number: int, encoder: bytes = ENCODER) -> Encoded:
+    """As a question's."""
+    return Encoded(encoder, axis(number))
+
+
+def write(db: redis.Redis, article: str, tag: str, sentences: list[str], encoder: bytes = ENCODER) -> None:
     db.hset(sentence_key(article, tag), mapping={str(i): text for i, text in enumerate(sentences)})
-    fields = {str(i): to_field(text, axis(AXES[text])) for i, text in enumerate(sentences)}
+    fields = {str(i): to_field(text, axis(AXES[text]), encoder) for i, text in enumerate(sentences)}
     db.hset(vectors_key(article, tag), mapping=fields)
 
 
@@ -64,7 +70,7 @@ async def retrieval(plain: RedisServer, db: redis.Redis) -> AsyncIterator[Retrie
     await started.stop()
 
 
-async def near(retrieval: Retrieval, vector: Vector) -> list[tuple[str, float]]:
+async def near(retrieval: Retrieval, vector: Encoded) -> list[tuple[str, float]]:
     """By vectors alone: no sentence has the question's word."""
     found = (await retrieval.candidates("nothing", 5, vector))["x"]
     assert all(one.found_by == ("vectors",) and one.bm25 == 0 for one in found)
@@ -72,7 +78,7 @@ async def near(retrieval: Retrieval, vector: Vector) -> list[tuple[str, float]]:
 
 
 async def test_the_nearest_first_and_neighbours_after_it(retrieval: Retrieval) -> None:
-    found = await near(retrieval, axis(1))
+    found = await near(retrieval, encoded(1))
     assert [key for key, _ in found] == ["A:{x}:1", "A:{x}:0", "B:{x}:0"]
     assert found[0][1] == pytest.approx(1 / 1.25**0.5, abs=2e-3)
     assert found[1][1] == pytest.approx(0.5 / 1.25**0.5, abs=2e-3)
@@ -80,7 +86,7 @@ async def test_the_nearest_first_and_neighbours_after_it(retrieval: Retrieval) -
 
 
 async def test_words_and_vectors_together(retrieval: Retrieval) -> None:
-    found = (await retrieval.candidates("droplets", 5, axis(0)))["x"]
+    found = (await retrieval.candidates("droplets", 5, encoded(0)))["x"]
     assert found[0].sentencekey == "A:{x}:0"
     assert found[0].found_by == ("bm25", "vectors")
     assert found[0].bm25 > found[1].bm25 > 0
@@ -102,37 +108,59 @@ async def test_vectors_follow_their_sentences(retrieval: Retrieval, db: redis.Re
     assert retrieval.vectors() == {"x": 3}
     db.hset(sentence_key("B", "x"), "0", "A swab is taken.")  # its vector is of the old sentence
     await eventually(lambda: retrieval.vectors() == {"x": 2})
-    assert {key for key, _ in await near(retrieval, axis(2))} == {"A:{x}:0", "A:{x}:1"}
+    assert {key for key, _ in await near(retrieval, encoded(2))} == {"A:{x}:0", "A:{x}:1"}
     assert (await retrieval.candidates("swab", 5))["x"][0].sentence == "A swab is taken."
-    db.hset(vectors_key("B", "x"), "0", to_field("A swab is taken.", axis(5)))
+    db.hset(vectors_key("B", "x"), "0", to_field("A swab is taken.", axis(5), ENCODER))
     await eventually(lambda: retrieval.vectors() == {"x": 3})
-    assert (await near(retrieval, axis(5)))[0] == ("B:{x}:0", pytest.approx(1, abs=2e-3))
+    assert (await near(retrieval, encoded(5)))[0] == ("B:{x}:0", pytest.approx(1, abs=2e-3))
     db.hdel(vectors_key("A", "x"), "0")
     await eventually(lambda: retrieval.vectors() == {"x": 2})
-    assert (await near(retrieval, axis(1)))[0] == ("A:{x}:1", pytest.approx(1, abs=2e-3))
+    assert (await near(retrieval, encoded(1)))[0] == ("A:{x}:1", pytest.approx(1, abs=2e-3))
     db.delete(sentence_key("A", "x"))  # vectors of sentences that are gone count for nothing
     await eventually(lambda: retrieval.vectors() == {"x": 1})
     db.flushall()
     await eventually(lambda: retrieval.sentences() == {"x": 0})
-    assert await near(retrieval, axis(1)) == []
+    assert await near(retrieval, encoded(1)) == []
+
+
+async def test_vectors_of_two_encoders_are_never_compared(retrieval: Retrieval, db: redis.Redis) -> None:
+    """As while an encoder is replaced: each question is compared with the vectors of its own."""
+    write(db, "A", "x", ARTICLES["A"], OTHER)
+    await eventually(lambda: retrieval.indexes()["x"].vectors(OTHER) == 2)
+    assert retrieval.indexes()["x"].vectors(ENCODER) == 1
+    assert retrieval.vectors() == {"x": 3}
+    assert {key for key, _ in await near(retrieval, encoded(0))} == {"B:{x}:0"}
+    assert {key for key, _ in await near(retrieval, encoded(0, OTHER))} == {"A:{x}:0", "A:{x}:1"}
+    assert await near(retrieval, encoded(0, b"encoder3")) == []
+    (by_word,) = (await retrieval.candidates("swab", 5, encoded(0, OTHER)))["x"][:1]
+    assert (by_word.sentencekey, by_word.cosine) == ("B:{x}:0", None)
+    db.hset(vectors_key("A", "x"), "0", to_field(ARTICLES["A"][0], axis(0), ENCODER))  # no neighbour's counts
+    await eventually(lambda: retrieval.indexes()["x"].vectors(ENCODER) == 2)
+    assert (await near(retrieval, encoded(0)))[0] == ("A:{x}:0", pytest.approx(1, abs=2e-3))
+    write(db, "B", "x", ARTICLES["B"], OTHER)
+    write(db, "A", "x", ARTICLES["A"], OTHER)
+    await eventually(lambda: retrieval.indexes()["x"].vectors(OTHER) == 3)
+    assert await near(retrieval, encoded(0)) == []
 
 
 async def test_broken_vectors_are_left_out(retrieval: Retrieval, db: redis.Redis) -> None:
-    db.hset(vectors_key("A", "x"), mapping={"0": b"", "1": b"x" * 776, "nine": b"\xff"})
+    db.hset(vectors_key("A", "x"), mapping={"0": b"", "1": b"x" * 784, "nine": b"\xff"})
     await eventually(lambda: retrieval.vectors() == {"x": 1})
     db.set(vectors_key("B", "x"), "a string")
     await eventually(lambda: retrieval.vectors() == {"x": 0})
     assert retrieval.sentences() == {"x": 3}
-    assert [one.sentencekey for one in (await retrieval.candidates("swab", 5, axis(2)))["x"]] == ["B:{x}:0"]
+    assert [one.sentencekey for one in (await retrieval.candidates("swab", 5, encoded(2)))["x"]] == [
+        "B:{x}:0"
+    ]
 
 
 async def test_signals_of_weight_0_are_not_used(plain: RedisServer, db: redis.Redis) -> None:
     words = Retrieval(mix=Mix(vector_weight=0))
     await words.follow({"x": Address("127.0.0.1", plain.port)})
     await eventually(lambda: words.sentences() == {"x": 3})
-    found = (await words.candidates("droplets", 5, axis(2)))["x"]
+    found = (await words.candidates("droplets", 5, encoded(2)))["x"]
     assert [one.sentencekey for one in found] == ["A:{x}:0", "A:{x}:1"]
-    assert (await words.candidates("nothing", 5, axis(2)))["x"] == []
+    assert (await words.candidates("nothing", 5, encoded(2)))["x"] == []
     await words.stop()
 
 
@@ -170,11 +198,12 @@ async def test_the_question_s_vector_is_asked_from_a_shard() -> None:
             assert nobody.reason is Reason.FAILED
             with servers.client() as client:
                 for tag in shard_tags(2):
-                    client.set(question_vector_key(tag, "Is it?"), question_to_bytes(axis(3)))
+                    client.set(question_vector_key(tag, "Is it?"), question_to_bytes(axis(3), ENCODER))
                     client.set(question_vector_key(tag, "broken"), b"1")
             found = await vectors.get("Is it?")
             assert not isinstance(found, Unused)
-            assert np.array_equal(found, axis(3))
+            assert np.array_equal(found.vector, axis(3))
+            assert found.encoder == ENCODER
             broken = await vectors.get("broken")
             assert isinstance(broken, Unused)
             assert broken.reason is Reason.FAILED

@@ -40,6 +40,7 @@ from tests.servers import RedisClusterServers, wait_until
 
 MASTERS = 2
 TAGS = shard_tags(MASTERS)
+ENCODER, OTHER = b"encoder1", b"encoder2"
 COUNTER = "keymiss_question_signals_unused_total"
 TABLE = ConceptTable([Concept("T1", "viral transmission", ()), Concept("T2", "adults", ())])
 SENTENCES_AWAY = {"asked": MASTERS * len(SENTENCES), "answered": len(SENTENCES), "failed": 0}
@@ -70,12 +71,13 @@ def shards() -> Iterator[RedisClusterServers]:
 
 def put_vectors(client: redis.Redis | Any, article: str, tag: str) -> None:
     texts = {key.decode(): text.decode() for key, text in client.hgetall(sentence_key(article, tag)).items()}
-    fields = {idx: to_field(text, axis(int(idx))) for idx, text in texts.items()}
+    fields = {idx: to_field(text, axis(int(idx)), ENCODER) for idx, text in texts.items()}
     client.hset(vectors_key(article, tag), mapping=fields)
 
 
-def put_question_vector(client: redis.Redis | Any, tag: str) -> None:
-    client.set(question_vector_key(tag, question_in_key(QUESTION)), question_to_bytes(axis(0)))
+def put_question_vector(client: redis.Redis | Any, tag: str, encoder: bytes = ENCODER) -> None:
+    value = question_to_bytes(axis(0), encoder)
+    client.set(question_vector_key(tag, question_in_key(QUESTION)), value)
 
 
 @pytest.fixture(scope="module")
@@ -217,6 +219,21 @@ def test_a_sentence_without_a_vector(
             assert counted(grown())["vectors", "incomplete"] >= 2
         finally:
             client.hset(key, "2", kept)
+        wait_until(lambda: unused(api) == [], 10, "it is whole again")
+
+
+def test_vectors_of_another_encoder_than_the_question_s(api: ApiProcess, shards: RedisClusterServers) -> None:
+    """As while an encoder is replaced."""
+    with shards.client() as client:
+        try:
+            for tag in TAGS:
+                put_question_vector(client, tag, OTHER)
+            expected = [without(Signal.VECTORS, Reason.INCOMPLETE, *TAGS)]
+            wait_until(lambda: unused(api) == expected, 10, "every shard is named")
+            assert found_by(api.ask()) == {"bm25", "graph"}
+        finally:
+            for tag in TAGS:
+                put_question_vector(client, tag)
         wait_until(lambda: unused(api) == [], 10, "it is whole again")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel
 
+from keymiss.models.encoder_folder import MEAN, MODULES_FILE, POOLING_FILE, PROMPTS_FILE, EncoderFolder
 from keymiss.models.export import export, read_back
 from keymiss.models.export_encoder import ENCODER_FORMS, EncoderSource, ExportError, export_encoder
 from keymiss.models.load import LoadError, check_file
@@ -142,3 +144,70 @@ def test_a_reader_is_not_loaded_as_an_encoder(tmp_path: Path) -> None:
     made, _ = export(str(small_reader(tmp_path / "small")), form="onnx", out=tmp_path / "reader.onnx")
     with pytest.raises(LoadError, match=r"takes 3 inputs|no encoder"):
         check_file(Path(made.path), check_encoder)
+
+
+CLS_POOLING = {"word_embedding_dimension": DIMENSIONS, "pooling_mode_cls_token": True}
+
+
+def with_files(folder: Path, **files: object) -> Path:
+    """`1_Pooling` and others of sentence-transformers: name -> what is in it."""
+    names = {"pooling": POOLING_FILE, "prompts": PROMPTS_FILE, "modules": MODULES_FILE}
+    for name, content in files.items():
+        path = folder / names[name]
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(content))
+    return folder
+
+
+@pytest.mark.parametrize("form", list(ENCODER_FORMS))
+def test_cls_is_taken_where_the_folder_says_so(tmp_path: Path, form: str) -> None:
+    folder = with_files(small(tmp_path / "small"), pooling=CLS_POOLING)
+    source = EncoderSource(str(folder))
+    made, _ = export_encoder(str(folder), form, tmp_path / f"e{ENCODER_FORMS[form].suffix}")
+    inputs, _ = source.vectors(3, 20)
+    with torch.inference_mode():
+        states = source.eager.model(*(torch.from_numpy(one.array) for one in inputs)).last_hidden_state
+    wanted = torch.nn.functional.normalize(states[:, 0], dim=1).numpy()
+    (output,) = read_back(made.path, made.backend).run(inputs)
+    assert (output.array * wanted).sum(1).min() > (0.99999 if form == "onnx" else 0.98)
+
+
+def test_an_export_is_made_again_when_the_pooling_changes(tmp_path: Path) -> None:
+    folder, out = small(tmp_path / "small"), tmp_path / "e.onnx"
+    first, _ = export_encoder(str(folder), "onnx", out)
+    second, new = export_encoder(str(with_files(folder, pooling=CLS_POOLING)), "onnx", out)
+    assert new
+    assert first.sha256 != second.sha256
+
+
+def test_prefixes_travel_in_the_model_s_file(tmp_path: Path) -> None:
+    prompts = {"prompts": {"query": "query: ", "passage": "passage: "}}
+    folder = with_files(small(tmp_path / "small"), prompts=prompts)
+    made, _ = export_encoder(str(folder), "onnx", tmp_path / "e.onnx")
+    about = read_back(made.path, made.backend).about
+    assert about is not None
+    encoder = Encoder.of(about, made.sha256)
+    assert encoder.question("Who?") == "query: Who?"
+    assert encoder.sentence("He.") == "passage: He."
+    assert encoder.mark.hex() == made.sha256[:16]
+
+
+def test_a_folder_that_says_nothing_takes_the_mean_and_no_prefix(tmp_path: Path) -> None:
+    assert EncoderFolder.of(tmp_path) == EncoderFolder(MEAN, "", "")
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({"pooling": {"pooling_mode_max_tokens": True}}, "pooling_mode_max_tokens"),
+        ({"pooling": {"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": True}}, "only one of"),
+        ({"modules": [{"type": "sentence_transformers.models.Dense"}]}, "Dense"),
+        ({"prompts": ["query: "]}, "cannot be read"),
+        ({"prompts": {"prompts": {"query": 3}}}, "not a text"),
+    ],
+)
+def test_what_an_export_would_leave_out_is_refused(
+    tmp_path: Path, files: dict[str, object], said: str
+) -> None:
+    with pytest.raises(ExportError, match=said):
+        EncoderFolder.of(with_files(tmp_path, **files))

@@ -13,7 +13,7 @@ from keymiss.pipeline.records import as_dict, as_list, parts, text_of
 from keymiss.pipeline.tokens import offsets_tensor, sentence_in, token_tensor
 from keymiss.pipeline.tokens import token_mark as mark_by
 from keymiss.pipeline.vectors import vector_marks
-from keymiss.reading.stored_vector import DIMENSIONS, text_digest, to_field
+from keymiss.reading.stored_vector import DIMENSIONS, to_field, vector_mark
 from keymiss.reading.tensors import from_values
 
 token_mark = partial(mark_by, tokenizer_digest="12345678")
@@ -39,9 +39,10 @@ def test_a_sentence_that_is_not_utf8_is_none() -> None:
 
 def test_marks_are_of_the_sentence() -> None:
     assert token_mark("Ärzte") == f"{hashlib.sha1('Ärzte'.encode()).hexdigest()[:16]} 12345678"
-    field = to_field("Masks help.", np.ones(DIMENSIONS, np.float32))
+    field = to_field("Masks help.", np.ones(DIMENSIONS, np.float32), b"encoder1")
     by_reply = as_dict(["0", field, "1", "this one is UTF-8 by chance"])
-    assert vector_marks(by_reply) == {"0": text_digest("Masks help."), "1": b"this one"}
+    expected = {"0": vector_mark("Masks help.", b"encoder1"), "1": b"this one is UTF-"}
+    assert vector_marks(by_reply) == expected
 
 
 def test_a_sentence_is_that_of_its_two_tensors() -> None:

@@ -92,8 +92,7 @@ def test_more_than_there_are_and_none() -> None:
     assert index.search(one, 0) == []
     index.remove([7, 7, 9])
     assert [number for number, _ in index.search(one, 5)] == [8]
-    assert index.cosine(7, one) is None
-    assert index.cosine(8, two) == pytest.approx(1, abs=2e-3)
+    assert index.cosines([7, 8], two) == {8: pytest.approx(1, abs=2e-3)}
     index.remove([8])
     assert index.search(one, 5) == []
 

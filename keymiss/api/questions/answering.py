@@ -24,7 +24,7 @@ from keymiss.api.settings import ApiSettings
 from keymiss.api.shard_status import Status
 from keymiss.api.unused import Reason, Signal, Unused, merged
 from keymiss.cluster.shard_map import ShardMap
-from keymiss.reading.stored_vector import Vector
+from keymiss.reading.stored_vector import Encoded
 from keymiss.retrieval import WHOLE_CORPUS, Candidate, CorpusFilter, Retrieval
 
 
@@ -142,13 +142,14 @@ class Asker:
     async def _facts_of(self, candidates: Mapping[str, Sequence[Candidate]], limit_s: float) -> Facts:
         return await self._articles.get((c.article for each in candidates.values() for c in each), limit_s)
 
-    async def _vector_of(self, question: str) -> tuple[Vector | None, tuple[Unused, ...]]:
+    async def _vector_of(self, question: str) -> tuple[Encoded | None, tuple[Unused, ...]]:
         """Its vector, and what cannot be found by it."""
         if self._settings.vector_weight == 0:
             return None, ()
         found = await self._vectors.get(question)
+        encoder = found.encoder if isinstance(found, Encoded) else None
         indexes = self._retrieval.indexes().items()
-        without = tuple(tag for tag, index in indexes if index.vectors < index.sentences)
+        without = tuple(tag for tag, index in indexes if index.vectors(encoder) < index.sentences)
         unused = (Unused(Signal.VECTORS, Reason.INCOMPLETE, without),) if without else ()
         return (None, (found, *unused)) if isinstance(found, Unused) else (found, unused)
 

@@ -19,9 +19,9 @@ CLOSING = QUOTES + " )]}.,;:!?\u2014\u2026"
 ARTICLES = ("a ", "an ", "the ")
 
 RETRIEVAL_POWER = 0.5
-"""How much retrieval's opinion counts beside the reader's. First answers that were right, of the sample's 60
-questions and of 300 on Wikipedia articles: by the reader alone 58 and 263, with 0.5 59 and 267, with 1 58 and
-267, by retrieval alone 48 and 234."""
+"""How much retrieval's opinion counts beside the reader's. First answers of the right sentence, of 350
+questions each on SQuADShifts' Wikipedia articles and COVID-QA's (not held out): by the reader alone 293 and
+190, with 0.25 305 and 211, with 0.5 308 and 215, with 1 304 and 206."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from keymiss.api.shard_status import status_of
 from keymiss.api.unused import Reason, Signal, Unused
 from keymiss.cluster.shard_map import ShardMap
 from keymiss.keys import question_vector_key
-from keymiss.reading.stored_vector import Vector, question_from_bytes
+from keymiss.reading.stored_vector import Encoded, question_from_bytes
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +25,8 @@ class QuestionVectors:
         self._shards, self._time_limit_s = shards, time_limit_s
         self._failing = False  # said once, not for every question
 
-    async def get(self, question: str) -> Vector | Unused:
-        """[384], of unit length; or why there is none: the question is then searched for without."""
+    async def get(self, question: str) -> Encoded | Unused:
+        """The vector; or why there is none: the question is then searched for without."""
         tags = sorted(shard.tag for shard in self._shards.shards)
         if not tags:
             return Unused(Signal.VECTORS, Reason.FAILED)

@@ -63,8 +63,8 @@ def reader_for_tokens(model_key: str) -> Reader:
 
 
 @lru_cache(maxsize=4)
-def _encoder(about: About) -> Encoder:
-    return Encoder.of(about)
+def _encoder(about: About, sha256: str) -> Encoder:
+    return Encoder.of(about, sha256)
 
 
 def encoder_of(model_key: str) -> Encoder | None:
@@ -73,12 +73,12 @@ def encoder_of(model_key: str) -> Encoder | None:
     context = current()
     if not context.connection.command("EXISTS", model_key):
         return None
-    model, _ = context.services.models.store.get(context.shard, context.connection, model_key)
+    model, sha256 = context.services.models.store.get(context.shard, context.connection, model_key)
     if model.about is None:
         raise ModelError(
             f"model {model_key}: its file has no tokenizer; store it by keymiss models load-encoder"
         )
     try:
-        return _encoder(model.about)
+        return _encoder(model.about, sha256)
     except TextError as error:
         raise ModelError(f"model {model_key}: {error}") from error
