@@ -13,6 +13,10 @@ COMMANDS = {
     "train": ("keymiss.models.train", "Train the embedded reader."),
     "train-split": ("keymiss.models.train_split", "Train the split reader, in phases."),
     "calibrate": ("keymiss.models.calibrate", "Make a reader's score a probability."),
+    "calibrate-answers": (
+        "keymiss.models.calibrate_answers",
+        "Weigh what reader and retrieval say of an answer.",
+    ),
     "evaluate": ("keymiss.models.evaluate", "Measure how well questions are answered."),
 }
 

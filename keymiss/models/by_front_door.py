@@ -20,7 +20,7 @@ EVERYTHING = {"min_score": 0, "limit": 100}  # the most results that a request m
 @dataclass(frozen=True)
 class Answer:
     """One result. `sentence`: the one that it is shown with; `sources`: those that gave this answer, with it.
-    `score`: the highest of their reader scores, which the threshold is compared with."""
+    `score`: what the threshold is compared with."""
 
     text: str
     sentence: SentenceId
@@ -123,7 +123,7 @@ def answers_in(reply: dict[str, Any]) -> tuple[Answer, ...]:
             article_and_index(one["sentencekey"]),
             one["sentence"],
             frozenset(article_and_index(source["sentencekey"]) for source in one["sources"]),
-            max(float(source["reader_score"]) for source in one["sources"]),
+            float(one["score"]),
         )
         for one in reply["results"]
     )

@@ -135,8 +135,8 @@ def by_search(search: Search, visit: Visit, part: Part) -> Way:
             return Given("", 0.0, ms_since(began_s), str(error))
         ms = ms_since(began_s)
         right = (rank for rank, one in enumerate(results, 1) if paragraph_of(one) is item.paragraph)
-        top: dict[str, Any] = results[0] if results else {"answer": "", "reader_score": 0.0}
-        return Given(top["answer"], float(top["reader_score"]), ms, "", next(right, 0), len(results))
+        top: dict[str, Any] = results[0] if results else {"answer": "", "score": 0.0}
+        return Given(top["answer"], float(top["score"]), ms, "", next(right, 0), len(results))
 
     return ask
 

@@ -70,34 +70,47 @@ class Reading:
 
 
 def fit(margins: ArrayLike, right: ArrayLike, relevance: ArrayLike | None = None) -> Calibration:
-    """Logistic regression of `right` (bool) on `margins`, and on `relevance` if given, all [n]. Platt's
-    targets are not quite 0 and 1, so that it stays finite if some margin parts them. CalibrateError if there
-    is one kind only, or no relation. A relevance that tells nothing more than the margin is left out.
+    """Logistic regression of `right` (bool) on `margins`, and on `relevance` if given, all [n].
+    CalibrateError if there is one kind only, or no relation. A relevance that tells nothing more than the
+    margin is left out.
     """
     columns = [margins] if relevance is None else [margins, relevance]
-    given, label = np.asarray(columns, np.float64).T, np.asarray(right, np.bool_)
+    weights, shift = logistic_regression(np.asarray(columns, np.float64).T, right)
+    if relevance is not None and weights[1] < 0:
+        return fit(margins, right)
+    try:
+        return Calibration(float(weights[0]), shift, *map(float, weights[1:]))
+    except tokenizers.TextError:
+        raise CalibrateError("the model's margins do not tell right sentences from wrong ones") from None
+
+
+def logistic_regression(
+    given: Floats, right: ArrayLike, counts: ArrayLike | None = None
+) -> tuple[Floats, float]:
+    """Weights [k] and shift of `right` (bool [n]) on `given` [n, k], by Newton's method; `counts` [n]: how
+    much each example counts. Platt's targets are not quite 0 and 1, so that it stays finite if some value
+    parts them. CalibrateError if there is one kind only.
+    """
+    label = np.asarray(right, np.bool_)
+    count = np.ones(len(label)) if counts is None else np.asarray(counts, np.float64)
     yes, no = int(label.sum()), int((~label).sum())
     if not (yes and no) or not np.isfinite(given).all():
         raise CalibrateError(f"nothing to fit: {yes} right and {no} wrong sentences")
     target = np.where(label, (yes + 1) / (yes + 2), 1 / (no + 2))
     rows = np.concatenate((given, np.ones((len(given), 1))), axis=1)
-    weights = np.array([*[0.0] * len(columns), math.log((yes + 1) / (no + 1))])
+    weights = np.array([*[0.0] * given.shape[1], math.log((yes + 1) / (no + 1))])
     for _ in range(STEPS):
         expected = probability(rows @ weights)
-        gradient = rows.T @ (expected - target)
+        gradient = rows.T @ (count * (expected - target))
         if np.abs(gradient).max() <= ENOUGH * len(given):
             break
-        curvature = (rows.T * (expected * (1 - expected))) @ rows + 1e-9 * np.eye(rows.shape[1])
+        curvature = (rows.T * (count * expected * (1 - expected))) @ rows + 1e-9 * np.eye(rows.shape[1])
         step, rate = np.linalg.solve(curvature, gradient), 1.0
-        while rate > 1e-9 and _loss(rows @ (weights - rate * step), target) > _loss(rows @ weights, target):
+        now = _loss(rows @ weights, target, count)
+        while rate > 1e-9 and _loss(rows @ (weights - rate * step), target, count) > now:
             rate /= 2
         weights = weights - rate * step
-    if relevance is not None and weights[1] < 0:
-        return fit(margins, right)
-    try:
-        return Calibration(float(weights[0]), float(weights[-1]), *map(float, weights[1:-1]))
-    except tokenizers.TextError:
-        raise CalibrateError("the model's margins do not tell right sentences from wrong ones") from None
+    return weights[:-1], float(weights[-1])
 
 
 def probability(x: Floats) -> Floats:
@@ -105,8 +118,8 @@ def probability(x: Floats) -> Floats:
     return np.exp(-np.logaddexp(0, -x))
 
 
-def _loss(x: Floats, target: Floats) -> float:
-    return float((np.logaddexp(0, x) - target * x).sum())
+def _loss(x: Floats, target: Floats, count: Floats) -> float:
+    return float((count * (np.logaddexp(0, x) - target * x)).sum())
 
 
 @dataclass(frozen=True)

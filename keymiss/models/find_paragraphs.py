@@ -51,16 +51,24 @@ class Corpus:
     by_sentence: bool = False
 
     @classmethod
-    def of(cls, path: Path, prefix: str = "", every: int = 1, part: str = PARTS[0]) -> Corpus:
+    def of(
+        cls,
+        path: Path,
+        prefix: str = "",
+        every: int = 1,
+        part: str = PARTS[0],
+        by_sentence: bool | None = None,
+    ) -> Corpus:
         """A SQuAD-format file: all articles, named prefix and number; every so-manieth question of a part.
 
-        A question that stands at several paragraphs is answered by each of them. BadFile.
+        A question that stands at several paragraphs is answered by each of them. `by_sentence`: what answers
+        are sentences; default: where paragraphs are long. BadFile.
         """
         found = read(path)
         asked = _paragraphs_of(found, part)
-        by_sentence = (
-            median(len(each.context) for article in found for each in article) > LONG_PARAGRAPH_CHARS
-        )
+        if by_sentence is None:
+            lengths = [len(each.context) for article in found for each in article]
+            by_sentence = median(lengths) > LONG_PARAGRAPH_CHARS
         articles: dict[str, list[str]] = {}
         right: dict[str, set[tuple[str, int]]] = {}
         questions: list[str] = []

@@ -11,7 +11,7 @@ from keymiss.reading.stored_vector import Encoded
 from keymiss.retrieval.candidate import Candidate
 from keymiss.retrieval.corpus_filter import WHOLE_CORPUS, CorpusFilter
 from keymiss.retrieval.follow import ShardFollower
-from keymiss.retrieval.fuse import BM25, GRAPH, VECTORS, Fused, Mix, by_links, by_vectors, by_words, fuse
+from keymiss.retrieval.fuse import BM25, GRAPH, VECTORS, Mix, by_links, by_vectors, by_words, fuse
 from keymiss.retrieval.index import Hits, ShardIndex
 from keymiss.retrieval.lexical import added_up
 
@@ -109,7 +109,13 @@ def rank(
     only: CorpusFilter = WHOLE_CORPUS,
 ) -> list[Candidate]:
     """The sentences of all indexes (by shard tag), best first; `Retrieval.candidates` says the rest."""
-    words = _by_words(indexes, question, mix.pool, only) if mix.bm25_weight > 0 else {}
+    terms = next(iter(indexes.values())).terms(question) if indexes else []
+    own = {tag: index.frequencies(terms) for tag, index in indexes.items()}
+    whole = added_up(own.values())
+    weights = {term: whole.idf(term) for term in terms}
+    words: dict[Place, float] = {}
+    if mix.bm25_weight > 0:
+        words = _best(indexes, lambda tag: indexes[tag].by_words(own[tag], whole, mix.pool, only), mix.pool)
     near: dict[Place, float] = {}
     if vector is not None and mix.vector_weight > 0:
         near = _best(indexes, lambda tag: indexes[tag].by_vector(vector, mix.pool, only), mix.pool)
@@ -122,33 +128,26 @@ def rank(
     for fused in fuse(signals, mix.weights):
         if limit is not None and len(ranked) >= limit:
             break
-        tag, _ = fused.item
+        tag, number = fused.item
         if per_shard is not None and taken[tag] >= per_shard:
             continue
-        bm25, cosine = words.get(fused.item, 0.0), cosines.get(fused.item)
-        candidate = _candidate(indexes[tag], fused, bm25, cosine)
-        if candidate is not None:
+        sentence = indexes[tag].sentence(number)
+        if sentence is not None:  # else it was dropped in the meantime
             taken[tag] += 1
-            ranked.append(candidate)
+            ranked.append(
+                Candidate(
+                    sentence.article,
+                    sentence.tag,
+                    sentence.idx,
+                    sentence.text,
+                    bm25=words.get(fused.item, 0.0),
+                    cosine=cosines.get(fused.item),
+                    found_by=fused.found_by,
+                    score=fused.score,
+                    coverage=indexes[tag].coverage(number, weights),
+                )
+            )
     return ranked
-
-
-def _candidate(index: ShardIndex, fused: Fused[Place], bm25: float, cosine: float | None) -> Candidate | None:
-    sentence = index.sentence(fused.item[1])
-    if sentence is None:  # dropped in the meantime
-        return None
-    return Candidate(
-        sentence.article, sentence.tag, sentence.idx, sentence.text, bm25, cosine, fused.found_by, fused.score
-    )
-
-
-def _by_words(
-    indexes: Mapping[str, ShardIndex], question: str, limit: int, only: CorpusFilter
-) -> dict[Place, float]:
-    terms = next(iter(indexes.values())).terms(question) if indexes else []
-    own = {tag: index.frequencies(terms) for tag, index in indexes.items()}
-    whole = added_up(own.values())
-    return _best(indexes, lambda tag: indexes[tag].by_words(own[tag], whole, limit, only), limit)
 
 
 def _best(

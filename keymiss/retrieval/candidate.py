@@ -12,8 +12,10 @@ class Candidate:
     """A sentence that may hold the answer.
 
     ``bm25``: 0 when it was not among the best by words. ``cosine``: of the vectors of question and sentence,
-    with its neighbours; None when one of them was not there. ``found_by``: the signals ("bm25", "vectors",
-    "graph") that had it among their best. ``score``: of the fused ranking, comparable within one question.
+    with its neighbours; None when one of them was not there. ``coverage``: the share of the question's words,
+    by how rare they are, that stand in the sentence or its neighbours, 0 to 1. ``found_by``: the signals
+    ("bm25", "vectors", "graph") that had it among their best. ``score``: of the fused ranking, comparable
+    within one question.
     """
 
     article: str
@@ -24,6 +26,7 @@ class Candidate:
     cosine: float | None = None
     found_by: tuple[str, ...] = ("bm25",)
     score: float = 0.0
+    coverage: float = 0.0
 
     @property
     def sentencekey(self) -> str:

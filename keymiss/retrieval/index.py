@@ -10,7 +10,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keymiss.corpus.neighbours import NEIGHBOURS, in_order, texts_in_context, vectors_in_context
+from keymiss.corpus.neighbours import (
+    MAX_NEIGHBOUR_CHARS,
+    NEIGHBOURS,
+    in_order,
+    texts_in_context,
+    vectors_in_context,
+)
+from keymiss.keys import SENTENCE_PREFIX
 from keymiss.reading.stored_vector import DIMENSIONS, Encoded, Vector, from_field
 from keymiss.retrieval.candidate import Candidate, parse_sentence_key
 from keymiss.retrieval.corpus_filter import WHOLE_CORPUS, CorpusFilter
@@ -206,7 +213,7 @@ class ShardIndex:
 
     def number(self, article: str, tag: str, idx: str, only: CorpusFilter = WHOLE_CORPUS) -> int | None:
         """Of a sentence, None if it is not here or the filter leaves it out."""
-        known = self._hashes.get(f"sentence:{article}:{{{tag}}}".encode("utf-8", "surrogateescape"))
+        known = self._hashes.get(_key(article, tag))
         return known.numbers.get(idx) if known and only.takes(known.article, known.year) else None
 
     def sentence(self, number: int) -> Sentence | None:
@@ -218,6 +225,18 @@ class ShardIndex:
         index = self._vectors.get(question.encoder)
         return index.cosines(numbers, question.vector) if index else {}
 
+    def coverage(self, number: int, weights: Mapping[str, float]) -> float:
+        """The share of these terms' weights that are in a sentence or its neighbours; 0 if it was dropped."""
+        sentence, total = self._sentences.get(number), sum(weights.values())
+        known = self._hashes.get(_key(sentence.article, sentence.tag)) if sentence else None
+        if known is None or number not in (numbers := list(known.numbers.values())) or total <= 0:
+            return 0.0
+        at = numbers.index(number)
+        near = numbers[max(0, at - self._neighbours) : at + 1 + self._neighbours]
+        texts = [self._sentences[each].text[:MAX_NEIGHBOUR_CHARS] for each in near if each in self._sentences]
+        there = self._words.stems(" ".join(texts))
+        return sum(weight for term, weight in weights.items() if term in there) / total
+
     def search(self, question: str, limit: int) -> list[Candidate]:
         """The at most ``limit`` best sentences by words, best first."""
         own = self.frequencies(self.terms(question))
@@ -227,6 +246,10 @@ class ShardIndex:
         """Some sentence, as long as there is one."""
         number = next(iter(self._sentences), None)
         return None if number is None else self._sentences[number].candidate(1.0)
+
+
+def _key(article: str, tag: str) -> bytes:
+    return f"{SENTENCE_PREFIX}{article}:{{{tag}}}".encode("utf-8", "surrogateescape")
 
 
 def _digest(fields: Mapping[bytes, bytes], year: int | None) -> bytes:

@@ -118,6 +118,10 @@ class WordIndex:
         content = [word for word in words if word not in STOP_WORDS] or words
         return list(dict.fromkeys(self._stemming.analyze(" ".join(content))))[:MAX_QUERY_TERMS]
 
+    def stems(self, text: str) -> set[str]:
+        """All stems of a text, as they are indexed."""
+        return set(self._stemming.analyze(text))
+
     def frequencies(self, terms: Iterable[str]) -> Frequencies:
         """Of these terms in this index; a removed text counts until tantivy has cleaned up."""
         searcher = self._searcher

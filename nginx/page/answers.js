@@ -25,7 +25,7 @@ function score(result) {
   );
 }
 
-/** The score is made of two things: how sure the reader is, and how well the search liked the sentence. */
+/** The score is made of how sure the reader is, and how much of the question stands in and around the sentence. */
 function foundBy(result) {
   const found = result.found_by?.length ? `Found by ${finders(result.found_by)}. ` : "";
   return `${found}The reader alone is ${percent(result.reader_score)} sure.`;

@@ -9,6 +9,7 @@ import pytest
 
 from keymiss.api.questions.fanout import Outcome
 from keymiss.api.questions.merge import Answer, bare, coverage, merge, parse_answer, shown
+from keymiss.api.questions.sureness import sureness
 from keymiss.api.shard_status import Status
 from keymiss.retrieval import Candidate
 
@@ -21,9 +22,11 @@ def outcome(
     sentence: str | None = None,
     rank: float = 1.0,
     shard: str = "x",
+    coverage: float = 1.0,
     **more: object,
 ) -> Outcome:
-    candidate = Candidate(article, shard, idx, sentence or f"{article} {idx}", 1.0, score=rank)
+    text = sentence or f"{article} {idx}"
+    candidate = Candidate(article, shard, idx, text, 1.0, score=rank, coverage=coverage)
     value = {"answer": answer, "score": score, **more}
     return Outcome(shard, candidate, Status.ANSWERED, json.dumps(value).encode(), 1.0)
 
@@ -52,16 +55,16 @@ def test_equal_scores_go_by_retrieval_then_by_sentence_key() -> None:
 
 
 def test_a_sentence_far_from_the_question_loses_to_a_near_one() -> None:
-    near, far = outcome("right", 0.3, rank=1.0), outcome("sure of itself", 0.5, idx="1", rank=0.25)
+    near, far = outcome("right", 0.3), outcome("sure of itself", 0.5, idx="1", coverage=0.3)
     first, second = best([far, near])
     assert first.answer == "right"
-    assert first.score == pytest.approx(0.3)
-    assert second.score == pytest.approx(0.5 * 0.25**0.5)
+    assert first.score == sureness(0.3, near.candidate)
+    assert second.score == sureness(0.5, far.candidate)
 
 
 def test_scores_out_of_bounds_are_cut_and_no_rank_counts_for_nothing() -> None:
     merged = best([outcome("a", 7, rank=0.0), outcome("b", -3.5, idx="1", rank=0.0)])
-    assert [(a.answer, a.score) for a in merged] == [("a", 1.0), ("b", 0.0)]
+    assert [(a.answer, a.reader_score) for a in merged] == [("a", 1.0), ("b", 0.0)]
 
 
 def test_the_same_answer_is_one_result_with_all_its_sources() -> None:
@@ -78,21 +81,20 @@ def test_the_same_answer_is_one_result_with_all_its_sources() -> None:
         ["C"],
         ["D"],
     ]
-    assert groups[0].best.score == 0.6
+    assert groups[0].best.reader_score == 0.6
 
 
 def test_a_group_is_as_sure_as_its_surest_member() -> None:
-    near, far = outcome("yes", 0.3, rank=1.0), outcome("yes", 0.5, idx="1", rank=0.25)
-    (group,) = merge([near, far])
-    assert group.best.reader_score == 0.3
-    assert group.reader_score == 0.5
-    assert shown([group], 0.5) == [group]
-    assert shown([group], 0.51) == []
+    near, far = outcome("yes", 0.3), outcome("yes", 0.5, idx="1", coverage=0.3)
+    (group,) = merge([far, near])
+    assert group.score == sureness(0.3, near.candidate)
+    assert shown([group], group.score) == [group]
+    assert shown([group], group.score + 0.01) == []
 
 
 def test_below_the_threshold_nothing_is_shown_and_zero_shows_all() -> None:
     groups = merge([outcome("a", 0.2), outcome("b", 0.1, idx="1"), outcome("c", 0.0, idx="2")])
-    assert [g.best.answer for g in shown(groups, 0.15)] == ["a"]
+    assert [g.best.answer for g in shown(groups, groups[0].score)] == ["a"]
     assert shown(groups, 0.0) == groups
 
 

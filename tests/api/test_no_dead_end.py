@@ -45,7 +45,7 @@ def servers() -> Iterator[RedisClusterServers]:
 
 @pytest.fixture(scope="module")
 def api(servers: RedisClusterServers) -> Iterator[ApiProcess]:
-    env = {"KEYMISS_API_MIN_SCORE": "0.15", "KEYMISS_API_VECTOR_WEIGHT": "0"}
+    env = {"KEYMISS_API_MIN_SCORE": "0.6", "KEYMISS_API_VECTOR_WEIGHT": "0"}
     with ApiProcess(servers.addresses, wait_indexed=2, env=env) as running:
         yield running
 
@@ -64,7 +64,7 @@ def test_without_a_sure_answer_there_are_the_closest_passages(api: ApiProcess) -
     assert (reply.found, reply.results) == (False, ())
     assert reply.message == (
         "No sure answer: 8 sentences were read on 2 shards, "
-        "and the best answer's probability, 0.6, is below 0.9."
+        "and the best answer's probability, 0.89, is below 0.9."
     )
     assert len(reply.closest) == PASSAGES
     scores = [passage.retrieval_score for passage in reply.closest]

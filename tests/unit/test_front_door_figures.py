@@ -137,14 +137,14 @@ def test_refusals_by_hand(item: Item) -> None:
     assert [table[0.9][name] for name in ("unanswerable_refused", "read_refused", "right_1")] == [100, 100, 0]
 
 
-def test_a_result_is_as_sure_as_its_surest_source() -> None:
+def test_a_result_has_its_own_score_and_all_its_sources() -> None:
     sources = [
         {"sentencekey": "evaluate-1-a-0:{6fd}:33", "reader_score": 0.2},
         {"sentencekey": "KM0007:{a0}:4", "reader_score": 0.6},
     ]
-    result = sources[0] | {"answer": "trout", "sentence": "A trout.", "sources": sources}
+    result = sources[0] | {"answer": "trout", "sentence": "A trout.", "score": 0.7, "sources": sources}
     [found] = answers_in(json.loads(json.dumps({"results": [result]})))
-    assert (found.score, found.sentence) == (0.6, ("evaluate-1-a-0", "33"))
+    assert (found.score, found.sentence) == (0.7, ("evaluate-1-a-0", "33"))
     assert found.sources == {("evaluate-1-a-0", "33"), ("KM0007", "4")}
 
 

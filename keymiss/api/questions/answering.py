@@ -43,8 +43,8 @@ class Knowledge(Protocol):
 class Wanted:
     """A question and what is wanted for it. None: the setting holds.
 
-    ``limit``, ``offset``: of the results. ``min_score``: what the reader's score must be for an answer to be
-    shown. ``only``: what is searched.
+    ``limit``, ``offset``: of the results. ``min_score``: what an answer's score
+    must be for it to be shown. ``only``: what is searched.
     """
 
     question: str

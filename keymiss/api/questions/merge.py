@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from keymiss.api.questions.fanout import Outcome
+from keymiss.api.questions.sureness import sureness
 from keymiss.api.shard_status import Status
 from keymiss.api.unused import Unused
 from keymiss.retrieval import Candidate
@@ -18,19 +19,13 @@ OPENING = QUOTES + " ([{"
 CLOSING = QUOTES + " )]}.,;:!?\u2014\u2026"
 ARTICLES = ("a ", "an ", "the ")
 
-RETRIEVAL_POWER = 0.5
-"""How much retrieval's opinion counts beside the reader's. First answers of the right sentence, of 350
-questions each on SQuADShifts' Wikipedia articles and COVID-QA's (not held out): by the reader alone 293 and
-190, with 0.25 305 and 211, with 0.5 308 and 215, with 1 304 and 206."""
-
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     """One answer of one sentence. ``reader_score``: the reader's, 0 to 1; of a calibrated reader the
     probability that the sentence answers the question.
 
-    ``score``: what the answers are sorted by, 0 to 1: the reader's score times a power of the share that the
-    sentence's score of retrieval has of the best one. Comparable within one question only.
+    ``score``: what the answers are sorted by and the threshold is compared with, 0 to 1 (sureness.py).
     ``span``: characters of the sentence, start and end; None when the answer does not stand in it.
     ``cached``: the answer was there before the question came.
     """
@@ -53,13 +48,13 @@ class Group:
 
     @property
     def best(self) -> Answer:
-        """The member that the group is shown as, and whose score is the group's."""
+        """The member that the group is shown as."""
         return self.members[0]
 
     @property
-    def reader_score(self) -> float:
-        """The highest of the members'."""
-        return max(member.reader_score for member in self.members)
+    def score(self) -> float:
+        """The best member's."""
+        return self.best.score
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +86,7 @@ def parse_answer(outcome: Outcome) -> Answer | None:
     return Answer(
         answer,
         reader_score,
-        reader_score,
+        sureness(reader_score, outcome.candidate),
         outcome.candidate,
         outcome.shard,
         outcome.took_ms,
@@ -110,18 +105,8 @@ def _span(sentence: str, answer: str, start: object, end: object) -> tuple[int, 
 
 
 def ranked(answers: Iterable[Answer]) -> list[Answer]:
-    """The answers with the score that they are sorted by, best first.
-
-    scripts/evaluate_sample.py compares this with the reader alone and BM25 alone; keymiss.models.evaluate
-    retrieval says how often the first answer is of the right paragraph.
-    """
-    answers = list(answers)
-    best = max((a.candidate.score for a in answers), default=0.0)
-    scored = [
-        replace(a, score=a.reader_score * (a.candidate.score / best if best > 0 else 1.0) ** RETRIEVAL_POWER)
-        for a in answers
-    ]
-    return sorted(scored, key=lambda a: (-a.score, -a.candidate.score, a.candidate.sentencekey))
+    """Best first. scripts/evaluate_sample.py compares this with the reader alone and BM25 alone."""
+    return sorted(answers, key=lambda a: (-a.score, -a.candidate.score, a.candidate.sentencekey))
 
 
 def merge(outcomes: Iterable[Outcome]) -> list[Group]:
@@ -144,8 +129,8 @@ def merge(outcomes: Iterable[Outcome]) -> list[Group]:
 
 
 def shown(groups: Iterable[Group], min_score: float) -> list[Group]:
-    """The groups that the reader is sure enough of. python scripts/evaluate_threshold.py measures it."""
-    return [group for group in groups if group.reader_score >= min_score]
+    """The groups that are sure enough. keymiss models evaluate front-door --refusal measures it."""
+    return [group for group in groups if group.score >= min_score]
 
 
 def bare(answer: str) -> str:

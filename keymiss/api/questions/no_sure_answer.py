@@ -19,7 +19,7 @@ def no_sure_answer(
         said = f"No sure answer: {_many(read, 'sentence')}{_within(only)} {'was' if read == 1 else 'were'} "
         said += f"read on {_many(len(covered.shards['answered']), 'shard')}, "
         if groups:
-            said += f"and the best answer's probability, {max(g.reader_score for g in groups):.2g}, "
+            said += f"and the best answer's probability, {max(g.score for g in groups):.2g}, "
             said += f"is below {min_score:g}."
         else:
             said += "and none holds an answer."

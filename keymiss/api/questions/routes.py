@@ -90,7 +90,7 @@ class Question(BaseModel):
         None,
         ge=0,
         le=1,
-        description="Results whose reader score is below are not shown; default: KEYMISS_API_MIN_SCORE.",
+        description="Results whose score is below are not shown; default: KEYMISS_API_MIN_SCORE.",
     )
     years: YearRange | None = Field(
         None,
