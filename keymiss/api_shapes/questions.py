@@ -52,8 +52,8 @@ class Source(Shape):
     )
     end: int | None = Field(description="Where it ends; the character at this offset is not of it.")
     score: float = Field(
-        description="How sure the answer is, 0 to 1: by the reader, and by how much of the question stands in the "
-        "sentence and around it. What the answers are sorted by and `min_score` is compared with."
+        description="How sure the answer is, 0 to 1: by the reader, and by how much of the question is in "
+        "the sentence and around it. What answers are sorted by and `min_score` is compared with."
     )
     reader_score: float = Field(
         description="The reader's score of this sentence alone, 0 to 1: its probability of being the answer."

@@ -65,11 +65,12 @@ class Read:
 
 WHO = "infected children"
 READ = (
+    # The first has few of the words of the question, the others have them in or beside them: hence its score.
     # The first sign is one code point and two UTF-16 units: offsets that mix them up mark the wrong text.
-    Read(0, 0, f"\U0001f9a0 Influenza is passed to adults by {WHO} in most households.", WHO, 0.9),
-    Read(1, 0, f"A second survey of households found {WHO} to spread it first.", WHO, 0.6),
-    Read(1, 1, f"Respiratory viruses {HOSTILE} spread by droplets in households.", "droplets", 0.4),
-    Read(2, 0, "Respiratory viruses seldom spread by door handles.", "door handles", 0.1),
+    Read(0, 0, f"\U0001f9a0 Influenza is passed to adults by {WHO} in most households.", WHO, 0.97),
+    Read(1, 0, f"A second survey of households found {WHO} to spread it first.", WHO, 0.2),
+    Read(1, 1, f"Respiratory viruses {HOSTILE} spread by droplets in households.", "droplets", 0.1),
+    Read(2, 0, "Respiratory viruses seldom spread by door handles.", "door handles", 0.05),
 )
 LINKED = 14
 """Sentences of shard 0 that carry the link influenza - children: more than a page of the panel."""
