@@ -77,7 +77,7 @@ class ApiSettings(EnvironmentSettings):
     pool: Count = 100  # sentences of each signal that are ranked together
     graph_time_limit_s: Positive = 0.5  # the sentences behind a question's links; without them it goes on
     vector_time_limit_s: Positive = 0.5  # a question's vector; without it words alone are searched for
-    min_score: float = Field(0.4, ge=0, le=1)  # results whose score is below are not shown; 0 shows all
+    min_score: float = Field(0.3, ge=0, le=1)  # results whose score is below are not shown; 0 shows all
     ignore_case: bool = True  # the reader does not tell capitals from small letters: one cache entry for both
     admin_key: Annotated[str, AfterValidator(checked_admin_key)] = Field(
         "", repr=False
