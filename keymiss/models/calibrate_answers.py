@@ -97,20 +97,26 @@ def fit(asked: Sequence[Asked], vectors: bool) -> Weights:
 def asked_of(path: Path, part: str, limit: int, encoding: Encoding, read: Read, threads: int) -> list[Asked]:
     """Both askings of a file's questions, at most `limit` of them; a question without a find is left out."""
     corpus = Corpus.of(path, part=part, by_sentence=True)
-    if not corpus.questions:
-        raise EvaluateError(f"{path}: its {part} part has no question")
+    with_answer = [(question, right) for question, right in corpus.questions if right]
+    if not with_answer:
+        raise EvaluateError(f"{path}: its {part} part has no question with an answer")
+    if len(corpus.articles) < 2:
+        raise EvaluateError(f"{path}: one article cannot be put into two halves")
     (hashes,) = split_here(corpus, encoding, 1).values()
     index = {"s0": hashes.index()}
-    step = max(1, len(corpus.questions) // limit)
-    questions = corpus.questions[::step][:limit]
+    step = max(1, len(with_answer) // limit)
+    questions = with_answer[::step][:limit]
     vectors = encoding.questions([question for question, _ in questions])
     halves = [frozenset(list(corpus.articles)[start::2]) for start in (0, 1)]
 
     def ask(one: tuple[int, bool]) -> Asked:
         at, answered = one
         question, right = questions[at]
-        only = CorpusFilter() if answered else CorpusFilter(articles=_without(halves, right))
-        candidates = rank(index, question, Mix(), vectors[at], None, None, CANDIDATES, only)
+        only = frozenset() if answered else _without(halves, right)
+        if not (answered or only):  # every article of that half answers: there is nothing to refuse
+            return Asked(answered, [])
+        filtered = CorpusFilter(articles=only)
+        candidates = rank(index, question, Mix(), vectors[at], None, None, CANDIDATES, filtered)
         return Asked(answered, [
             Found(each, read(question, each.sentence), (each.article, int(each.idx)) in right)
             for each in candidates
