@@ -3,6 +3,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include "datatype.h"
+
 #define SINCE "0.1.0" /* of all of them so far */
 
 /* Where a server cannot be told (SetCommandInfo is of 7.0) the commands work, undescribed. */
@@ -50,31 +52,50 @@ int km_look_at_type(RedisModuleCtx *ctx, RedisModuleString *name, int more) {
     return type;
 }
 
-void *km_value_at(RedisModuleCtx *ctx, RedisModuleString *name, RedisModuleType *type, const char *missing) {
+int km_is_served_here(RedisModuleCtx *ctx, RedisModuleString *name) {
+    if (!(RedisModule_GetContextFlags(ctx) & REDISMODULE_CTX_FLAGS_CLUSTER)) return 1;
+    RedisModuleCallReply *reply = RedisModule_Call(ctx, "EXISTS", "s", name);
+    if (reply) RedisModule_FreeCallReply(reply);
+    return reply != NULL;
+}
+
+const char *km_find_value(RedisModuleCtx *ctx, RedisModuleString *name, RedisModuleType *type, const char *missing, void **value) {
     RedisModuleKey *key = RedisModule_OpenKey(ctx, name, REDISMODULE_READ);
-    void *value = NULL;
+    const char *error = NULL;
+    *value = NULL;
     if (RedisModule_KeyType(key) == REDISMODULE_KEYTYPE_EMPTY)
-        RedisModule_ReplyWithError(ctx, missing);
-    else if (RedisModule_ModuleTypeGetType(key) != type)
-        RedisModule_ReplyWithError(ctx, REDISMODULE_ERRORMSG_WRONGTYPE);
+        error = missing;
+    else if (!km_is_type(key, type))
+        error = REDISMODULE_ERRORMSG_WRONGTYPE;
     else
-        value = RedisModule_ModuleTypeGetValue(key);
+        *value = RedisModule_ModuleTypeGetValue(key);
     RedisModule_CloseKey(key);
+    return error;
+}
+
+void *km_value_at(RedisModuleCtx *ctx, RedisModuleString *name, RedisModuleType *type, const char *missing) {
+    void *value;
+    const char *error = km_find_value(ctx, name, type, missing, &value);
+    if (error) RedisModule_ReplyWithError(ctx, error);
     return value;
 }
 
 RedisModuleKey *km_open_for_write(RedisModuleCtx *ctx, RedisModuleString *name, RedisModuleType *type) {
     RedisModuleKey *key = RedisModule_OpenKey(ctx, name, REDISMODULE_READ | REDISMODULE_WRITE);
-    if (RedisModule_KeyType(key) == REDISMODULE_KEYTYPE_EMPTY || RedisModule_ModuleTypeGetType(key) == type) return key;
+    if (RedisModule_KeyType(key) == REDISMODULE_KEYTYPE_EMPTY || km_is_type(key, type)) return key;
     RedisModule_CloseKey(key);
     RedisModule_ReplyWithError(ctx, REDISMODULE_ERRORMSG_WRONGTYPE);
     return NULL;
 }
 
-void km_written(RedisModuleCtx *ctx, RedisModuleKey *key, RedisModuleString *name, const char *event) {
+void km_changed(RedisModuleCtx *ctx, RedisModuleKey *key, RedisModuleString *name, const char *event) {
     RedisModule_CloseKey(key);
     RedisModule_SignalModifiedKey(ctx, name);
     RedisModule_NotifyKeyspaceEvent(ctx, REDISMODULE_NOTIFY_MODULE, event, name);
+}
+
+void km_written(RedisModuleCtx *ctx, RedisModuleKey *key, RedisModuleString *name, const char *event) {
+    km_changed(ctx, key, name, event);
     RedisModule_ReplicateVerbatim(ctx);
 }
 

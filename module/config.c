@@ -47,6 +47,29 @@ static int set_cache(const char *name, int value, void *privdata, RedisModuleStr
     return REDISMODULE_OK;
 }
 
+static RedisModuleString *folder; /* km_config.model_folder is its text */
+
+static RedisModuleString *get_folder(const char *name, void *privdata) {
+    (void)name;
+    (void)privdata;
+    return folder;
+}
+
+static int set_folder(const char *name, RedisModuleString *value, void *privdata, RedisModuleString **err) {
+    (void)privdata;
+    size_t len;
+    const char *path = RedisModule_StringPtrLen(value, &len);
+    if (len && (path[0] != '/' || strlen(path) != len)) {
+        *err = RedisModule_CreateStringPrintf(NULL, "keymiss.%s must be the path of a folder from / on", name);
+        return REDISMODULE_ERR;
+    }
+    if (folder) RedisModule_FreeString(NULL, folder);
+    RedisModule_RetainString(NULL, value);
+    folder = value;
+    km_config.model_folder = path;
+    return REDISMODULE_OK;
+}
+
 int km_config_register(RedisModuleCtx *ctx) {
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
         const number_setting *s = &numbers[i];
@@ -57,6 +80,10 @@ int km_config_register(RedisModuleCtx *ctx) {
     }
     if (RedisModule_RegisterBoolConfig(ctx, "cache", 1, REDISMODULE_CONFIG_DEFAULT, get_cache, set_cache,
                                        NULL, NULL) != REDISMODULE_OK)
+        return REDISMODULE_ERR;
+    /* Fixed at the start: where the server writes is for those who configure it. */
+    if (RedisModule_RegisterStringConfig(ctx, "model-folder", "", REDISMODULE_CONFIG_IMMUTABLE, get_folder, set_folder, NULL,
+                                         NULL) != REDISMODULE_OK)
         return REDISMODULE_ERR;
     return RedisModule_LoadConfigs(ctx);
 }

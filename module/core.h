@@ -16,6 +16,7 @@ typedef struct {
     long long replica_wait_ms;
     long long answer_ttl_s; /* told to functions, as cache is; 0: for good */
     int cache;
+    const char *model_folder; /* where large blobs are, in files; "": on the heap */
 } km_settings;
 extern km_settings km_config;
 
@@ -59,7 +60,10 @@ int km_config_register(RedisModuleCtx *ctx);
 int km_info_register(RedisModuleCtx *ctx);        /* INFO keymiss, KM.STATS */
 int km_miss_register(RedisModuleCtx *ctx);        /* the filter, KM.MISS, KM.NOTIFY */
 int km_gears_register(RedisModuleCtx *ctx);       /* RG.* */
-int km_ai_register(RedisModuleCtx *ctx);          /* AI.*, KM.MODEL* */
+int km_execution_commands_register(RedisModuleCtx *ctx); /* RG.DUMPEXECUTIONS, RG.GETEXECUTION, ... */
+int km_ai_register(RedisModuleCtx *ctx);          /* AI.MODELGET and the like, KM.MODEL* */
+void km_ai_info(RedisModuleInfoCtx *ctx);         /* sections of INFO as RedisAI has them */
+int km_ai_info_register(RedisModuleCtx *ctx);     /* KM.BACKEND */
 int km_model_store_register(RedisModuleCtx *ctx); /* AI.MODELSTORE, AI.MODELSET */
 
 #endif

@@ -148,6 +148,8 @@ void km_deps_changed(km_deps *deps, km_name name) {
 
 int km_deps_has(const km_deps *deps, km_name name) { return find_key(deps, name) || find_source(deps, name); }
 
+int km_deps_is_derived(const km_deps *deps, km_name name) { return find_key(deps, name) != NULL; }
+
 static int is_stale(const key *k) {
     for (int i = 0; i < k->node.n; i++)
         if (k->links[i].source->changed) return 1;

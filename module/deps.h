@@ -25,6 +25,7 @@ int km_deps_forget(km_deps *deps, km_name key);
 /* The key has a new value or none: its record goes, and what was derived from it is stale. */
 void km_deps_changed(km_deps *deps, km_name key);
 int km_deps_has(const km_deps *deps, km_name name); /* as a key or as a source */
+int km_deps_is_derived(const km_deps *deps, km_name key);
 int km_deps_is_stale(const km_deps *deps, km_name key);
 /* A stale key's name, valid until the next change. Returns 0 when there is none. */
 int km_deps_any_stale(const km_deps *deps, km_name *key);

@@ -7,6 +7,8 @@
 #include "deps.h"
 #include "derive.h"
 #include "events.h"
+#include "moving.h"
+#include "registry.h"
 
 #define RDB_VERSION 1
 /* Of every turn of the server's loop; handing the UNLINKs to replicas and AOF takes about as long again. */
@@ -48,7 +50,7 @@ static int exists(RedisModuleCtx *ctx, RedisModuleString *name) { return km_look
 
 /* Only a master removes, and not while a manual failover or CLIENT PAUSE keeps its data as it is: then the
  * server ends itself if anything is replicated. */
-static int may_write(RedisModuleCtx *ctx) {
+int km_may_write(RedisModuleCtx *ctx) {
     return !(RedisModule_GetContextFlags(ctx) & (REDISMODULE_CTX_FLAGS_SLAVE | REDISMODULE_CTX_FLAGS_LOADING)) &&
            !RedisModule_AvoidReplicaTraffic();
 }
@@ -94,8 +96,9 @@ static void set_timer(long long ms) {
 static void slice(RedisModuleCtx *ctx, void *data) {
     (void)data;
     timer_set = 0;
+    km_move_ended();
     long long until_us = now_us() + SLICE_US;
-    int writes = may_write(ctx);
+    int writes = km_may_write(ctx);
     km_name stale;
     while (writes && now_us() < until_us && km_deps_any_stale(deps, &stale)) {
         RedisModuleString *name = RedisModule_CreateString(NULL, stale.bytes, stale.len);
@@ -112,22 +115,36 @@ static void slice(RedisModuleCtx *ctx, void *data) {
 /* ---- what changes ---- */
 
 /* Events after which the value is as it was: only its time to live is another. */
-static int keeps_value(const char *event) {
+int km_keeps_value(const char *event) {
     static const char *const events[] = {"expire", "persist", "hexpire", "hpersist"};
     for (size_t i = 0; i < sizeof events / sizeof *events; i++)
         if (strcmp(event, events[i]) == 0) return 1;
     return 0;
 }
 
+void km_derive_source_changed(km_name source) {
+    if (km_derived_keys == 0 || !km_deps_has(deps, source)) return;
+    km_deps_changed(deps, source);
+    recount();
+    if (km_derived_stale) set_timer(NEXT_SLICE_MS);
+}
+
 /* On replicas and while an AOF loads, too. */
 static void key_event(RedisModuleCtx *ctx, const void *data) {
     (void)ctx;
     const km_key_event *event = data;
-    km_name name = name_from(event->key);
-    if (km_derived_keys == 0 || !km_deps_has(deps, name) || keeps_value(event->name)) return;
-    km_deps_changed(deps, name);
+    if (!km_keeps_value(event->name)) km_derive_source_changed(name_from(event->key));
+}
+
+/* The records that have a derived key go when a source changes do not move with its slot. So what a function makes again
+ * when it is asked for does not move either: it is removed. */
+static int derived_one_stays(const char *key, size_t len) {
+    km_name name = {key, len};
+    if (km_derived_keys == 0 || !km_deps_is_derived(deps, name) || !km_registry_for_miss(key, len)) return 0;
+    km_deps_record(deps, name, NULL, 0);
     recount();
-    if (km_derived_stale) set_timer(NEXT_SLICE_MS);
+    set_timer(NEXT_SLICE_MS);
+    return 1;
 }
 
 static void forget_all(int at_once) {
@@ -154,37 +171,46 @@ static void flushed(RedisModuleCtx *ctx, const void *data) {
 int km_derive_is_stale(const char *key, size_t len) { return km_deps_is_stale(deps, (km_name){key, len}); }
 
 void km_derive_remove_if_allowed(RedisModuleCtx *ctx, RedisModuleString *key) {
-    if (may_write(ctx)) remove_key(ctx, key);
+    if (km_may_write(ctx)) remove_key(ctx, key);
 }
 
 /* ---- the command ---- */
 
-/* KM.DERIVE numsources source [source ...] key [key ...] */
+/* KM.DERIVE [MODELS nummodels model [model ...]] numsources source [source ...] key [key ...]
+ * Models are no keys here: they belong to the shard, and may lie in another slot. They are named without their tag. */
 static int derive_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
-    long long n;
+    long long n, n_models = 0;
+    int at = 1; /* of numsources */
+    int has_models = argc >= 2 && km_is_word(argv[1], "models");
+    int counted = !has_models || (argc >= 3 && km_read_number(argv[2], 1, KM_DEPS_MAX_SOURCES, &n_models) == 0);
+    if (has_models && counted) at = 3 + (int)n_models;
+    int sources_counted = counted && at < argc && km_read_number(argv[at], has_models ? 0 : 1, KM_DEPS_MAX_SOURCES - n_models, &n) == 0;
+    int first_key = sources_counted ? at + 1 + (int)n : argc;
     if (RedisModule_IsKeysPositionRequest(ctx)) {
-        if (argc < 4 || km_read_number(argv[1], 1, KM_DEPS_MAX_SOURCES, &n) != 0) return REDISMODULE_OK;
-        for (int i = 2; i < argc; i++) RedisModule_KeyAtPosWithFlags(ctx, i, i < 2 + n ? KM_READ : KM_CHANGE);
+        if (argc < 4 || !sources_counted) return REDISMODULE_OK;
+        for (int i = at + 1; i < argc; i++) RedisModule_KeyAtPosWithFlags(ctx, i, i < first_key ? KM_READ : KM_CHANGE);
         return REDISMODULE_OK;
     }
     if (argc < 4) return RedisModule_WrongArity(ctx);
-    if (km_read_number(argv[1], 1, KM_DEPS_MAX_SOURCES, &n) != 0)
-        return RedisModule_ReplyWithError(ctx, "ERR numsources must be a whole number from 1 to 64");
-    if (n > argc - 3) return RedisModule_ReplyWithError(ctx, "ERR after the numsources sources at least one key must follow");
+    if (!counted) return RedisModule_ReplyWithError(ctx, "ERR nummodels must be a whole number from 1 to 64");
+    if (!sources_counted)
+        return RedisModule_ReplyWithError(ctx, "ERR numsources must be a whole number from 1 to 64, with the models at most 64");
+    if (first_key >= argc) return RedisModule_ReplyWithError(ctx, "ERR after the numsources sources at least one key must follow");
     if (RedisModule_GetSelectedDb(ctx) != 0) return RedisModule_ReplyWithError(ctx, "ERR keys are derived in database 0 only");
     km_name sources[KM_DEPS_MAX_SOURCES];
-    for (int i = 0; i < n; i++) sources[i] = name_from(argv[2 + i]);
-    RedisModuleString **keys = argv + 2 + n, **recorded = km_alloc(sizeof *recorded * (size_t)argc);
+    for (int i = 0; i < n_models; i++) sources[i] = name_from(argv[3 + i]);
+    for (int i = 0; i < n; i++) sources[n_models + i] = name_from(argv[at + 1 + i]);
+    RedisModuleString **keys = argv + first_key, **recorded = km_alloc(sizeof *recorded * (size_t)argc);
     size_t n_recorded = 0;
-    for (int i = 0; i < argc - 2 - n; i++) {
+    for (int i = 0; i < argc - first_key; i++) {
         if (!exists(ctx, keys[i])) continue;
-        km_deps_record(deps, name_from(keys[i]), sources, (int)n);
+        km_deps_record(deps, name_from(keys[i]), sources, (int)(n_models + n));
         recorded[n_recorded++] = keys[i];
     }
     if (n_recorded) {
         km_events_watch_keys();
         recount();
-        RedisModule_Replicate(ctx, "KM.DERIVE", "lvv", n, argv + 2, (size_t)n, recorded, n_recorded);
+        RedisModule_Replicate(ctx, "KM.DERIVE", "vv", argv + 1, (size_t)first_key - 1, recorded, n_recorded);
     }
     km_free(recorded);
     return RedisModule_ReplyWithLongLong(ctx, (long long)n_recorded);
@@ -299,11 +325,12 @@ static int aux_load(RedisModuleIO *rdb, int encver, int when) {
 
 static const km_command commands[] = {
     {"km.derive", derive_command, "write getkeys-api", -4,
-     KM_KEYS({.notes = "sources are read, keys are written",
-              .flags = KM_CHANGE | REDISMODULE_CMD_KEY_ACCESS | REDISMODULE_CMD_KEY_VARIABLE_FLAGS,
+     KM_KEYS({.notes = "sources are read, keys are written; with MODELS they begin later",
+              .flags = KM_CHANGE | REDISMODULE_CMD_KEY_ACCESS | REDISMODULE_CMD_KEY_VARIABLE_FLAGS | REDISMODULE_CMD_KEY_INCOMPLETE,
               .begin_search_type = REDISMODULE_KSPEC_BS_INDEX, .bs.index.pos = 2,
               .find_keys_type = REDISMODULE_KSPEC_FK_RANGE, .fk.range = {.lastkey = -1, .keystep = 1}}),
-     KM_ARGS(KM_NUMBER("numsources"), KM_KEY("source", 0, .flags = KM_MANY), KM_KEY("key", 0, .flags = KM_MANY)),
+     KM_ARGS(KM_BLOCK("models", .token = "MODELS", .flags = KM_OPTIONAL, .subargs = KM_ARGS(KM_NUMBER("nummodels"), KM_TEXT("model", .flags = KM_MANY))),
+             KM_NUMBER("numsources"), KM_KEY("source", 0, .flags = KM_MANY), KM_KEY("key", 0, .flags = KM_MANY)),
      "Records from which sources keys were made: when a source changes they are removed.", "O(N*S), with N keys and S sources", NULL},
 };
 
@@ -311,6 +338,7 @@ int km_derive_register(RedisModuleCtx *ctx) {
     seed = km_seed();
     deps = km_deps_new(seed);
     own_ctx = RedisModule_GetDetachedThreadSafeContext(ctx);
+    km_stays(derived_one_stays);
     km_on(KM_ON_KEY_EVENT, key_event);
     km_on(KM_ON_FLUSH, flushed);
     RedisModuleTypeMethods part = {

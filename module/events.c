@@ -1,6 +1,6 @@
 #include "events.h"
 
-#define MAX_HOOKS 6
+#define MAX_HOOKS 8
 #define TICK_MS 100
 
 static km_hook hooks[KM_N_EVENTS][MAX_HOOKS];

@@ -1,3 +1,4 @@
+#include "blob.h"
 #include "command.h"
 #include "datatype.h"
 #include "derive.h"
@@ -9,6 +10,7 @@ km_counters km_stats;
 static void each_figure(void (*add)(void *arg, const char *name, long long value), void *arg) {
     km_jobs_now now = km_jobs_snapshot();
     add(arg, "workers", (long long)km_protocol_workers());
+    add(arg, "workers_away", km_protocol_workers_away());
     add(arg, "jobs_queued", now.queued);
     add(arg, "events_queued", now.events_queued);
     add(arg, "events_running", now.events_running);
@@ -18,6 +20,7 @@ static void each_figure(void (*add)(void *arg, const char *name, long long value
     add(arg, "registrations", km_registry_count());
     add(arg, "scripts", km_registry_scripts());
     add(arg, "tensors_and_models_bytes", km_values_bytes());
+    add(arg, "mapped_models_bytes", km_blobs_mapped_bytes());
     add(arg, "derived_keys", (long long)km_derived_keys);
     add(arg, "derived_sources", (long long)km_derived_sources());
     add(arg, "derived_stale", (long long)km_derived_stale);
@@ -34,6 +37,7 @@ static void add_info(void *arg, const char *name, long long value) {
 static void info(RedisModuleInfoCtx *ctx, int for_crash_report) {
     (void)for_crash_report;
     if (RedisModule_InfoAddSection(ctx, "") == REDISMODULE_OK) each_figure(add_info, ctx);
+    km_ai_info(ctx);
 }
 
 typedef struct {

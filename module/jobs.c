@@ -5,6 +5,7 @@
 
 #include "command.h"
 #include "events.h"
+#include "executions.h"
 
 #define MAX_ATTEMPTS 2
 #define MAX_OPEN_RUNS 16 /* of different registrations, in one KM.PULL */
@@ -17,16 +18,34 @@ typedef struct {
 } job_list;
 
 static job_list questions, events, running; /* questions are taken before events */
+static job_list held; /* model runs that wait for others of their batch */
 static km_map *by_id, *flights, *queued_events, *running_events;
 static km_map *askers;         /* those that are blocked, by their handles; */
 static km_asker *first_asker;  /* and all of them, the newest first */
 static long long n_parked, n_events_running;
 static uint64_t next_id;
 static mstime_t first_deadline_ms; /* no asker's time ends before it; 0 when nobody waits */
-static const char timeout_text[] =
-    "TIMEOUT no answer came in time: the worker may be busy (INFO keymiss), or raise keymiss.miss-timeout-ms";
+#define WHY_LATE(setting) ": the worker may be busy (INFO keymiss), or raise " setting
+#define TIMEOUT_TEXT(setting) "TIMEOUT no answer came in time" WHY_LATE(setting)
+/* In ONNX Runtime's words, by which clients of RedisAI know a run that passed MODEL_EXECUTION_TIMEOUT. */
+#define RUN_ENDED ", so the run ends (Exiting due to terminate flag being set to true)"
 
-static const char *const kind_names[] = {"miss", "event", "script", "unregister", "model"};
+static const char *const kind_names[] = {"miss", "event", "script", "unregister", "command", "gears",
+                                         "model", "torchscript", "dag", "look", "scan"};
+
+static const char *timeout_text(km_job_kind kind) {
+    switch (kind) {
+        case KM_JOB_MODEL:
+            return "TIMEOUT no answer came in time" RUN_ENDED WHY_LATE("TIMEOUT of AI.MODELEXECUTE, or keymiss.model-timeout-ms");
+        case KM_JOB_TORCHSCRIPT: return TIMEOUT_TEXT("TIMEOUT of AI.SCRIPTEXECUTE, or keymiss.model-timeout-ms");
+        case KM_JOB_DAG: return TIMEOUT_TEXT("TIMEOUT of AI.DAGEXECUTE, or keymiss.model-timeout-ms");
+        case KM_JOB_SCRIPT:
+        case KM_JOB_UNREGISTER:
+        case KM_JOB_LOOK:
+        case KM_JOB_SCAN: return TIMEOUT_TEXT("keymiss.script-timeout-ms");
+        default: return TIMEOUT_TEXT("keymiss.miss-timeout-ms");
+    }
+}
 
 static void list_push(job_list *list, km_job *job, int at_head) {
     job->prev = job->next = NULL;
@@ -57,7 +76,7 @@ static void list_remove(job_list *list, km_job *job) {
 }
 
 static job_list *list_of(const km_job *job) {
-    return job->running ? &running : job->kind == KM_JOB_EVENT ? &events : &questions;
+    return job->running ? &running : job->kind == KM_JOB_EVENT ? &events : job->held ? &held : &questions;
 }
 
 /* ---- a job's life ---- */
@@ -66,6 +85,8 @@ static km_job *job_new(km_job_kind kind, long long timeout_ms) {
     km_job *job = km_calloc(1, sizeof *job);
     job->id = next_id++;
     job->kind = kind;
+    job->number = -1;
+    job->weight = 1;
     job->created_ms = RedisModule_Milliseconds();
     job->deadline_ms = timeout_ms ? job->created_ms + timeout_ms : 0;
     return job;
@@ -89,12 +110,14 @@ static void unindex_event(km_job *job) {
 }
 
 /* Events of one registration (and of one key, if it coalesces) run one after the other, in the order in which they came:
- * what is the same here is not handed out twice at a time. */
+ * what is the same here is not handed out twice at a time. A stream is not read by a registration and the one in its place at
+ * a time, either: both would get the same records. */
 static char *serial_name(const km_job *job, size_t *len) {
-    size_t a = strlen(job->registration), key_len = job->by_key ? job->key_len : 0;
+    const char *whose = job->reads_for ? job->reads_for : job->registration;
+    size_t a = strlen(whose), key_len = job->by_key ? job->key_len : 0;
     *len = a + 1 + key_len;
     char *name = km_alloc(*len);
-    memcpy(name, job->registration, a + 1);
+    memcpy(name, whose, a + 1);
     memcpy(name + a + 1, job->key, key_len);
     return name;
 }
@@ -147,28 +170,37 @@ static void unpark(km_job *job) {
     n_parked--;
 }
 
+void km_job_yield(km_job *job) {
+    if (job->kind != KM_JOB_EVENT || job->yielded || job->reads_for) return; /* a stream is read by one at a time */
+    job->yielded = 1;
+    runs_no_more(job);
+    unpark(job);
+    km_tell(KM_ON_WORK, NULL, NULL);
+}
+
 /* Takes the job out of every table and frees it. Its waiters must be gone. */
 static void job_end(km_job *job) {
     list_remove(list_of(job), job);
-    if (job->kind == KM_JOB_EVENT && job->running) runs_no_more(job);
+    if (job->kind == KM_JOB_EVENT && job->running && !job->yielded) runs_no_more(job);
     if (job->kind == KM_JOB_EVENT) unpark(job);
     km_map_del(by_id, &job->id, sizeof job->id);
     if (job->kind == KM_JOB_MISS) km_map_del(flights, job->key, job->key_len);
     if (job->kind == KM_JOB_EVENT && !job->running) unindex_event(job);
     for (int i = 0; i < job->n_payload; i++) RedisModule_FreeString(NULL, job->payload[i]);
     km_free(job->payload);
+    if (job->candidate) job->candidate_free(job->candidate);
     km_free(job->registration);
+    km_free(job->reads_for);
     km_free(job->event);
     km_free(job->key);
     km_free(job);
 }
 
-static void job_count(km_job *job, int failed, const char *error, size_t len) {
-    km_registration *reg = job->registration ? km_registry_by_id(job->registration) : NULL;
-    if (!reg) return;
-    reg->last_us = (RedisModule_Milliseconds() - job->taken_ms) * 1000;
-    reg->total_us += reg->last_us;
-    if (!failed) {
+static void count_run(km_registration *reg, long long took_us, const char *error, size_t len) {
+    reg->last_us = took_us;
+    reg->total_us += took_us;
+    reg->failing = error != NULL;
+    if (!error) {
         reg->done++;
         return;
     }
@@ -177,7 +209,37 @@ static void job_count(km_job *job, int failed, const char *error, size_t len) {
     reg->last_error = km_memdup0(error, len > 1024 ? 1024 : len);
 }
 
+/* Of an event: how it ended is kept for RG.GETEXECUTION. */
+static void keep_execution(const km_job *job, int status, const char *error, size_t len) {
+    if (job->kind != KM_JOB_EVENT) return;
+    km_registration *reg = km_registry_by_id(job->registration);
+    long long took_ms = job->taken_ms ? RedisModule_Milliseconds() - job->taken_ms : 0;
+    if (reg) km_executions_add(reg, job->number, status, took_ms, 0, NULL, error ? km_answer_texts(error, len) : NULL);
+}
+
+static void job_count(km_job *job, const char *error, size_t len) {
+    km_registration *reg = job->registration ? km_registry_by_id(job->registration) : NULL;
+    if (!reg) return;
+    if (!reg->is_stream || (error && !job->batches)) count_run(reg, (RedisModule_Milliseconds() - job->taken_ms) * 1000, error, len);
+    keep_execution(job, KM_EXECUTION_DONE, error, len);
+}
+
+void km_job_batch(km_job *job, long long took_us, long long lag_us, const char *error, size_t len) {
+    job->batches++;
+    km_registration *reg = km_registry_by_id(job->registration);
+    if (!reg) return;
+    reg->triggered++;
+    reg->last_lag_us = lag_us;
+    reg->total_lag_us += lag_us;
+    count_run(reg, took_us, error, len);
+    if (error && km_registration_arg(reg, "stopsOnFailure", 0)) reg->stopped = 1;
+}
+
 static void asker_unblock(km_asker *asker);
+
+static km_answer *late_answer(const km_asker *asker, km_job_kind kind) {
+    return asker->late ? km_answer_new(asker->late, strlen(asker->late)) : km_answer_error(timeout_text(kind), "", 0);
+}
 
 /* Answers all that wait for the job and ends it. Takes over the answer. */
 static void job_answer(km_job *job, km_answer *a) {
@@ -185,7 +247,8 @@ static void job_answer(km_job *job, km_answer *a) {
         km_waiter *w = job->waiters;
         job->waiters = w->next;
         w->job = NULL;
-        w->answer = km_answer_share(a);
+        int late = w->asker->late && RedisModule_Milliseconds() > w->asker->deadline_ms; /* the tick comes only now and then */
+        w->answer = late ? late_answer(w->asker, job->kind) : km_answer_share(a);
         if (--w->asker->n_missing == 0) asker_unblock(w->asker);
     }
     km_answer_release(a);
@@ -208,6 +271,7 @@ km_asker *km_asker_new(int n, int form, const char *request) {
 }
 
 static void asker_free(km_asker *asker) {
+    if (asker->fallback) km_answer_release(asker->fallback);
     for (int i = 0; i < asker->n; i++)
         if (asker->waiters[i].answer) km_answer_release(asker->waiters[i].answer);
     km_free(asker);
@@ -225,9 +289,32 @@ static void reply_value(RedisModuleCtx *ctx, const km_waiter *w) {
         RedisModule_ReplyWithNull(ctx);
 }
 
+static void reply_override(RedisModuleCtx *ctx, const km_asker *asker) {
+    for (int i = 0; i < asker->n; i++) {
+        const km_answer *a = asker->waiters[i].answer;
+        if (!a || km_answer_is_failure(a) || km_answer_is_nothing(a)) continue;
+        km_answer_reply(ctx, a);
+        return;
+    }
+    km_answer_reply(ctx, asker->fallback);
+}
+
 static void asker_reply(RedisModuleCtx *ctx, const km_asker *asker) {
-    if (asker->form == KM_ONE) {
-        reply_value(ctx, &asker->waiters[0]);
+    const km_waiter *first = &asker->waiters[0];
+    if (asker->form == KM_ONE || (asker->timed_out && asker->form != KM_EACH && asker->form != KM_VALUES && asker->form != KM_OVERRIDE)) {
+        reply_value(ctx, first);
+        return;
+    }
+    if (asker->form == KM_OK) {
+        RedisModule_ReplyWithSimpleString(ctx, "OK");
+        return;
+    }
+    if (asker->form == KM_RESULTS) {
+        km_answer_reply_results(ctx, first->answer);
+        return;
+    }
+    if (asker->form == KM_OVERRIDE) {
+        reply_override(ctx, asker);
         return;
     }
     for (int i = 0; i < asker->n && asker->form == KM_VALUES; i++) {
@@ -249,9 +336,9 @@ static void asker_reply(RedisModuleCtx *ctx, const km_asker *asker) {
 }
 
 static int client_reply(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
-    (void)argv;
-    (void)argc;
-    asker_reply(ctx, RedisModule_GetBlockedClientPrivateData(ctx));
+    const km_asker *asker = RedisModule_GetBlockedClientPrivateData(ctx);
+    if (asker->again) return asker->again(ctx, argv, argc);
+    asker_reply(ctx, asker);
     return REDISMODULE_OK;
 }
 
@@ -268,6 +355,7 @@ static void asker_unblock(km_asker *asker) {
     else
         first_asker = asker->next;
     if (asker->next) asker->next->prev = asker->prev;
+    if (asker->measured) RedisModule_BlockedClientMeasureTimeEnd(asker->bc);
     RedisModule_UnblockClient(asker->bc, asker);
 }
 
@@ -292,26 +380,29 @@ static void asker_leaves(km_asker *asker) {
     for (int i = 0; i < asker->n; i++) {
         km_waiter *w = &asker->waiters[i];
         if (!w->job) continue;
+        km_job_kind kind = w->job->kind; /* the job may end with its last waiter */
         waiter_leaves(w);
-        w->answer = km_answer_error(timeout_text, "", 0);
+        w->answer = late_answer(asker, kind);
     }
 }
 
 static void time_is_over(km_asker *asker) {
     km_stats.clients_timed_out++;
+    asker->timed_out = 1;
     asker_leaves(asker);
 }
 
 /* CLIENT UNBLOCK. Time limits are kept by tick(), not by the server: 7.0 leaves a client without any reply
  * when its time ends in the same turn of the loop in which it was unblocked. */
 static int client_timeout(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
-    (void)argv;
-    (void)argc;
     RedisModuleBlockedClient *bc = RedisModule_GetBlockedClientHandle(ctx);
     km_asker *asker = km_map_get(askers, &bc, sizeof bc);
-    if (!asker) return RedisModule_ReplyWithError(ctx, timeout_text);
+    if (!asker) return RedisModule_ReplyWithError(ctx, timeout_text(KM_JOB_MISS));
     time_is_over(asker);
-    asker_reply(ctx, asker);
+    if (asker->again)
+        asker->again(ctx, argv, argc);
+    else
+        asker_reply(ctx, asker);
     asker_unblock(asker); /* the server frees the handle only then */
     return REDISMODULE_OK;
 }
@@ -335,6 +426,7 @@ int km_asker_wait(RedisModuleCtx *ctx, km_asker *asker, long long timeout_ms) {
     if (first_deadline_ms == 0 || asker->deadline_ms < first_deadline_ms) first_deadline_ms = asker->deadline_ms;
     asker->bc = RedisModule_BlockClient(ctx, client_reply, client_timeout, client_free, 0);
     RedisModule_SetDisconnectCallback(asker->bc, client_disconnected);
+    if (asker->measured) RedisModule_BlockedClientMeasureTimeStart(asker->bc);
     km_map_set(askers, &asker->bc, sizeof asker->bc, asker);
     asker->next = first_asker;
     if (first_asker) first_asker->prev = asker;
@@ -350,10 +442,59 @@ static void wait_for(km_asker *asker, int i, km_job *job) {
     asker->n_missing++;
 }
 
+void km_asker_follow(km_asker *asker, int i, km_job *job) { wait_for(asker, i, job); }
+
 static void enqueue(km_job *job) {
     km_map_set(by_id, &job->id, sizeof job->id, job);
     list_push(list_of(job), job, 0);
     km_tell(KM_ON_WORK, NULL, NULL);
+}
+
+/* ---- runs that wait for others of their batch ---- */
+
+/* The held runs of this batch go to the queue, one behind the other. */
+static void release_batch(const char *name) {
+    for (km_job *job = held.head, *next; job; job = next) {
+        next = job->next;
+        if (strcmp(job->registration, name) != 0) continue;
+        list_remove(&held, job);
+        job->held = KM_NOT_HELD;
+        list_push(&questions, job, 0);
+    }
+    km_tell(KM_ON_WORK, NULL, NULL);
+}
+
+/* Those whose time is over, and what waits with them. */
+static void release_overdue(mstime_t now) {
+    for (km_job *job = held.head; job;) {
+        if (job->held_until_ms == 0 || now < job->held_until_ms) {
+            job = job->next;
+            continue;
+        }
+        char *name = km_memdup0(job->registration, strlen(job->registration));
+        release_batch(name);
+        km_free(name);
+        job = held.head;
+    }
+}
+
+static void hold_is_over(RedisModuleCtx *ctx, void *data) {
+    (void)ctx;
+    (void)data;
+    release_overdue(RedisModule_Milliseconds());
+}
+
+static void hold(RedisModuleCtx *ctx, km_job *job) {
+    long long rows = job->weight;
+    for (const km_job *other = held.head; other; other = other->next)
+        if (strcmp(other->registration, job->registration) == 0) rows += other->weight;
+    km_map_set(by_id, &job->id, sizeof job->id, job);
+    job->held = KM_HELD;
+    list_push(&held, job, 0);
+    if (rows >= job->min_batch)
+        release_batch(job->registration);
+    else if (job->held_until_ms)
+        RedisModule_CreateTimer(ctx, job->held_until_ms - job->created_ms, hold_is_over, NULL);
 }
 
 static const char busy_text[] = "BUSY the job queue is full: try again later, or raise keymiss.queue-limit";
@@ -388,7 +529,14 @@ void km_asker_join(km_asker *asker, int i, km_registration *reg, const char *key
     enqueue(job);
 }
 
-int km_jobs_add_event(RedisModuleCtx *ctx, km_registration *reg, const char *event, const char *key, size_t len, int once) {
+static char *stream_reader(const km_registration *reg) {
+    size_t size = strlen(reg->session) + 32;
+    char *name = km_alloc(size);
+    snprintf(name, size, "%s %lld", reg->session, reg->ordinal);
+    return name;
+}
+
+km_job *km_jobs_add_event(RedisModuleCtx *ctx, km_registration *reg, const char *event, const char *key, size_t len, int once) {
     km_job *job = job_new(KM_JOB_EVENT, 0);
     job->registration = km_memdup0(reg->id, strlen(reg->id));
     job->event = km_memdup0(event, strlen(event));
@@ -398,7 +546,7 @@ int km_jobs_add_event(RedisModuleCtx *ctx, km_registration *reg, const char *eve
     once |= reg->coalesce;
     size_t name_len;
     char *name = event_name(job, &name_len);
-    int known = once && km_map_get(queued_events, name, name_len) != NULL;
+    km_job *known = once ? km_map_get(queued_events, name, name_len) : NULL;
     if (known || events.n + n_parked >= km_config.event_queue_limit) {
         if (known) {
             km_stats.events_coalesced++;
@@ -415,32 +563,147 @@ int km_jobs_add_event(RedisModuleCtx *ctx, km_registration *reg, const char *eve
     }
     if (once) km_map_set(queued_events, name, name_len, job);
     km_free(name);
-    reg->triggered++;
+    if (reg->is_stream) job->reads_for = stream_reader(reg);
+    job->number = km_next_number();
+    if (!reg->is_stream) reg->triggered++;
     km_stats.events_triggered++;
     enqueue(job);
-    return 1;
-}
-
-static km_job *job_with_payload(km_job_kind kind, RedisModuleString **payload, int n, long long timeout_ms) {
-    km_job *job = job_new(kind, timeout_ms);
-    job->payload = km_alloc(sizeof *job->payload * (size_t)n);
-    job->n_payload = n;
-    for (int i = 0; i < n; i++) {
-        size_t len;
-        const char *bytes = RedisModule_StringPtrLen(payload[i], &len);
-        job->payload[i] = RedisModule_CreateString(NULL, bytes, len);
-    }
     return job;
 }
 
-int km_jobs_submit(RedisModuleCtx *ctx, km_job_kind kind, RedisModuleString **payload, int n, long long timeout_ms, const char *cannot_wait) {
-    if (km_cannot_block(ctx)) return RedisModule_ReplyWithError(ctx, cannot_wait);
-    if (questions.n >= km_config.queue_limit) return reply_busy(ctx);
-    km_job *job = job_with_payload(kind, payload, n, timeout_ms);
+static km_job *job_of_request(const km_request *request) {
+    km_job *job = job_new(request->kind, request->timeout_ms);
+    job->payload = km_alloc(sizeof *job->payload * (size_t)request->n);
+    job->n_payload = request->n;
+    for (int i = 0; i < request->n; i++) {
+        size_t len;
+        const char *bytes = RedisModule_StringPtrLen(request->payload[i], &len);
+        job->payload[i] = RedisModule_CreateString(NULL, bytes, len);
+    }
+    job->candidate = request->candidate;
+    job->candidate_free = request->candidate_free;
+    const km_batch *batch = request->batch;
+    if (!batch) return job;
+    job->registration = km_memdup0(batch->name, strlen(batch->name));
+    job->batch = (int)batch->max;
+    job->weight = (int)batch->rows;
+    job->min_batch = batch->min;
+    job->held_until_ms = batch->min > 0 && batch->wait_ms ? job->created_ms + batch->wait_ms : 0;
+    return job;
+}
+
+int km_jobs_submit(RedisModuleCtx *ctx, const km_request *request) {
+    int cannot_wait = km_cannot_block(ctx);
+    if (cannot_wait || questions.n + held.n >= km_config.queue_limit) {
+        if (request->candidate) request->candidate_free(request->candidate);
+        if (request->again) return REDISMODULE_ERR;
+        return cannot_wait ? RedisModule_ReplyWithError(ctx, request->cannot_wait) : reply_busy(ctx);
+    }
+    km_job *job = job_of_request(request);
     km_asker *asker = km_asker_new(1, KM_ONE, NULL);
+    asker->late = request->late;
+    asker->again = request->again;
     wait_for(asker, 0, job);
+    if (job->min_batch > job->weight) {
+        hold(ctx, job);
+    } else {
+        enqueue(job);
+    }
+    return km_asker_wait(ctx, asker, request->timeout_ms);
+}
+
+km_job *km_jobs_add_command(RedisModuleCtx *ctx, km_registration *reg, const char *event, RedisModuleString **argv, int argc, long long timeout_ms) {
+    if (questions.n >= km_config.queue_limit) {
+        reply_busy(ctx);
+        return NULL;
+    }
+    km_job *job = job_of_request(&(km_request){.kind = KM_JOB_COMMAND, .payload = argv, .n = argc, .timeout_ms = timeout_ms});
+    job->registration = km_memdup0(reg->id, strlen(reg->id));
+    job->event = km_memdup0(event, strlen(event));
+    job->number = km_next_number();
+    reg->triggered++;
     enqueue(job);
-    return km_asker_wait(ctx, asker, timeout_ms);
+    return job;
+}
+
+/* ---- executions ---- */
+
+void km_jobs_each_execution(km_job_visit visit, void *data) {
+    const job_list *lists[] = {&running, &questions, &events};
+    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
+        for (km_job *job = lists[i]->head, *next; job; job = next) {
+            next = job->next;
+            km_job *parked = job->parked;
+            if (job->number >= 0) visit(job, data);
+            for (km_job *later; parked; parked = later) {
+                later = parked->next;
+                visit(parked, data);
+            }
+        }
+    }
+}
+
+static const char aborted_text[] = "ABORTED by RG.ABORTEXECUTION";
+
+static void count_aborted(const km_job *job) {
+    km_registration *reg = job->registration ? km_registry_by_id(job->registration) : NULL;
+    if (reg) reg->aborted++;
+}
+
+/* Out of the list of what is parked behind the running event. */
+static void unpark_one(km_job *job) {
+    for (km_job *first = running.head; first; first = first->next) {
+        km_job *before = NULL;
+        for (km_job *one = first->parked; one; before = one, one = one->next) {
+            if (one != job) continue;
+            if (before)
+                before->next = job->next;
+            else
+                first->parked = job->next;
+            if (first->parked_tail == job) first->parked_tail = before;
+            n_parked--;
+            list_push(&events, job, 1);
+            return;
+        }
+    }
+}
+
+static int is_parked(const km_job *job) { return job->kind == KM_JOB_EVENT && !job->running && !job->prev && events.head != job; }
+
+void km_job_abort(km_job *job) {
+    if (job->running) {
+        job->aborted = 1;
+        return;
+    }
+    if (is_parked(job)) unpark_one(job);
+    count_aborted(job);
+    keep_execution(job, KM_EXECUTION_ABORTED, NULL, 0);
+    job_refuse(job, aborted_text);
+}
+
+typedef struct {
+    const char *registration;
+    km_job **found;
+    size_t n, room;
+} jobs_of;
+
+static void collect(km_job *job, void *data) {
+    jobs_of *of = data;
+    if (!job->registration || strcmp(job->registration, of->registration) != 0) return;
+    if (of->n == of->room) {
+        km_job **more = km_alloc(sizeof *more * (of->room = of->room ? of->room * 2 : 16));
+        if (of->n) memcpy(more, of->found, sizeof *more * of->n);
+        km_free(of->found);
+        of->found = more;
+    }
+    of->found[of->n++] = job;
+}
+
+void km_jobs_abort_of(const char *registration) {
+    jobs_of of = {.registration = registration};
+    km_jobs_each_execution(collect, &of);
+    for (size_t i = of.n; i-- > 0;) km_job_abort(of.found[i]);
+    km_free(of.found);
 }
 
 /* ---- for the protocol ---- */
@@ -463,7 +726,7 @@ int km_job_requests(const km_job *job, const char **ids) {
 }
 
 long long km_jobs_waiting(void) { return questions.n + events.n; }
-int km_job_wanted(const km_job *job) { return job->kind != KM_JOB_MISS || job->waiters; }
+int km_job_wanted(const km_job *job) { return !job->aborted && (job->kind != KM_JOB_MISS || job->waiters); }
 
 static void job_taken(km_job *job, unsigned long long client) {
     job->running = 1;
@@ -473,7 +736,7 @@ static void job_taken(km_job *job, unsigned long long client) {
     list_push(&running, job, 0);
 }
 
-typedef struct { /* a run that takes more misses */
+typedef struct { /* a run that takes more misses, or more rows */
     const char *registration;
     int room;
 } open_run;
@@ -495,12 +758,16 @@ int km_jobs_take(unsigned long long client, int max, km_job **taken) {
         if (n_runs == max && room == 0) break;
         next = job->next;
         open_run *run = run_for(runs, &n_open, job);
-        if (run && run->room) {
-            run->room--;
-            room--;
+        if (run && run->room >= job->weight) {
+            run->room -= job->weight;
+            room -= job->weight;
         } else if (n_runs < max) {
             n_runs++;
-            if (run) room += run->room = job->batch - 1;
+            if (run) {
+                room -= run->room;
+                run->room = job->batch > job->weight ? job->batch - job->weight : 0;
+                room += run->room;
+            }
         } else {
             continue;
         }
@@ -529,15 +796,48 @@ km_job *km_job_running(uint64_t id) {
 
 void km_job_done(km_job *job, const char *raw, size_t len) {
     km_stats.jobs_done++;
-    job_count(job, 0, "", 0);
+    job_count(job, NULL, 0);
     job_answer(job, km_answer_new(raw, len));
     km_tell(KM_ON_WORK, NULL, NULL); /* what was parked behind it */
 }
 
-void km_job_failed(km_job *job, const char *text, size_t len) {
+void km_job_disown(km_job *job) { job->owner = 0; }
+
+/* Its results and errors are one answer, for those who wait for both, and are kept. */
+static void unattended_ends(km_job *job, int n_results, km_answer *results, km_answer *errors) {
+    km_executions_add(NULL, job->number, KM_EXECUTION_DONE, RedisModule_Milliseconds() - job->taken_ms, n_results, results, errors);
+    job_answer(job, km_answer_pair(results, errors));
+}
+
+void km_job_failed(km_job *job, const char *code, const char *text, size_t len) {
     km_stats.jobs_failed++;
-    job_count(job, 1, text, len);
-    job_answer(job, km_answer_error("FAILED ", text, len));
+    job_count(job, text, len);
+    if (job->unattended)
+        unattended_ends(job, 0, km_answer_texts(NULL, 0), km_answer_texts(text, len));
+    else
+        job_answer(job, km_answer_error(code, text, len));
+    km_tell(KM_ON_WORK, NULL, NULL);
+}
+
+void km_job_runs(km_job *job, int unattended) {
+    char id[KM_ID_LEN + 1];
+    if (job->number < 0) job->number = km_next_number();
+    if (!unattended) return;
+    km_id_of(job->number, id);
+    job->unattended = 1;
+    job->deadline_ms = 0;
+    while (job->waiters) {
+        km_waiter *w = job->waiters;
+        job->waiters = w->next;
+        w->job = NULL;
+        w->answer = km_answer_bulk(id, strlen(id));
+        if (--w->asker->n_missing == 0) asker_unblock(w->asker);
+    }
+}
+
+void km_job_ended(km_job *job, int n_results, const char *results, size_t results_len, const char *errors, size_t errors_len) {
+    km_stats.jobs_done++;
+    unattended_ends(job, n_results, km_answer_new(results, results_len), km_answer_new(errors, errors_len));
     km_tell(KM_ON_WORK, NULL, NULL);
 }
 
@@ -545,7 +845,8 @@ void km_job_failed(km_job *job, const char *text, size_t len) {
 static void requeue(km_job *job) {
     km_stats.jobs_requeued++;
     list_remove(&running, job);
-    if (job->kind == KM_JOB_EVENT) runs_no_more(job);
+    if (job->kind == KM_JOB_EVENT && !job->yielded) runs_no_more(job);
+    job->yielded = 0;
     job->running = 0;
     job->owner = 0;
     list_push(list_of(job), job, 1);
@@ -560,10 +861,16 @@ void km_job_give_back(km_job *job) {
     requeue(job);
 }
 
+static const char gone_text[] = "the worker that ran this is gone";
+
 void km_jobs_worker_gone(RedisModuleCtx *ctx, unsigned long long client) {
     for (km_job *job = running.tail, *prev; job; job = prev) {
         prev = job->prev;
         if (job->owner != client) continue;
+        if (job->unattended) {
+            km_job_failed(job, "FAILED ", gone_text, sizeof gone_text - 1);
+            continue;
+        }
         if (job->attempts < (job->kind == KM_JOB_EVENT ? MAX_EVENT_ATTEMPTS : MAX_ATTEMPTS)) {
             requeue(job);
             continue;
@@ -572,7 +879,7 @@ void km_jobs_worker_gone(RedisModuleCtx *ctx, unsigned long long client) {
         static const char given_up[] = "the worker died each time it ran this";
         km_stats.jobs_lost++;
         if (job->kind == KM_JOB_EVENT) { /* no client will be told */
-            job_count(job, 1, given_up, sizeof given_up - 1);
+            job_count(job, given_up, sizeof given_up - 1);
             RedisModule_Log(ctx, "warning", "keymiss: event %s given up: the worker died over it %d times", job->event, job->attempts);
         }
         job_refuse(job, lost);
@@ -582,13 +889,21 @@ void km_jobs_worker_gone(RedisModuleCtx *ctx, unsigned long long client) {
 
 /* ---- time ---- */
 
+static const char noworker_text[] = "NOWORKER no worker is attached to this shard: start one (keymiss.worker), then ask again";
+
 void km_jobs_refuse_all(mstime_t now) {
+    for (km_job *job = held.head, *next; job; job = next) {
+        next = job->next;
+        if (now - job->created_ms < km_config.noworker_grace_ms) continue;
+        km_stats.refused_noworker++;
+        job_refuse(job, noworker_text);
+    }
     for (km_job *job = questions.head, *next; job; job = next) {
         next = job->next;
         if (now - job->created_ms < km_config.noworker_grace_ms) continue;
         if (job->attempts && now - job->taken_ms < km_config.noworker_grace_ms) continue;
         km_stats.refused_noworker++;
-        job_refuse(job, "NOWORKER no worker is attached to this shard: start one (keymiss.worker), then ask again");
+        job_refuse(job, noworker_text);
     }
 }
 
@@ -608,6 +923,7 @@ static void time_out_askers(mstime_t now) {
 static void tick(RedisModuleCtx *ctx, const void *data) {
     (void)ctx;
     mstime_t now = *(const mstime_t *)data;
+    release_overdue(now);
     if (first_deadline_ms && now >= first_deadline_ms) {
         first_deadline_ms = 0;
         time_out_askers(now);
@@ -617,7 +933,7 @@ static void tick(RedisModuleCtx *ctx, const void *data) {
         next = job->next;
         if (job->deadline_ms && now > job->deadline_ms + (job->deadline_ms - job->created_ms)) {
             for (km_waiter *w = job->waiters; w; w = w->next) km_stats.clients_timed_out++;
-            job_refuse(job, timeout_text);
+            job_refuse(job, timeout_text(job->kind));
         }
     }
 }
@@ -625,7 +941,7 @@ static void tick(RedisModuleCtx *ctx, const void *data) {
 km_jobs_now km_jobs_snapshot(void) {
     mstime_t oldest = 0;
     if (questions.head) oldest = RedisModule_Milliseconds() - questions.head->created_ms;
-    return (km_jobs_now){questions.n, events.n + n_parked, n_events_running, running.n, (long long)km_map_size(askers), oldest};
+    return (km_jobs_now){questions.n + held.n, events.n + n_parked, n_events_running, running.n, (long long)km_map_size(askers), oldest};
 }
 
 int km_jobs_register(RedisModuleCtx *ctx) {

@@ -25,6 +25,7 @@ typedef struct RedisModuleCommandFilterCtx RedisModuleCommandFilterCtx;
 typedef struct RedisModuleCommandFilter RedisModuleCommandFilter;
 typedef struct RedisModuleKeyOptCtx RedisModuleKeyOptCtx;
 typedef struct RedisModuleCallReply RedisModuleCallReply;
+typedef struct RedisModuleUser RedisModuleUser;
 typedef struct RedisModuleDefragCtx RedisModuleDefragCtx;
 typedef uint64_t RedisModuleTimerID;
 typedef long long mstime_t;
@@ -66,6 +67,7 @@ typedef long long mstime_t;
 #define REDISMODULE_OPTIONS_HANDLE_IO_ERRORS (1 << 0)
 #define REDISMODULE_OPTION_NO_IMPLICIT_SIGNAL_MODIFIED (1 << 1)
 #define REDISMODULE_CONFIG_DEFAULT 0
+#define REDISMODULE_CONFIG_IMMUTABLE (1 << 0)
 #define REDISMODULE_ERRORMSG_WRONGTYPE "WRONGTYPE Operation against a key holding the wrong kind of value"
 #define REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED 0
 #define REDISMODULE_EVENT_FLUSHDB 2
@@ -101,6 +103,7 @@ typedef struct RedisModuleFlushInfo {
 #define REDISMODULE_CMD_KEY_ACCESS (1ULL << 4)
 #define REDISMODULE_CMD_KEY_UPDATE (1ULL << 5)
 #define REDISMODULE_CMD_KEY_DELETE (1ULL << 7)
+#define REDISMODULE_CMD_KEY_NOT_KEY (1ULL << 8)
 #define REDISMODULE_CMD_KEY_INCOMPLETE (1ULL << 9)
 #define REDISMODULE_CMD_KEY_VARIABLE_FLAGS (1ULL << 10)
 #define REDISMODULE_CMD_ARG_OPTIONAL (1 << 0)
@@ -187,6 +190,8 @@ typedef long long (*RedisModuleConfigGetNumericFunc)(const char *name, void *pri
 typedef int (*RedisModuleConfigSetNumericFunc)(const char *name, long long val, void *privdata, RedisModuleString **err);
 typedef int (*RedisModuleConfigGetBoolFunc)(const char *name, void *privdata);
 typedef int (*RedisModuleConfigSetBoolFunc)(const char *name, int val, void *privdata, RedisModuleString **err);
+typedef RedisModuleString *(*RedisModuleConfigGetStringFunc)(const char *name, void *privdata);
+typedef int (*RedisModuleConfigSetStringFunc)(const char *name, RedisModuleString *val, void *privdata, RedisModuleString **err);
 typedef int (*RedisModuleConfigApplyFunc)(RedisModuleCtx *ctx, void *privdata, RedisModuleString **err);
 
 #define REDISMODULE_TYPE_METHOD_VERSION 5 /* an older server reads the part it knows */
@@ -245,14 +250,23 @@ typedef struct RedisModuleTypeMethods {
     X(int, KeyType, (RedisModuleKey *key))                                                                   \
     X(int, DeleteKey, (RedisModuleKey *key))                                                                 \
     X(int, UnlinkKey, (RedisModuleKey *key))                                                                 \
+    X(mstime_t, GetAbsExpire, (RedisModuleKey *key))                                                         \
+    X(int, SetAbsExpire, (RedisModuleKey *key, mstime_t expire))                                             \
+    X(int, SelectDb, (RedisModuleCtx *ctx, int id))                                                          \
     X(mstime_t, GetExpire, (RedisModuleKey *key))                                                            \
     X(char *, StringDMA, (RedisModuleKey *key, size_t *len, int mode))                                       \
     X(RedisModuleType *, ModuleTypeGetType, (RedisModuleKey *key))                                           \
     X(void *, ModuleTypeGetValue, (RedisModuleKey *key))                                                     \
     X(int, ModuleTypeSetValue, (RedisModuleKey *key, RedisModuleType *mt, void *value))                      \
+    X(int, ModuleTypeReplaceValue, (RedisModuleKey *key, RedisModuleType *mt, void *value, void **old))      \
+    X(const RedisModuleString *, GetKeyNameFromIO, (RedisModuleIO *io))                                      \
     X(RedisModuleType *, CreateDataType, (RedisModuleCtx *ctx, const char *name, int encver, RedisModuleTypeMethods *methods)) \
     X(int, SignalModifiedKey, (RedisModuleCtx *ctx, RedisModuleString *key))                                 \
     X(int, NotifyKeyspaceEvent, (RedisModuleCtx *ctx, int type, const char *event, RedisModuleString *key))  \
+    X(RedisModuleString *, GetCurrentUserName, (RedisModuleCtx *ctx))                                        \
+    X(RedisModuleUser *, GetModuleUserFromUserName, (RedisModuleString *name))                               \
+    X(int, FreeModuleUser, (RedisModuleUser *user))                                                          \
+    X(int, ACLCheckKeyPermissions, (RedisModuleUser *user, RedisModuleString *key, int flags))               \
     X(RedisModuleCallReply *, Call, (RedisModuleCtx *ctx, const char *cmd, const char *fmt, ...))            \
     X(void, FreeCallReply, (RedisModuleCallReply *reply))                                                    \
     X(int, CallReplyType, (RedisModuleCallReply *reply))                                                     \
@@ -272,6 +286,8 @@ typedef struct RedisModuleTypeMethods {
     X(void, SaveStringBuffer, (RedisModuleIO *io, const char *str, size_t len))                              \
     X(char *, LoadStringBuffer, (RedisModuleIO *io, size_t *len))                                            \
     X(int, IsIOError, (RedisModuleIO *io))                                                                   \
+    X(const RedisModuleString *, GetKeyNameFromIO, (RedisModuleIO *io))                                      \
+    X(int, GetDbIdFromIO, (RedisModuleIO *io))                                                               \
     X(void, LogIOError, (RedisModuleIO *io, const char *level, const char *fmt, ...))                        \
     X(void, EmitAOF, (RedisModuleIO *io, const char *cmd, const char *fmt, ...))                             \
     X(void, DigestAddStringBuffer, (RedisModuleDigest *md, const char *ele, size_t len))                     \
@@ -294,19 +310,35 @@ typedef struct RedisModuleTypeMethods {
     X(int, CommandFilterArgsCount, (RedisModuleCommandFilterCtx *fctx))                                      \
     X(RedisModuleString *, CommandFilterArgGet, (RedisModuleCommandFilterCtx *fctx, int pos))                \
     X(int, CommandFilterArgReplace, (RedisModuleCommandFilterCtx *fctx, int pos, RedisModuleString *arg))    \
+    X(int, CommandFilterArgDelete, (RedisModuleCommandFilterCtx *fctx, int pos))                             \
     X(int, RegisterInfoFunc, (RedisModuleCtx *ctx, RedisModuleInfoFunc cb))                                  \
     X(int, InfoAddSection, (RedisModuleInfoCtx *ctx, const char *name))                                      \
     X(int, InfoAddFieldLongLong, (RedisModuleInfoCtx *ctx, const char *field, long long value))              \
+    X(int, InfoAddFieldCString, (RedisModuleInfoCtx *ctx, const char *field, const char *value))             \
+    X(int, InfoAddFieldDouble, (RedisModuleInfoCtx *ctx, const char *field, double value))                   \
     X(RedisModuleServerInfoData *, GetServerInfo, (RedisModuleCtx *ctx, const char *section))                \
     X(void, FreeServerInfo, (RedisModuleCtx *ctx, RedisModuleServerInfoData *data))                          \
     X(const char *, ServerInfoGetFieldC, (RedisModuleServerInfoData *data, const char *field))               \
     X(long long, ServerInfoGetFieldSigned, (RedisModuleServerInfoData *data, const char *field, int *error)) \
     X(int, RegisterNumericConfig, (RedisModuleCtx *ctx, const char *name, long long default_val, unsigned int flags, long long min, long long max, RedisModuleConfigGetNumericFunc get, RedisModuleConfigSetNumericFunc set, RedisModuleConfigApplyFunc apply, void *privdata)) \
     X(int, RegisterBoolConfig, (RedisModuleCtx *ctx, const char *name, int default_val, unsigned int flags, RedisModuleConfigGetBoolFunc get, RedisModuleConfigSetBoolFunc set, RedisModuleConfigApplyFunc apply, void *privdata)) \
+    X(int, RegisterStringConfig, (RedisModuleCtx *ctx, const char *name, const char *default_val, unsigned int flags, RedisModuleConfigGetStringFunc get, RedisModuleConfigSetStringFunc set, RedisModuleConfigApplyFunc apply, void *privdata)) \
     X(int, LoadConfigs, (RedisModuleCtx *ctx))                                                               \
     X(void, SaveString, (RedisModuleIO *io, RedisModuleString *s))                                           \
     X(RedisModuleString *, LoadString, (RedisModuleIO *io))                                                  \
-    X(void, GetRandomBytes, (unsigned char *dst, size_t len))
+    X(void, GetRandomBytes, (unsigned char *dst, size_t len))                                                \
+    X(int, CommandFilterArgInsert, (RedisModuleCommandFilterCtx *fctx, int pos, RedisModuleString *arg))     \
+    X(int *, GetCommandKeysWithFlags, (RedisModuleCtx *ctx, RedisModuleString **argv, int argc, int *num_keys, int **out_flags)) \
+    X(long long, CallReplyInteger, (RedisModuleCallReply *reply))                                            \
+    X(const char *, CallReplyProto, (RedisModuleCallReply *reply, size_t *len))                              \
+    X(int, ReplyWithCallReply, (RedisModuleCtx *ctx, RedisModuleCallReply *reply))                           \
+    X(const char *, GetMyClusterID, (void))                                                                  \
+    X(RedisModuleString *, GetCurrentUserName, (RedisModuleCtx *ctx))                                        \
+    X(RedisModuleUser *, GetModuleUserFromUserName, (RedisModuleString *name))                               \
+    X(int, ACLCheckCommandPermissions, (RedisModuleUser *user, RedisModuleString **argv, int argc))          \
+    X(int, FreeModuleUser, (RedisModuleUser *user))                                                          \
+    X(int, BlockedClientMeasureTimeStart, (RedisModuleBlockedClient *bc))                                    \
+    X(int, BlockedClientMeasureTimeEnd, (RedisModuleBlockedClient *bc))
 
 /* Those it can run without: NULL where a server lacks them. */
 #define KM_OPTIONAL_API(X)                                                                                   \

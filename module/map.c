@@ -170,3 +170,8 @@ void *km_map_del(km_map *map, const void *key, size_t len) {
 }
 
 size_t km_map_size(const km_map *map) { return map->table.size; }
+
+void km_map_free(km_map *map) {
+    for (size_t n = 1000; !km_table_free_some(&map->table, &n);) n = 1000;
+    km_free(map);
+}

@@ -59,5 +59,6 @@ void *km_map_set(km_map *map, const void *key, size_t len, void *value);
 void *km_map_get(const km_map *map, const void *key, size_t len);
 void *km_map_del(km_map *map, const void *key, size_t len);
 size_t km_map_size(const km_map *map);
+void km_map_free(km_map *map); /* not the values */
 
 #endif

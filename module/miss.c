@@ -13,7 +13,9 @@
 #include "command.h"
 #include "derive.h"
 #include "events.h"
+#include "hooks.h"
 #include "jobs.h"
+#include "moving.h"
 #include "seen.h"
 
 /* What is left of a key's time to live, for it to be remembered. An expired key stays, without any event, until somebody
@@ -46,7 +48,9 @@ static void filter_mget(RedisModuleCommandFilterCtx *fctx) {
 
 /* Runs for every command of every client: the cheapest question first. */
 static void filter(RedisModuleCommandFilterCtx *fctx) {
-    if (km_miss_count + km_unregistered_count == 0) return;
+    km_moving_filter(fctx);
+    if (km_miss_count + km_unregistered_count + km_hook_count == 0) return;
+    if (km_hook_count && km_hooks_filter(fctx)) return;
     if (km_mget_count) filter_mget(fctx);
     if (RedisModule_CommandFilterArgsCount(fctx) != 2) return;
     size_t len;
@@ -150,17 +154,27 @@ static int miss_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc)
     return km_asker_wait(ctx, asker, km_config.miss_timeout_ms);
 }
 
+static const char elsewhere_text[] = "TRYAGAIN the key's slot is not served here, or is on its way to another shard";
+
+static int may_read(RedisModuleUser *user, RedisModuleString *name) {
+    return !user || RedisModule_ACLCheckKeyPermissions(user, name, REDISMODULE_CMD_KEY_ACCESS) == REDISMODULE_OK;
+}
+
+static RedisModuleUser *user_of(RedisModuleCtx *ctx) {
+    RedisModuleString *name = RedisModule_GetCurrentUserName(ctx);
+    RedisModuleUser *user = name ? RedisModule_GetModuleUserFromUserName(name) : NULL;
+    if (name) RedisModule_FreeString(ctx, name);
+    return user;
+}
+
 /* KM.MISSES numkeys key [key ...] [LIMIT ms] [REQUEST id]
- * KM.MISS of many keys: an array of [was it there, value or error], when none is missing any more or the time is over. */
+ * KM.MISS of many keys: an array of [was it there, value or error], when none is missing any more or the time is over.
+ * No key in the server's sense: they may lie in different slots of this shard. So the user's rights are checked here, and
+ * for each key whether its slot is served here. */
 static int misses_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     long long n, limit_ms = km_config.miss_timeout_ms;
-    int counted = argc >= 3 && km_read_number(argv[1], 1, MAX_KEYS, &n) == 0;
-    if (RedisModule_IsKeysPositionRequest(ctx)) { /* 7.0 routes a command by what it says itself */
-        for (int i = 2; counted && i < 2 + n && i < argc; i++) RedisModule_KeyAtPosWithFlags(ctx, i, KM_READ);
-        return REDISMODULE_OK;
-    }
     if (argc < 3) return RedisModule_WrongArity(ctx);
-    if (!counted) return RedisModule_ReplyWithError(ctx, "ERR numkeys must be a whole number from 1 to 1024");
+    if (km_read_number(argv[1], 1, MAX_KEYS, &n) != 0) return RedisModule_ReplyWithError(ctx, "ERR numkeys must be a whole number from 1 to 1024");
     if (n > argc - 2) return RedisModule_ReplyWithError(ctx, "ERR numkeys is greater than the number of keys that follow");
     const char *request = NULL;
     for (int i = 2 + (int)n; i < argc; i += 2) {
@@ -173,9 +187,18 @@ static int misses_command(RedisModuleCtx *ctx, RedisModuleString **argv, int arg
             return RedisModule_ReplyWithError(ctx, "ERR unknown option: the syntax is KM.MISSES numkeys key [key ...] [LIMIT ms] [REQUEST id]");
         }
     }
+    RedisModuleUser *user = user_of(ctx);
+    int all_may = 1;
+    for (int i = 0; i < n && all_may; i++) all_may = may_read(user, argv[2 + i]);
+    if (user) RedisModule_FreeModuleUser(user);
+    if (!all_may) return RedisModule_ReplyWithError(ctx, "NOPERM this user has no permissions to access one of the keys used as arguments");
     km_asker *asker = km_asker_new((int)n, KM_EACH, request);
     for (int i = 0; i < n; i++) {
         RedisModuleKey *key;
+        if (!km_is_served_here(ctx, argv[2 + i])) {
+            km_asker_give(asker, i, km_answer_error(elsewhere_text, "", 0), 0);
+            continue;
+        }
         found it = look(ctx, argv[2 + i], &key);
         if (it.value)
             km_asker_give(asker, i, km_answer_bulk(it.value, it.value_len), 1);
@@ -217,15 +240,19 @@ static int queue_event(RedisModuleCtx *ctx, const char *event, RedisModuleString
     const char *bytes = RedisModule_StringPtrLen(key, &len), *name = NULL; /* name: looked up once, and only if asked for */
     int queued = 0;
     for (km_registration *reg = km_registry_first(); reg; reg = reg->next) {
-        if (reg->is_miss || len < reg->prefix_len || memcmp(bytes, reg->prefix, reg->prefix_len) != 0) continue;
-        if (!km_list_has(reg->events, event)) continue;
+        if (reg->is_miss || reg->is_command || reg->period_ms || reg->paused || reg->stopped) continue;
+        if (len < reg->prefix_len || memcmp(bytes, reg->prefix, reg->prefix_len) != 0) continue;
+        if (!km_list_has(reg->events, event) || !km_hooks_hears(reg)) continue;
         if (reg->keytypes[0]) {
             if (!name) name = type_name(ctx, key);
             /* A deleted key has no type left: its event goes to those that asked for it by name. */
             int deleted = strcmp(name, "empty") == 0 && reg->events[0];
             if (!deleted && !km_list_has(reg->keytypes, name)) continue;
         }
-        queued += km_jobs_add_event(ctx, reg, event, bytes, len, once);
+        km_job *job = km_jobs_add_event(ctx, reg, event, bytes, len, once);
+        if (!job) continue;
+        queued++;
+        km_hooks_follow(reg, job);
     }
     return queued;
 }
@@ -235,10 +262,21 @@ static void key_event(RedisModuleCtx *ctx, const void *data) {
     size_t len;
     const char *bytes = RedisModule_StringPtrLen(event->key, &len);
     km_seen_drop(seen, bytes, len);
-    if (km_event_count == 0 ||
+    if (km_event_count == 0 || km_is_move(event->name) ||
         (RedisModule_GetContextFlags(ctx) & (REDISMODULE_CTX_FLAGS_SLAVE | REDISMODULE_CTX_FLAGS_LOADING)))
         return;
     queue_event(ctx, event->name, event->key, 0);
+}
+
+/* Time events: one at a time, and only where they may write. */
+static void tick(RedisModuleCtx *ctx, const void *data) {
+    mstime_t now = *(const mstime_t *)data;
+    if (km_time_count == 0 || (RedisModule_GetContextFlags(ctx) & (REDISMODULE_CTX_FLAGS_SLAVE | REDISMODULE_CTX_FLAGS_LOADING))) return;
+    for (km_registration *reg = km_registry_first(); reg; reg = reg->next) {
+        if (!reg->period_ms || now < reg->next_ms) continue;
+        reg->next_ms = now + reg->period_ms;
+        km_jobs_add_event(ctx, reg, "time", reg->prefix, reg->prefix_len, 1);
+    }
 }
 
 static void keys_replaced(RedisModuleCtx *ctx, const void *data) {
@@ -267,12 +305,10 @@ static const km_command commands[] = {
      KM_ARGS(KM_KEY("key", 0), KM_TEXT("id", .token = "REQUEST", .flags = KM_OPTIONAL)),
      "Gives a key's value; what is missing is computed by the function registered for it.",
      "O(1), and the function's time for a key that is missing", NULL},
-    {"km.misses", misses_command, "readonly fast getkeys-api", -3,
-     KM_KEYS({.flags = KM_READ, .begin_search_type = REDISMODULE_KSPEC_BS_INDEX, .bs.index.pos = 1,
-              .find_keys_type = REDISMODULE_KSPEC_FK_KEYNUM, .fk.keynum = {.keynumidx = 0, .firstkey = 1, .keystep = 1}}),
-     KM_ARGS(KM_NUMBER("numkeys"), KM_KEY("key", 0, .flags = KM_MANY), KM_NUMBER("ms", .token = "LIMIT", .flags = KM_OPTIONAL),
+    {"km.misses", misses_command, "readonly fast", -3, NULL,
+     KM_ARGS(KM_NUMBER("numkeys"), KM_TEXT("key", .flags = KM_MANY), KM_NUMBER("ms", .token = "LIMIT", .flags = KM_OPTIONAL),
              KM_TEXT("id", .token = "REQUEST", .flags = KM_OPTIONAL)),
-     "Gives the values of keys of one slot; what is missing is computed by the function registered for it.",
+     "Gives the values of keys of this shard; what is missing is computed by the function registered for it.",
      "O(N), with N keys, and the function's time for those that are missing", NULL},
     {"km.mget", mget_command, "readonly fast", -2,
      KM_KEYS({.flags = KM_READ, .begin_search_type = REDISMODULE_KSPEC_BS_INDEX, .bs.index.pos = 1,
@@ -290,6 +326,7 @@ int km_miss_register(RedisModuleCtx *ctx) {
     seen = km_seen_new(km_seed());
     km_on(KM_ON_KEY_EVENT, key_event);
     km_on(KM_ON_KEYS_REPLACED, keys_replaced);
+    km_on(KM_ON_TICK, tick);
     if (KM_REGISTER(ctx, commands) != REDISMODULE_OK) return REDISMODULE_ERR;
     return RedisModule_RegisterCommandFilter(ctx, filter, REDISMODULE_CMDFILTER_NOSELF) ? REDISMODULE_OK : REDISMODULE_ERR;
 }

@@ -2,59 +2,51 @@
 
 #include "alloc.h"
 #include "datatype.h"
+#include "foreign.h"
+#include "shard_models.h"
+#include "upload.h"
 
 #define RDB_VERSION 1
 #define MAX_TEXT_BYTES 4096
 
 RedisModuleType *km_model_type;
 
-void km_strings_free(km_strings *strings) {
-    for (int i = 0; i < strings->n; i++) RedisModule_FreeString(NULL, strings->items[i]);
-    km_free(strings->items);
-    *strings = (km_strings){0};
+unsigned long long km_next_version(void) {
+    static unsigned long long last;
+    if (last == 0) last = (unsigned long long)RedisModule_Milliseconds() << 16;
+    return ++last;
 }
 
-static size_t strings_bytes(const km_strings *strings) {
-    size_t sum = 0;
-    for (int i = 0; i < strings->n; i++) {
-        size_t len;
-        RedisModule_StringPtrLen(strings->items[i], &len);
-        sum += len;
-    }
-    return sum;
-}
-
-km_model *km_model_new(char *backend, char *device, char *tag, km_strings inputs, km_strings outputs, km_strings chunks) {
-    static unsigned long long last_version;
-    if (last_version == 0) last_version = (unsigned long long)RedisModule_Milliseconds() << 16;
+km_model *km_model_new(char *backend, char *device, char *tag, km_strings inputs, km_strings outputs, km_blob *blob) {
     km_model *m = km_calloc(1, sizeof *m);
     m->backend = backend;
     m->device = device;
     m->tag = tag;
     m->inputs = inputs;
     m->outputs = outputs;
-    m->chunks = chunks;
-    m->version = ++last_version;
-    m->n_bytes = strings_bytes(&chunks);
-    km_values_bytes_add((long long)(sizeof *m + m->n_bytes));
+    m->blob = blob;
+    m->version = km_next_version();
+    m->n_bytes = km_blob_bytes(blob);
+    km_values_bytes_add((long long)sizeof *m);
     return m;
 }
 
 void km_model_free(km_model *m) {
     if (!m) return;
-    km_values_bytes_add(-(long long)(sizeof *m + m->n_bytes));
+    km_values_bytes_add(-(long long)sizeof *m);
     km_free(m->backend);
     km_free(m->device);
     km_free(m->tag);
     km_strings_free(&m->inputs);
     km_strings_free(&m->outputs);
-    km_strings_free(&m->chunks);
+    km_blob_release(m->blob);
+    if (m->upload) RedisModule_FreeString(NULL, m->upload);
     km_free(m);
 }
 
 /* ---- the data type ---- */
 
-static void save_strings(RedisModuleIO *rdb, const km_strings *strings) {
+void km_rdb_save_strings(RedisModuleIO *rdb, const km_strings *strings) {
     RedisModule_SaveUnsigned(rdb, (uint64_t)strings->n);
     for (int i = 0; i < strings->n; i++) RedisModule_SaveString(rdb, strings->items[i]);
 }
@@ -68,12 +60,12 @@ static void rdb_save(RedisModuleIO *rdb, void *value) {
     RedisModule_SaveUnsigned(rdb, (uint64_t)m->batch_size);
     RedisModule_SaveUnsigned(rdb, (uint64_t)m->min_batch_size);
     RedisModule_SaveUnsigned(rdb, (uint64_t)m->min_batch_timeout_ms);
-    save_strings(rdb, &m->inputs);
-    save_strings(rdb, &m->outputs);
-    save_strings(rdb, &m->chunks);
+    km_rdb_save_strings(rdb, &m->inputs);
+    km_rdb_save_strings(rdb, &m->outputs);
+    km_blob_save(rdb, m->blob);
 }
 
-static int load_strings(RedisModuleIO *rdb, km_strings *out, uint64_t max) {
+int km_rdb_load_strings(RedisModuleIO *rdb, km_strings *out, uint64_t max) {
     if (RedisModule_IsIOError(rdb)) return -1;
     uint64_t n = RedisModule_LoadUnsigned(rdb);
     if (RedisModule_IsIOError(rdb) || n > max) return -1;
@@ -99,17 +91,19 @@ static void *rdb_load(RedisModuleIO *rdb, int encver) {
         batch[i] = RedisModule_LoadUnsigned(rdb);
         if (RedisModule_IsIOError(rdb) || batch[i] > INT32_MAX) bad = "its batch settings";
     }
-    if (!bad && (load_strings(rdb, &inputs, KM_MODEL_MAX_NAMES) || load_strings(rdb, &outputs, KM_MODEL_MAX_NAMES)))
+    if (!bad && (km_rdb_load_strings(rdb, &inputs, KM_MODEL_MAX_NAMES) || km_rdb_load_strings(rdb, &outputs, KM_MODEL_MAX_NAMES)))
         bad = "its inputs and outputs";
-    if (!bad && (load_strings(rdb, &chunks, KM_MODEL_MAX_CHUNKS) || strings_bytes(&chunks) == 0)) bad = "its blob";
+    if (!bad && (km_rdb_load_strings(rdb, &chunks, KM_MODEL_MAX_CHUNKS) || km_strings_bytes(&chunks) == 0)) bad = "its blob";
     if (!bad && sha256[0] && strspn(sha256, "0123456789abcdef") != 64) bad = "its digest";
     if (!bad) {
-        km_model *m = km_model_new(backend, device, tag, inputs, outputs, chunks);
+        km_model *m = km_model_new(backend, device, tag, inputs, outputs, km_blob_new(chunks));
         m->batch_size = (long long)batch[0];
         m->min_batch_size = (long long)batch[1];
         m->min_batch_timeout_ms = (long long)batch[2];
         memcpy(m->sha256, sha256, strlen(sha256) + 1);
         km_free(sha256);
+        const RedisModuleString *key = RedisModule_GetKeyNameFromIO(rdb);
+        if (key) km_shard_models_note((RedisModuleString *)key, m);
         return m;
     }
     km_free(backend);
@@ -142,29 +136,49 @@ static km_strings names_arguments(const km_model *m) {
     return out;
 }
 
+/* What a command that stores a model has from its key on, without the blob. */
+#define SETTINGS_FORMAT "sccccclclclv"
+#define SETTINGS(key, m, names)                                                                                                          \
+    (key), (m)->backend, (m)->device, "TAG", (m)->tag, "BATCHSIZE", (m)->batch_size, "MINBATCHSIZE", (m)->min_batch_size, "MINBATCHTIMEOUT", \
+        (m)->min_batch_timeout_ms, (names).items, (size_t)(names).n
+#define BLOB_FORMAT "cv"
+#define BLOB(chunks) "BLOB", (chunks).items, (size_t)(chunks).n
+
 static void aof_rewrite(RedisModuleIO *aof, RedisModuleString *key, void *value) {
     const km_model *m = value;
-    km_strings names = names_arguments(m);
-    RedisModule_EmitAOF(aof, "AI.MODELSTORE", "sccccclclclvcv", key, m->backend, m->device, "TAG", m->tag, "BATCHSIZE",
-                        m->batch_size, "MINBATCHSIZE", m->min_batch_size, "MINBATCHTIMEOUT", m->min_batch_timeout_ms,
-                        names.items, (size_t)names.n, "BLOB", m->chunks.items, (size_t)m->chunks.n);
+    km_strings names = names_arguments(m), chunks = km_blob_strings(m->blob);
+    RedisModule_EmitAOF(aof, "AI.MODELSTORE", SETTINGS_FORMAT BLOB_FORMAT, SETTINGS(key, m, names), BLOB(chunks));
     km_strings_free(&names);
+    km_strings_free(&chunks);
     if (m->sha256[0]) RedisModule_EmitAOF(aof, "KM.MODELDIGEST", "scc", key, "*", m->sha256);
+}
+
+void km_model_replicate(RedisModuleCtx *ctx, RedisModuleString *key, const km_model *m) {
+    km_strings names = names_arguments(m), chunks = {0};
+    if (m->upload && km_upload_take(ctx, m->upload, m->blob)) { /* replicas have the parts */
+        RedisModule_Replicate(ctx, "KM.MODELPUT", "s" SETTINGS_FORMAT, m->upload, SETTINGS(key, m, names));
+    } else {
+        chunks = km_blob_strings(m->blob);
+        RedisModule_Replicate(ctx, "AI.MODELSTORE", SETTINGS_FORMAT BLOB_FORMAT, SETTINGS(key, m, names), BLOB(chunks));
+    }
+    km_strings_free(&names);
+    km_strings_free(&chunks);
+    if (m->sha256[0]) RedisModule_Replicate(ctx, "KM.MODELDIGEST", "scc", key, "*", m->sha256);
 }
 
 static size_t mem_usage(const void *value) {
     const km_model *m = value;
-    return sizeof *m + m->n_bytes;
+    return sizeof *m + km_blob_heap_bytes(m->blob);
 }
 
 static void digest(RedisModuleDigest *md, void *value) {
     const km_model *m = value;
     const char *texts[] = {m->backend, m->device, m->tag, m->sha256};
     const long long batch[] = {m->batch_size, m->min_batch_size, m->min_batch_timeout_ms};
-    const km_strings *groups[] = {&m->inputs, &m->outputs, &m->chunks};
+    const km_strings *groups[] = {&m->inputs, &m->outputs};
     for (int i = 0; i < 4; i++) RedisModule_DigestAddStringBuffer(md, texts[i], strlen(texts[i]));
     for (int i = 0; i < 3; i++) RedisModule_DigestAddLongLong(md, batch[i]);
-    for (int g = 0; g < 3; g++) {
+    for (int g = 0; g < 2; g++) {
         RedisModule_DigestAddLongLong(md, groups[g]->n);
         for (int i = 0; i < groups[g]->n; i++) {
             size_t len;
@@ -172,27 +186,15 @@ static void digest(RedisModuleDigest *md, void *value) {
             RedisModule_DigestAddStringBuffer(md, bytes, len);
         }
     }
+    km_blob_digest(md, m->blob);
     RedisModule_DigestEndSequence(md);
 }
 
-static km_strings copy_strings(const km_strings *from) {
-    km_strings twin = {from->n, km_calloc((size_t)from->n, sizeof *twin.items)};
-    for (int i = 0; i < from->n; i++) {
-        size_t len;
-        const char *bytes = RedisModule_StringPtrLen(from->items[i], &len);
-        twin.items[i] = RedisModule_CreateString(NULL, bytes, len);
-    }
-    return twin;
-}
-
-/* COPY: the bytes too, since either of the two may be freed by the lazy-free thread. */
-static void *copy(RedisModuleString *from, RedisModuleString *to, const void *value) {
-    (void)from;
-    (void)to;
-    const km_model *m = value;
+/* The names too, since either of the two may be freed by the lazy-free thread. The blob is counted. */
+km_model *km_model_copy(const km_model *m) {
     km_model *twin = km_model_new(km_memdup0(m->backend, strlen(m->backend)), km_memdup0(m->device, strlen(m->device)),
-                                  km_memdup0(m->tag, strlen(m->tag)), copy_strings(&m->inputs), copy_strings(&m->outputs),
-                                  copy_strings(&m->chunks));
+                                  km_memdup0(m->tag, strlen(m->tag)), km_strings_copy(&m->inputs), km_strings_copy(&m->outputs),
+                                  km_blob_share(m->blob));
     twin->batch_size = m->batch_size;
     twin->min_batch_size = m->min_batch_size;
     twin->min_batch_timeout_ms = m->min_batch_timeout_ms;
@@ -200,14 +202,35 @@ static void *copy(RedisModuleString *from, RedisModuleString *to, const void *va
     return twin;
 }
 
+static void *copy(RedisModuleString *from, RedisModuleString *to, const void *value) {
+    (void)from;
+    km_model *twin = km_model_copy(value);
+    km_shard_models_note(to, twin);
+    return twin;
+}
+
+km_model *km_model_empty(void) {
+    return km_model_new(km_memdup0("", 0), km_memdup0("", 0), km_memdup0("", 0), (km_strings){0}, (km_strings){0}, km_blob_new((km_strings){0}));
+}
+
+static void unlinked(RedisModuleString *key, const void *value) { km_shard_models_leaves(key, value); }
+
 static void type_free(void *value) { km_model_free(value); }
+
+static void *foreign_load(RedisModuleIO *rdb, int encver) {
+    if (encver != KM_FOREIGN_VERSION) return km_foreign_model(rdb, encver);
+    km_foreign_loaded(rdb);
+    return rdb_load(rdb, RDB_VERSION);
+}
 
 int km_model_type_register(RedisModuleCtx *ctx) {
     RedisModuleTypeMethods methods = {
         .version = REDISMODULE_TYPE_METHOD_VERSION, .rdb_load = rdb_load, .rdb_save = rdb_save,
         .aof_rewrite = aof_rewrite, .mem_usage = mem_usage, .digest = digest, .free = type_free,
-        .copy = copy,
+        .copy = copy, .unlink = unlinked,
     };
     km_model_type = RedisModule_CreateDataType(ctx, "km-aimodl", RDB_VERSION, &methods);
-    return km_model_type ? REDISMODULE_OK : REDISMODULE_ERR;
+    if (!km_model_type) return REDISMODULE_ERR;
+    methods.rdb_load = foreign_load;
+    return km_foreign_type_register(ctx, "AI__MODEL", &methods, km_model_type, sizeof(km_model));
 }

@@ -18,12 +18,17 @@ typedef struct puller { /* a worker's connection that waits in KM.PULL */
 typedef struct { /* a worker's connection */
     unsigned long long client;
     char *name;
+    int looks; /* into what is stored, before it is */
+    int away;  /* it is of another host, and stands in */
 } worker;
 
 static puller *pullers;
 static km_map *workers;
+static long long n_looking, n_away; /* workers */
 
 size_t km_protocol_workers(void) { return km_map_size(workers); }
+long long km_protocol_workers_away(void) { return n_away; }
+int km_protocol_looks(void) { return n_looking > 0; }
 
 /* Hands what waits to a worker that waits. */
 static void wake(RedisModuleCtx *ctx, const void *data) {
@@ -110,14 +115,17 @@ static void puller_disconnected(RedisModuleCtx *ctx, RedisModuleBlockedClient *b
     if (p) RedisModule_UnblockClient(bc, p);
 }
 
-/* KM.PULL name max block_ms */
+/* KM.PULL name max block_ms [LOOKS] [AWAY] */
 static int pull_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
-    if (argc != 4) return RedisModule_WrongArity(ctx);
+    if (argc < 4 || argc > 6) return RedisModule_WrongArity(ctx);
     long long max, block_ms;
     if (km_read_number(argv[2], 1, KM_MAX_PULL, &max) != 0)
         return RedisModule_ReplyWithError(ctx, "ERR max must be a whole number from 1 to 1024");
     if (km_read_number(argv[3], 0, 60000, &block_ms) != 0)
         return RedisModule_ReplyWithError(ctx, "ERR block_ms must be a whole number from 0 to 60000");
+    int looks = argc > 4 && km_is_word(argv[4], "looks");
+    int away = argc > 4 + looks && km_is_word(argv[4 + looks], "away");
+    if (argc != 4 + looks + away) return RedisModule_ReplyWithError(ctx, "ERR the syntax is KM.PULL name max block_ms [LOOKS] [AWAY]");
     if (km_cannot_block(ctx)) return RedisModule_ReplyWithNullArray(ctx);
     unsigned long long client = RedisModule_GetClientId(ctx);
     if (!km_map_get(workers, &client, sizeof client)) {
@@ -126,6 +134,10 @@ static int pull_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc)
         worker *w = km_calloc(1, sizeof *w);
         w->client = client;
         w->name = km_memdup0(name, len > 128 ? 128 : len);
+        w->looks = looks;
+        w->away = away;
+        n_looking += looks;
+        n_away += away;
         km_map_set(workers, &client, sizeof client, w);
         RedisModule_Log(ctx, "notice", "keymiss: worker %s attached", w->name);
     }
@@ -173,16 +185,92 @@ static int done_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc)
     return RedisModule_ReplyWithLongLong(ctx, 1);
 }
 
-/* KM.FAIL id text */
+/* KM.FAIL id text [PLAIN]: PLAIN: the text is the whole error, its code first. */
 static int fail_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
-    if (argc != 3) return RedisModule_WrongArity(ctx);
+    if (argc != 3 && argc != 4) return RedisModule_WrongArity(ctx);
+    if (argc == 4 && !km_is_word(argv[3], "plain")) return RedisModule_ReplyWithError(ctx, "ERR the syntax is KM.FAIL id text [PLAIN]");
     km_job *job;
     if (running_job(ctx, argv[1], &job) != 0) return REDISMODULE_OK;
     if (!job) return reply_late(ctx);
     size_t len;
     const char *text = RedisModule_StringPtrLen(argv[2], &len);
-    km_job_failed(job, text, len);
+    if (argc == 4 && len == 0) text = "ERR", len = 3;
+    /* what a program called in place of a command says is said as a command says it */
+    km_job_failed(job, argc == 4 ? "" : job->kind == KM_JOB_COMMAND ? "ERR " : "FAILED ", text, len);
     return RedisModule_ReplyWithLongLong(ctx, 1);
+}
+
+/* KM.RUNS id [UNATTENDED]: a script runs a flow, and is an execution from here on. Unattended, its client gets the id of that.
+ * Returns 0 if the job has ended. */
+static int runs_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    if (argc != 2 && argc != 3) return RedisModule_WrongArity(ctx);
+    if (argc == 3 && !km_is_word(argv[2], "unattended"))
+        return RedisModule_ReplyWithError(ctx, "ERR unknown option: the syntax is KM.RUNS id [UNATTENDED]");
+    km_job *job;
+    if (running_job(ctx, argv[1], &job) != 0) return REDISMODULE_OK;
+    if (!job || job->kind != KM_JOB_SCRIPT) return RedisModule_ReplyWithLongLong(ctx, 0);
+    km_job_runs(job, argc == 3);
+    return RedisModule_ReplyWithLongLong(ctx, 1);
+}
+
+/* KM.YIELD id: an event's function waits for something; the next event need not wait for it, but of a stream */
+static int yield_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    if (argc != 2) return RedisModule_WrongArity(ctx);
+    km_job *job;
+    if (running_job(ctx, argv[1], &job) != 0) return REDISMODULE_OK;
+    if (job) km_job_yield(job);
+    return RedisModule_ReplyWithLongLong(ctx, job != NULL);
+}
+
+/* KM.ENDED id n_results results errors: what a run that goes on came to; both are RESP2 arrays. */
+static int ended_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    if (argc != 5) return RedisModule_WrongArity(ctx);
+    long long n_results;
+    if (km_read_number(argv[2], 0, INT_MAX, &n_results) != 0) return RedisModule_ReplyWithError(ctx, "ERR n_results must be a whole number, 0 or more");
+    size_t results_len, errors_len;
+    const char *results = RedisModule_StringPtrLen(argv[3], &results_len), *errors = RedisModule_StringPtrLen(argv[4], &errors_len);
+    if (km_resp_check(results, results_len) != 0 || results[0] != '*' || km_resp_check(errors, errors_len) != 0 || errors[0] != '*')
+        return RedisModule_ReplyWithError(ctx, "ERR results and errors must each be one RESP2 array");
+    km_job *job;
+    if (running_job(ctx, argv[1], &job) != 0) return REDISMODULE_OK;
+    if (!job || !job->unattended) return reply_late(ctx);
+    km_job_ended(job, (int)n_results, results, results_len, errors, errors_len);
+    return RedisModule_ReplyWithLongLong(ctx, 1);
+}
+
+/* KM.BATCHED id took_us lag_us [error]: a stream's batch is done. Returns 1 if its job is to go on with the next. */
+static int batched_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    if (argc != 4 && argc != 5) return RedisModule_WrongArity(ctx);
+    long long took_us, lag_us;
+    if (km_read_number(argv[2], 0, LLONG_MAX, &took_us) != 0 || km_read_number(argv[3], 0, LLONG_MAX, &lag_us) != 0)
+        return RedisModule_ReplyWithError(ctx, "ERR took_us and lag_us must be whole numbers, 0 or more");
+    km_job *job;
+    if (running_job(ctx, argv[1], &job) != 0) return REDISMODULE_OK;
+    if (!job || job->kind != KM_JOB_EVENT) return RedisModule_ReplyWithLongLong(ctx, 0);
+    size_t len = 0;
+    const char *error = argc == 5 ? RedisModule_StringPtrLen(argv[4], &len) : NULL;
+    km_job_batch(job, took_us, lag_us, error, len);
+    const km_registration *reg = km_registry_by_id(job->registration);
+    return RedisModule_ReplyWithLongLong(ctx, reg && !reg->paused && !reg->stopped && km_job_wanted(job));
+}
+
+/* KM.ENDING id [id ...]: of each, 1 if its function is to be ended: it was aborted, or its time is long over */
+static int ending_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    if (argc < 2) return RedisModule_WrongArity(ctx);
+    RedisModule_ReplyWithArray(ctx, argc - 1);
+    for (int i = 1; i < argc; i++) {
+        long long number;
+        km_job *job = km_read_number(argv[i], 0, LLONG_MAX, &number) == 0 ? km_job_running((uint64_t)number) : NULL;
+        RedisModule_ReplyWithLongLong(ctx, !job || job->aborted);
+    }
+    return REDISMODULE_OK;
+}
+
+/* KM.ABORTOF registration: every execution of it ends */
+static int abortof_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    if (argc != 2) return RedisModule_WrongArity(ctx);
+    km_jobs_abort_of(RedisModule_StringPtrLen(argv[1], NULL));
+    return RedisModule_ReplyWithSimpleString(ctx, "OK");
 }
 
 /* KM.GIVEBACK id [id ...] */
@@ -214,6 +302,8 @@ static void client_left(RedisModuleCtx *ctx, const void *data) {
     worker *w = km_map_size(workers) ? km_map_del(workers, &client, sizeof client) : NULL;
     if (!w) return;
     RedisModule_Log(ctx, "notice", "keymiss: worker %s detached", w->name);
+    n_looking -= w->looks;
+    n_away -= w->away;
     km_free(w->name);
     km_free(w);
     for (puller **link = &pullers; *link;) { /* else the jobs that go back now could be handed to it */
@@ -244,12 +334,29 @@ static void tick(RedisModuleCtx *ctx, const void *data) {
 }
 
 static const km_command commands[] = {
-    {"km.pull", pull_command, "deny-script admin", 4, NULL, KM_ARGS(KM_TEXT("name"), KM_NUMBER("max"), KM_NUMBER("block_ms")),
+    {"km.pull", pull_command, "deny-script admin", -4, NULL,
+     KM_ARGS(KM_TEXT("name"), KM_NUMBER("max"), KM_NUMBER("block_ms"), KM_WORD("looks", "LOOKS", .flags = KM_OPTIONAL),
+             KM_WORD("away", "AWAY", .flags = KM_OPTIONAL)),
      "Takes jobs, waiting for the first; the connection is a worker from then on.", "O(N), with N jobs taken", "nondeterministic_output"},
     {"km.done", done_command, "admin fast", 3, NULL, KM_ARGS(KM_NUMBER("id"), KM_TEXT("reply")),
      "Answers a job with one RESP2 value, given to every client that waits for it.", "O(N), with N clients that wait", NULL},
-    {"km.fail", fail_command, "admin fast", 3, NULL, KM_ARGS(KM_NUMBER("id"), KM_TEXT("text")),
+    {"km.fail", fail_command, "admin fast", -3, NULL, KM_ARGS(KM_NUMBER("id"), KM_TEXT("text"), KM_WORD("plain", "PLAIN", .flags = KM_OPTIONAL)),
      "Ends a job with an error.", "O(N), with N clients that wait", NULL},
+    {"km.ending", ending_command, "admin fast", -2, NULL, KM_ARGS(KM_NUMBER("id", .flags = KM_MANY)),
+     "Says which jobs' functions are to be ended.", "O(N), with N jobs", "nondeterministic_output"},
+    {"km.abortof", abortof_command, "admin", 2, NULL, KM_ARGS(KM_TEXT("registration")),
+     "Ends the executions of a registration that wait or run.", "O(N), with N jobs", NULL},
+    {"km.runs", runs_command, "admin fast", -2, NULL,
+     KM_ARGS(KM_NUMBER("id"), KM_WORD("unattended", "UNATTENDED", .flags = KM_OPTIONAL)),
+     "Makes a script an execution; unattended, its client gets the id.", "O(1)", NULL},
+    {"km.yield", yield_command, "admin fast", 2, NULL, KM_ARGS(KM_NUMBER("id")),
+     "Lets the next event of a registration run while this one waits.", "O(1)", NULL},
+    {"km.ended", ended_command, "admin", 5, NULL,
+     KM_ARGS(KM_NUMBER("id"), KM_NUMBER("n_results"), KM_TEXT("results"), KM_TEXT("errors")), "Ends an execution that went on.",
+     "O(N), with N results", NULL},
+    {"km.batched", batched_command, "admin fast", -4, NULL,
+     KM_ARGS(KM_NUMBER("id"), KM_NUMBER("took_us"), KM_NUMBER("lag_us"), KM_TEXT("error", .flags = KM_OPTIONAL)),
+     "Counts a stream's batch that is done, and says whether to go on.", "O(N), with N registrations", NULL},
     {"km.giveback", giveback_command, "admin", -2, NULL, KM_ARGS(KM_NUMBER("id", .flags = KM_MANY)),
      "Hands jobs back that were not begun.", "O(N), with N jobs", NULL},
     {"km.alive", alive_command, "admin fast", 2, NULL, KM_ARGS(KM_NUMBER("id")),

@@ -15,7 +15,9 @@
 
 typedef struct waiter {
     struct waiter *next;
-    RedisModuleBlockedClient *bc;
+    RedisModuleBlockedClient *bc; /* NULL: it is no client, but is called */
+    void (*then)(RedisModuleCtx *ctx, unsigned long long id);
+    unsigned long long id;
     long long offset; /* of the replication stream; -1 before the first look */
     mstime_t deadline_ms;
 } waiter;
@@ -90,7 +92,17 @@ static void look(RedisModuleCtx *ctx, void *data) {
         if (have < w->offset && !late) continue;
         if (have < w->offset)
             RedisModule_Log(ctx, "warning", "keymiss: a model was stored, but not every replica has it after keymiss.replica-wait-ms");
-        leave(w->bc);
+        if (w->bc) {
+            leave(w->bc);
+            continue;
+        }
+        for (waiter **link = &waiters; *link; link = &(*link)->next) {
+            if (*link != w) continue;
+            *link = w->next;
+            break;
+        }
+        w->then(ctx, w->id);
+        km_free(w);
     }
     if (waiters) look_later(ctx);
 }
@@ -103,14 +115,25 @@ int km_has_replicas_to_wait_for(RedisModuleCtx *ctx) {
     return n_replicas > 0;
 }
 
-int km_reply_when_replicas_have_it(RedisModuleCtx *ctx) {
+static waiter *add_waiter(RedisModuleCtx *ctx) {
     waiter *w = km_calloc(1, sizeof *w);
     w->offset = -1;
     w->deadline_ms = RedisModule_Milliseconds() + km_config.replica_wait_ms;
-    w->bc = RedisModule_BlockClient(ctx, reply_ok, unblocked, NULL, 0);
-    RedisModule_SetDisconnectCallback(w->bc, disconnected);
     w->next = waiters;
     waiters = w;
     look_later(ctx);
+    return w;
+}
+
+int km_reply_when_replicas_have_it(RedisModuleCtx *ctx) {
+    waiter *w = add_waiter(ctx);
+    w->bc = RedisModule_BlockClient(ctx, reply_ok, unblocked, NULL, 0);
+    RedisModule_SetDisconnectCallback(w->bc, disconnected);
     return REDISMODULE_OK;
+}
+
+void km_when_replicas_have_it(RedisModuleCtx *ctx, void (*then)(RedisModuleCtx *ctx, unsigned long long id), unsigned long long id) {
+    waiter *w = add_waiter(ctx);
+    w->then = then;
+    w->id = id;
 }

@@ -38,7 +38,7 @@ int km_resp_next(const char *buf, size_t len, size_t *pos, km_resp *out) {
     size_t line_len;
     if (!type || !strchr("+-:$*", type) || read_line(buf, len, pos, &line, &line_len) != 0) return -1;
     *out = (km_resp){.type = type, .text = line, .len = line_len};
-    if (type == '+' || type == '-') return 0;
+    if (type == '+' || type == '-') return memchr(line, 0, line_len) ? -1 : 0; /* the server would end the reply there */
     if (read_number(line, line_len, &out->number) != 0) return -1;
     if (type == ':') return 0;
     if (out->number == -1) {

@@ -1,7 +1,10 @@
-/* The structures that call no server: map, keys seen, derived keys, RESP2 reader, under AddressSanitizer. */
+/* What calls no server: map, keys seen, derived keys, RESP2 reader, files of blobs, under AddressSanitizer. */
 #include <stdio.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "../alloc.h"
+#include "../blob_files.h"
 #include "../deps.h"
 #include "../map.h"
 #include "../resp.h"
@@ -231,6 +234,8 @@ static void test_resp(void) {
     CHECK(RESP("*999999999999999999\r\n") == -1);
     CHECK(RESP("!oops\r\n") == -1);
     CHECK(RESP("\0\r\n") == -1);
+    CHECK(RESP("+a\0b\r\n") == -1);
+    CHECK(RESP("$3\r\na\0b\r\n") == 0);
     char deep[17 * 4 + 5];
     for (int i = 0; i < 17; i++) memcpy(deep + 4 * i, "*1\r\n", 4);
     memcpy(deep + 68, ":1\r\n", 4);
@@ -251,12 +256,53 @@ static void test_resp(void) {
     CHECK(verdicts > 0);
 }
 
+/* In a process of its own: takes one of three blobs, looks at it, lets go of it, removes what nobody uses. Returns how often the
+ * bytes were others, or there were none. */
+static int use_blob_files(const char *folder, unsigned seed) {
+    enum { N = 300000, TIMES = 150 };
+    static char bytes[N];
+    char why[KM_WHY_BYTES];
+    int wrong = 0;
+    for (int i = 0; i < TIMES; i++) {
+        seed = seed * 1103515245 + 12345;
+        memset(bytes, (int)(seed >> 16) % 3, N);
+        struct iovec pieces[] = {{bytes, 100}, {bytes + 100, 0}, {bytes + 100, N - 100}};
+        km_blob_file file;
+        if (km_blob_file_open(folder, pieces, 3, &file, why)) {
+            fprintf(stderr, "%s\n", why);
+            wrong++;
+            continue;
+        }
+        wrong += file.n_bytes != N || memcmp(file.base, bytes, N) != 0;
+        km_blob_file_close(&file);
+        if (i % 3 == 0) km_blob_files_sweep(folder);
+    }
+    return wrong;
+}
+
+static void test_blob_files(void) {
+    char folder[] = "/tmp/keymiss-blobs-XXXXXX";
+    CHECK(mkdtemp(folder));
+    for (unsigned i = 0; i < 4; i++) {
+        pid_t child = fork();
+        if (child == 0) _exit(use_blob_files(folder, i) != 0);
+        CHECK(child > 0);
+    }
+    for (int status, i = 0; i < 4; i++) CHECK(wait(&status) > 0 && status == 0);
+    km_blob_files_sweep(folder);
+    CHECK(rmdir(folder) == 0); /* empty */
+    char why[KM_WHY_BYTES];
+    km_blob_file file;
+    CHECK(km_blob_file_open("/nowhere/at/all", &(struct iovec){"a", 1}, 1, &file, why) == -1 && strstr(why, "No such file"));
+}
+
 int main(void) {
     test_map();
     test_seen();
     test_deps();
     test_many_deps();
     test_resp();
+    test_blob_files();
     printf("%d passed, %d failed\n", passed, failed);
     return failed != 0;
 }
