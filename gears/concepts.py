@@ -1,21 +1,31 @@
 """Find the concepts in the sentences of sentence:<article>:{tag}; every pair of two goes to the stream
-edges:{tag}.
+edges:{part}.
 
 concepts:<article>:{tag} has what was found (idx -> year and ids). The stream gets the difference to that: an
-entry "add" for a pair that a sentence has gained, "del" for one that it has lost, written in one script with
-what was found, so that doing it again adds nothing. Concepts come from the table at concept-table:{tag}.
+entry "add" for a pair that a sentence has gained, "del" for one that it has lost, before what was found is
+written: what is cut short in between comes again, and the graph counts an entry once. Concepts come from the
+table at concept-table:{shard}.
 """
 
 from functools import partial
 from typing import TYPE_CHECKING
 
 from keymiss.corpus.key_events import notify
-from keymiss.keys import SENTENCE_PREFIX, concepts_key, edges_key, parse_article_key, sentence_id, state_key
-from keymiss.pipeline.concepts import changed_concepts, write_command
+from keymiss.keys import (
+    SENTENCE_PREFIX,
+    concepts_key,
+    edges_key,
+    parse_article_key,
+    part_of,
+    sentence_id,
+    state_key,
+)
+from keymiss.pipeline.concepts import changed_concepts, edges_command, write_command
 from keymiss.pipeline.records import Record, as_dict, has_text_key, parts
 from keymiss.worker.functions.concept_tables import matcher_here
 from keymiss.worker.functions.evictions import note_evicted, there_again
 from keymiss.worker.functions.left_behind import left_behind
+from keymiss.worker.functions.other_shards import execute_at
 
 if TYPE_CHECKING:
     from keymiss.worker.functions.gears_api import GB, execute
@@ -25,13 +35,16 @@ SENTENCES_A_SCRIPT = 100
 
 def find_concepts(record: Record) -> None:
     article, tag = parse_article_key(record["key"])
-    key = concepts_key(article, tag)
+    key, stream = concepts_key(article, tag), edges_key(part_of(record["key"]))
     known = as_dict(execute("HGETALL", key))
     year = execute("HGET", state_key(article, tag), "year") or ""
     matcher, name_of = matcher_here(), partial(sentence_id, article, tag)
     changed = changed_concepts(record["value"], known, year, matcher.ids if matcher else None, name_of)
     for some in parts(changed, SENTENCES_A_SCRIPT):
-        execute(*write_command(key, edges_key(tag), some))
+        edges = edges_command(stream, some)
+        if edges:
+            execute_at(stream, *edges)
+        execute(*write_command(key, some))
     if changed or not record["value"]:
         there_again(key)
 

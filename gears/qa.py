@@ -22,7 +22,7 @@ from keymiss.worker.reader_in_use import ReaderInUse, known_question_states, rea
 from keymiss.worker.stored_sentences import StoredSentence, read_sentence
 
 if TYPE_CHECKING:
-    from keymiss.worker.functions.gears_api import GB, GearsConfigGet, fail_reply, hashtag, override_reply
+    from keymiss.worker.functions.gears_api import GB, GearsConfigGet, fail_reply, override_reply
 
 AT_ONCE = 64
 HELD_S = 0.02  # an answer waits so long for others, so that they are kept together
@@ -109,8 +109,8 @@ async def find(reader: ReaderInUse, asked: Asked, sentence: Any, span: Any, kept
 
 
 def keep(reader: ReaderInUse, key: keys.AnswerKey, found: Found, kept: KeptTogether) -> None:
-    if GearsConfigGet("cache", "yes") == "no" or key.tag != hashtag():
-        return  # after slots have moved, the four keys are not in one slot
+    if GearsConfigGet("cache", "yes") == "no":
+        return
     values = {key.answer_key: found.answer["answer"], key.span_key: answers.as_json(found.answer)}
     made_from = (key.sentence_key, key.idx, found.text)
     kept.add("answer", keep_command(reader.version, values, GearsConfigGet("answer-ttl-s", "0"), made_from))

@@ -1,11 +1,11 @@
-"""Make the vector of a question: GET bertvec{tag}_<question> that missed. The encoder is the model at
-bert-encoder{tag}. A vector that the shard refuses to keep is given all the same.
+"""Make the vector of a question: GET bertvec{tag}_<question> that missed. The encoder is the shard's
+model bert-encoder. A vector that the shard refuses to keep is given all the same.
 """
 
 from functools import partial
 from typing import TYPE_CHECKING
 
-from keymiss.keys import encoder_key, parse_vector_key
+from keymiss.keys import ENCODER, encoder_key, parse_vector_key
 from keymiss.pipeline.model_version import keep_command
 from keymiss.pipeline.records import Record, text_of
 from keymiss.pipeline.vectors import vectors_of
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 
 async def encode_question(record: Record) -> None:
-    key, model_key = text_of(record["key"], "the question"), encoder_key(hashtag())
-    tag, question = parse_vector_key(key)
-    version, encoder = version_of(model_key), encoder_of(model_key)
+    key = text_of(record["key"], "the question")
+    question = parse_vector_key(key)[1]
+    version, encoder = version_of(ENCODER), encoder_of(ENCODER)
     if version is None or encoder is None:
-        raise ValueError(f"there is no model {model_key} here: keymiss models load-encoder")
-    (vector,) = await vectors_of(encoder, [encoder.question(question)], partial(run_encoder, model_key))
+        raise ValueError(f"there is no model {encoder_key(hashtag())} here: keymiss models load-encoder")
+    (vector,) = await vectors_of(encoder, [encoder.question(question)], partial(run_encoder, ENCODER))
     value = question_to_bytes(vector, encoder.mark)
-    if GearsConfigGet("cache", "yes") != "no" and tag == hashtag():
+    if GearsConfigGet("cache", "yes") != "no":
         with keeping("vector"):
             execute(*keep_command(version, {key: value}, GearsConfigGet("answer-ttl-s", "0")))
     override_reply(value)

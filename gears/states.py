@@ -1,5 +1,5 @@
 """Make the states of the sentences of sentence:<article>:{tag} when the hash is written, by the lower half of
-a split reader: the model at bert-qa-lower{tag}. Without one there are no states.
+a split reader: the shard's model bert-qa-lower. Without one there are no states.
 
 For each field idx: a tensor at states:bert:qa:<article>:{tag}:<idx>; what it is of is in
 lower:<article>:{tag} (idx -> digests of sentence and model), so only what changed is made again. All go when
@@ -21,20 +21,20 @@ from keymiss.worker.functions.readers import lower_half, reader_of
 from keymiss.worker.split_runs import keeps_states
 
 if TYPE_CHECKING:
-    from keymiss.worker.functions.gears_api import GB, execute, hashtag
+    from keymiss.worker.functions.gears_api import GB, execute
 
 DELETED_AT_ONCE = 1000
 
 
 async def keep_states(record: Record) -> None:
     article, tag = keys.parse_article_key(record["key"])
-    marks, model_key = keys.lower_key(article, tag), keys.lower_model_key(hashtag())
-    model = version_of(model_key) if keeps_states() and tag == hashtag() else None
+    marks = keys.lower_key(article, tag)
+    model = version_of(keys.LOWER_READER) if keeps_states() else None
     sentences, known = (record["value"] if model else None), as_dict(execute("HGETALL", marks))
     if model is None:
         found = changes(None, known, str)
     else:
-        about, sha256 = lower_half(model_key)
+        about, sha256 = lower_half(keys.LOWER_READER)
         mark_of = partial(state_mark, model=sha256)
         found = changes(sentences, known, mark_of)
     for some in parts(found.gone, DELETED_AT_ONCE):
@@ -42,13 +42,15 @@ async def keep_states(record: Record) -> None:
         execute("HDEL", marks, *some)
     if model is None or not found.new:
         return
-    texts = reader_of(model_key).sentences(list(found.new.values()))
+    texts = reader_of(keys.LOWER_READER).sentences(list(found.new.values()))
     short = [
         (idx, text)
         for idx, text in zip(found.new, texts, strict=True)
         if len(text.ids) <= max_state_tokens(about)
     ]
-    async for some_states in text_states([text.ids for _, text in short], partial(run_lower, model_key)):
+    async for some_states in text_states(
+        [text.ids for _, text in short], partial(run_lower, keys.LOWER_READER)
+    ):
         made = []
         for place, states in some_states:
             idx, text = short[place]

@@ -4,13 +4,13 @@ that are gone.
 For each field idx: an INT64 tensor [1, n] at tokenized:bert:qa:<article>:{tag}:<idx>, and the characters of
 each token at offsets:bert:qa:<article>:{tag}:<idx>. What they were made from is in tokens:<article>:{tag}
 (idx -> mark), written with them, so that only what changed is made again. Sentences that the server evicted
-are noted in evicted:{tag} until they are there again.
+are noted in evicted:{part} until they are there again.
 """
 
 from functools import partial
 from typing import TYPE_CHECKING
 
-from keymiss.keys import model_key, offsets_key, parse_article_key, tokenized_key, tokens_key
+from keymiss.keys import READER, offsets_key, parse_article_key, tokenized_key, tokens_key
 from keymiss.pipeline.changes import changes
 from keymiss.pipeline.kept_tensors import Made, write_command
 from keymiss.pipeline.records import Record, as_dict, has_text_key, parts
@@ -20,7 +20,7 @@ from keymiss.worker.functions.left_behind import left_behind
 from keymiss.worker.functions.readers import reader_for_tokens
 
 if TYPE_CHECKING:
-    from keymiss.worker.functions.gears_api import GB, execute, hashtag
+    from keymiss.worker.functions.gears_api import GB, execute
 
 DELETED_AT_ONCE = 1000
 SENTENCES_A_SCRIPT = 100
@@ -32,7 +32,7 @@ def tokenize_article(record: Record) -> None:
     known = as_dict(execute("HGETALL", noted))
     if record["event"] == "evicted" and record["value"] is None:
         note_evicted(record["key"], len(known))
-    reader = reader_for_tokens(model_key(hashtag()))
+    reader = reader_for_tokens(READER)
     mark_of = partial(token_mark, tokenizer_digest=reader.tokenizer_digest)
     found = changes(record["value"], known, mark_of)
     for new in parts(list(found.new.items()), SENTENCES_A_SCRIPT):

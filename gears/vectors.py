@@ -1,8 +1,8 @@
 """Make vectors of the sentences of sentence:<article>:{tag} when the hash is written.
 
 vectors:<article>:{tag} has them (idx -> marks of the sentence and the encoder, and the vector:
-keymiss.reading.stored_vector), so only what changed is encoded again. The encoder is the model at
-bert-encoder{tag}; without one there are no vectors, and with another one all are made anew.
+keymiss.reading.stored_vector), so only what changed is encoded again. The encoder is the shard's model
+bert-encoder; without one there are no vectors, and with another one all are made anew.
 """
 
 from functools import partial
@@ -20,15 +20,15 @@ from keymiss.worker.functions.model_runs import run_encoder, version_of
 from keymiss.worker.functions.readers import encoder_of
 
 if TYPE_CHECKING:
-    from keymiss.worker.functions.gears_api import GB, execute, hashtag
+    from keymiss.worker.functions.gears_api import GB, execute
 
 FIELDS_AT_ONCE = 500
 
 
 async def encode_article(record: Record) -> None:
-    key, model_key = keys.vectors_key(*keys.parse_article_key(record["key"])), keys.encoder_key(hashtag())
-    version, encoder = version_of(model_key), encoder_of(model_key)
-    run = partial(run_encoder, model_key)
+    key = keys.vectors_key(*keys.parse_article_key(record["key"]))
+    version, encoder = version_of(keys.ENCODER), encoder_of(keys.ENCODER)
+    run = partial(run_encoder, keys.ENCODER)
     made_by = encoder.mark if encoder else b""
     marks = vector_marks(as_dict(execute("HGETALL", key)))
     found = changes(record["value"], marks, lambda text: vector_mark(text, made_by))
@@ -38,7 +38,7 @@ async def encode_article(record: Record) -> None:
         vectors = await vectors_of(encoder, [encoder.sentence(text) for _, text in some], run)
         pairs = zip(some, vectors, strict=True)
         fields = {idx: to_field(text, vector, made_by) for (idx, text), vector in pairs}
-        if version_of(model_key) != version:  # it was replaced: some of these may be of the old one
+        if version_of(keys.ENCODER) != version:  # it was replaced: some of these may be of the old one
             execute("KM.NOTIFY", "vectors", record["key"])
             return
         execute("HSET", key, *as_list(fields))

@@ -10,7 +10,7 @@ from typing import Self, Unpack
 import httpx
 
 from keymiss.api_shapes.articles import Accepted, ArticleReply, Deleted
-from keymiss.api_shapes.graph import EdgeReply, SearchReply
+from keymiss.api_shapes.graph import EdgeReply, Excluded, SearchReply
 from keymiss.api_shapes.health import Live, Ready
 from keymiss.api_shapes.questions import Answers
 from keymiss.api_shapes.watch import Dashboards, GrafanaDashboard, PanelData
@@ -84,6 +84,14 @@ class Client:
     ) -> EdgeReply:
         """The link between two concepts (their ids), and the sentences behind it. NotFound: there is none."""
         return self._do(calls.edge(source, target, limit, offset, years), options)
+
+    def exclude(self, concept: str, **options: Unpack[Options]) -> Excluded:
+        """Leaves a concept (its id) out of this client's searches, until it is closed."""
+        return self._do(calls.exclude(concept), options)
+
+    def exclude_nothing(self, **options: Unpack[Options]) -> Excluded:
+        """Leaves out no concept any more."""
+        return self._do(calls.exclude_nothing(), options)
 
     def add_article(self, article: Article, **options: Unpack[Options]) -> Accepted:
         """Adds an article, or replaces the one of that name. Its sentences follow within seconds."""

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from keymiss.api_shapes.articles import Accepted, ArticleReply, Deleted, PostedArticle
 from keymiss.api_shapes.base import Reply
-from keymiss.api_shapes.graph import EdgeReply, SearchReply
+from keymiss.api_shapes.graph import EdgeReply, Excluded, SearchReply
 from keymiss.api_shapes.health import Live, Ready
 from keymiss.api_shapes.questions import Answers
 from keymiss.api_shapes.watch import Dashboards, GrafanaDashboard, PanelData
@@ -81,6 +81,16 @@ def edge(source: str, target: str, limit: int | None, offset: int, years: Years)
     path = f"/edge/{_part(source)}:{_part(target)}"
     query = _given(limit=limit, offset=offset, years=",".join(map(str, _listed(years))) or None)
     return Call(EdgeReply, "GET", path, query)
+
+
+def exclude(concept: str) -> Call[Excluded]:
+    """POST /exclude."""
+    return Call(Excluded, "POST", "/exclude", body=_json(id=concept))
+
+
+def exclude_nothing() -> Call[Excluded]:
+    """DELETE /exclude."""
+    return Call(Excluded, "DELETE", "/exclude")
 
 
 def add_article(article: Article) -> Call[Accepted]:

@@ -16,16 +16,20 @@ from keymiss.corpus.key_events import notify
 CATCHUP = "catchup"
 
 
-def catch_up(command: Callable[..., Any], only: Callable[[str], bool] = lambda registration_id: True) -> int:
+def catch_up(
+    command: Callable[..., Any],
+    only: Callable[[str], bool] = lambda registration_id: True,
+    in_slots: Callable[[int], bool] | None = None,
+) -> int:
     """Queues the event for the keys of one shard; `command` runs a command there and gives raw replies
-    (bytes). `only` chooses registrations by id. Returns how many jobs wait now; one that waited already
-    counts."""
+    (bytes). `only` chooses registrations by id, `in_slots` slots. Returns how many jobs wait now; one that
+    waited already counts."""
     wanted: set[tuple[str, str]] = set()
     for row in command("KM.REGISTRATIONS"):
         registration_id, _, _, _, _, _, prefix, events, key_types, *_ = (_text(field) for field in row)
         if CATCHUP in events.lower().split(",") and only(registration_id):
             wanted |= {(prefix, key_type) for key_type in key_types.split(",")}
-    return sum(notify(command, CATCHUP, prefix, key_type) for prefix, key_type in sorted(wanted))
+    return sum(notify(command, CATCHUP, prefix, key_type, in_slots) for prefix, key_type in sorted(wanted))
 
 
 def _text(field: Any) -> str:

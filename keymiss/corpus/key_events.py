@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from keymiss.keys import slot_of
+
 SCAN_COUNT = 1000
 
 Command = Callable[..., Any]
@@ -26,7 +28,17 @@ def keys_with(command: Command, prefix: str, key_type: str = "") -> Iterator[lis
             return
 
 
-def notify(command: Command, event: str, prefix: str, key_type: str = "") -> int:
-    """Queues the event for each of `keys_with`. Returns how many jobs wait now; one that waited already
-    counts."""
-    return sum(command("KM.NOTIFY", event, *names) for names in keys_with(command, prefix, key_type))
+def notify(
+    command: Command,
+    event: str,
+    prefix: str,
+    key_type: str = "",
+    in_slots: Callable[[int], bool] | None = None,
+) -> int:
+    """Queues the event for each of `keys_with`, of some slots only if `in_slots` is given. Returns how many
+    jobs wait now; one that waited already counts."""
+    queued = 0
+    for names in keys_with(command, prefix, key_type):
+        some = [name for name in names if in_slots is None or in_slots(slot_of(name))]
+        queued += command("KM.NOTIFY", event, *some) if some else 0
+    return queued

@@ -19,7 +19,7 @@ from redis.cluster import RedisCluster
 
 from keymiss import keys
 from keymiss.cluster.redis_cluster import shards_of
-from keymiss.corpus.loading import Step, article_tag
+from keymiss.corpus.loading import Step
 
 LOOK_EVERY_S = 1.0
 LOOK_FOR_S = 0.1
@@ -67,9 +67,9 @@ class LeftToDo:
 
     def __init__(self, client: RedisCluster, now: Callable[[], float] = time.monotonic) -> None:
         self._client, self._now = client, now
-        self._shards = shards_of(client)
+        tag = shards_of(client)[0].tag
         models = (keys.encoder_key, keys.lower_model_key)
-        self._needed = [True, *(bool(client.exists(key_of(self._shards[0].tag))) for key_of in models)]
+        self._needed = [True, *(bool(client.exists(key_of(tag))) for key_of in models)]
         """Whether an article is not done without the stage: it has no model, or one."""
         self._waiting: deque[_Waiting] = deque()
         self._articles = self._bytes = self._replaced = 0
@@ -83,7 +83,7 @@ class LeftToDo:
         """Articles that are there now."""
         self._replaced += step.replaced
         for article in step.articles:
-            text, tag = article.text.encode(), article_tag(self._shards, article.name)
+            text, tag = article.text.encode(), keys.article_tag(article.name)
             digest = hashlib.sha1(text).hexdigest()
             self._waiting.append(_Waiting(article.name, tag, digest, len(text), article.name in step.written))
             self._articles += 1

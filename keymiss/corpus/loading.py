@@ -20,8 +20,6 @@ from typing import Any
 from redis.cluster import RedisCluster
 
 from keymiss import keys
-from keymiss.cluster.redis_cluster import shards_of
-from keymiss.cluster.topology import Shard, shard_of
 from keymiss.corpus.article_file import (
     ARTICLE_FIELDS,
     PMC_ENDING,
@@ -76,12 +74,6 @@ class Step:
     replaced: int
 
 
-def article_tag(shards: Iterable[Shard], article: str) -> str:
-    """The tag (without braces) of an article's sentences: that of the shard that owns
-    ``paragraphs:<article>``. Raises NoShard."""
-    return shard_of(shards, keys.paragraphs_key(article)).tag
-
-
 def load_files(client: RedisCluster, paths: Iterable[Path]) -> LoadReport:
     """Loads files without a metadata.csv."""
     report = LoadReport()
@@ -97,12 +89,12 @@ def load_articles(
 ) -> None:
     """Loads one parse of each; what is done stands in `report` at every moment. `done` is called
     after each ARTICLES_AT_ONCE."""
-    shards, remaining, loaded = shards_of(client), iter(articles), set[str]()
+    remaining, loaded = iter(articles), set[str]()
     while batch := list(islice(remaining, ARTICLES_AT_ONCE)):
         chosen = [found for files in batch if (found := _choose(files, report))]
         loaded.update(each.article.name for each in chosen)
         before, replaced = len(report.written), len(report.replaced)
-        there = _write(client, chosen, shards, loaded, report)
+        there = _write(client, chosen, loaded, report)
         report.names += [article.name for article in there]
         report.bytes += sum(len(article.text.encode()) for article in there)
         written = frozenset(report.written[before:])
@@ -139,7 +131,6 @@ def _choose(files: ArticleFiles, report: LoadReport) -> Chosen | None:
 def _write(
     client: RedisCluster,
     chosen: Sequence[Chosen],
-    shards: Sequence[Shard],
     loaded: set[str],
     report: LoadReport,
 ) -> list[Article]:
@@ -151,8 +142,8 @@ def _write(
     for article in (each.article for each in chosen):
         reads.hgetall(keys.article_key(article.name))
         reads.get(keys.paragraphs_key(article.name))
-        tag = article_tag(shards, article.name)
-        reads.hexists(keys.evicted_key(tag), keys.sentence_key(article.name, tag))
+        sentences = keys.sentence_key(article.name, keys.article_tag(article.name))
+        reads.hexists(keys.evicted_key(keys.part_of(sentences)), sentences)
     there = reads.execute()
     heads, texts = client.pipeline(), client.pipeline()
     for each, known, text, evicted in zip(chosen, there[::3], there[1::3], there[2::3], strict=True):

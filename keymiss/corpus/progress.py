@@ -10,10 +10,9 @@ from typing import Any
 from redis.cluster import RedisCluster
 
 from keymiss import keys
-from keymiss.cluster.redis_cluster import masters_of, shards_of
+from keymiss.cluster.redis_cluster import masters_of
 from keymiss.cluster.topology import Shard
 from keymiss.corpus.eviction_report import evicted_problem, missing, policy_problem
-from keymiss.corpus.loading import article_tag
 
 POLL_S = 0.05
 STUCK_S = 60.0
@@ -45,7 +44,7 @@ def waiting_on(client: RedisCluster) -> dict[Shard, Waiting]:
     for shard, master in masters_of(client):
         flat = master.execute_command("KM.STATS")
         stats = {_text(name): int(value) for name, value in zip(flat[::2], flat[1::2], strict=True)}
-        edges = int(master.execute_command("XLEN", keys.edges_key(shard.tag)))
+        edges = sum(master.xlen(keys.edges_key(part)) for part in shard.parts)
         found[shard] = Waiting(
             stats["events_queued"] + stats["events_running"], edges, stats["workers"], stats["jobs_done"]
         )
@@ -98,13 +97,13 @@ class Outcome:
 
 def outcome_of(client: RedisCluster, names: Iterable[str]) -> Outcome:
     """Reads the state of the articles."""
-    shards, outcome = shards_of(client), Outcome()
+    outcome = Outcome()
     remaining = list(names)
     for at in range(0, len(remaining), NAMES_AT_ONCE):
         part = remaining[at : at + NAMES_AT_ONCE]
         pipe = client.pipeline()
         for name in part:
-            pipe.hmget(keys.state_key(name, article_tag(shards, name)), "sentences", "skipped", "left_out")
+            pipe.hmget(keys.state_key(name, keys.article_tag(name)), "sentences", "skipped", "left_out")
         for name, (sentences, skipped, left_out) in zip(part, pipe.execute(), strict=True):
             outcome.articles += 1
             outcome.sentences += int(sentences or 0)
@@ -135,7 +134,9 @@ def memory_of(client: RedisCluster) -> dict[Shard, Memory]:
     """That of each shard's master."""
     found = {}
     for shard, master in masters_of(client):
-        evicted = master.hgetall(keys.evicted_key(shard.tag))
+        evicted = dict[Any, Any]()
+        for part in shard.parts:
+            evicted |= master.hgetall(keys.evicted_key(part))
         policy = _text(master.info("memory")["maxmemory_policy"])
         found[shard] = Memory(policy, {_text(key): int(n) for key, n in evicted.items()})
     return found
@@ -144,10 +145,10 @@ def memory_of(client: RedisCluster) -> dict[Shard, Memory]:
 def counts(client: RedisCluster) -> dict[Shard, dict[str, int]]:
     """How many keys and entries of each stage are on each shard. Reads every key's name: seconds for a
     million."""
-    return {shard: _counts_of(master, shard.tag) for shard, master in masters_of(client)}
+    return {shard: _counts_of(master, shard.parts) for shard, master in masters_of(client)}
 
 
-def _counts_of(shard: Any, tag: str) -> dict[str, int]:
+def _counts_of(shard: Any, parts: Iterable[str]) -> dict[str, int]:
     sums = {
         "sentences": keys.SENTENCE_PREFIX,
         "tokenized": keys.TOKENS_PREFIX,
@@ -160,8 +161,9 @@ def _counts_of(shard: Any, tag: str) -> dict[str, int]:
         numbers[what] = sum(
             shard.hlen(key) for key in shard.scan_iter(f"{prefix}*", count=1000, _type="hash")
         )
-    numbers[GRAPH_CONCEPTS] = int(shard.execute_command("ZCARD", keys.graph_nodes_key(tag)))
-    numbers["edges waiting"] = int(shard.execute_command("XLEN", keys.edges_key(tag)))
+    concepts = {concept for part in parts for concept in shard.zrange(keys.graph_nodes_key(part), 0, -1)}
+    numbers[GRAPH_CONCEPTS] = len(concepts)
+    numbers["edges waiting"] = sum(shard.xlen(keys.edges_key(part)) for part in parts)
     return numbers
 
 

@@ -22,7 +22,6 @@ from keymiss import keys
 from keymiss.api.questions.question_in_key import question_in_key
 from keymiss.cluster.redis_cluster import shards_of
 from keymiss.cluster.topology import Shard
-from keymiss.corpus.loading import article_tag
 from keymiss.corpus.progress import PipelineStuck, wait_processed
 from keymiss.local.cluster_access import NoClusterError
 from keymiss.local.cluster_access import connect as connect_cluster
@@ -75,13 +74,9 @@ class Visit:
         """As they were at the first look."""
         return shards_of(self.client)
 
-    def tag_of(self, article: str) -> str:
-        """The tag of the shard that an article goes to."""
-        return article_tag(self.shards, article)
-
     def store(self, article: str, sentences: Mapping[str, str], tag: str | None = None) -> None:
-        """Write a hash of sentences, on the article's shard or that of `tag`."""
-        key, pairs = keys.sentence_key(article, tag or self.tag_of(article)), list(sentences.items())
+        """Write a hash of sentences, in the article's slot or that of `tag`."""
+        key, pairs = keys.sentence_key(article, tag or keys.article_tag(article)), list(sentences.items())
         for at in range(0, len(pairs), WRITE_BATCH):
             self.client.hset(key, mapping=dict(pairs[at : at + WRITE_BATCH]))
 
@@ -186,7 +181,7 @@ def by_cluster(visit: Visit, part: Part) -> Way:
 
     def ask(item: Item) -> Given:
         name = names[item.article]
-        key = keys.span_key(name, visit.tag_of(name), item.paragraph.number, item.question.question)
+        key = keys.span_key(name, keys.article_tag(name), item.paragraph.number, item.question.question)
         for _ in range(ASK_TRIES):
             began_s, problem = time.perf_counter(), ""
             try:

@@ -11,7 +11,7 @@ import httpx
 
 from keymiss.api.questions.question_in_key import question_in_key
 from keymiss.corpus.prose import split_sentences
-from keymiss.keys import sentence_key, span_key
+from keymiss.keys import SENTENCE_PREFIX, sentence_key, span_key
 from keymiss.models.asking import EvaluateError, Given, Item, Part, Way, ms_since, percent
 from keymiss.models.by_cluster import Visit, names_of
 from keymiss.models.squad import Paragraph
@@ -107,8 +107,8 @@ def _until(done: Callable[[str, str], bool], markers: Mapping[str, str]) -> None
 
 
 def article_and_index(sentencekey: str) -> tuple[str, str]:
-    """Of a key ``<article>:{tag}:<idx>``, as replies have it."""
-    article, _, idx = sentencekey.rpartition(":")
+    """Of ``sentence:<article>:{tag}:<idx>``, as replies have it."""
+    article, _, idx = sentencekey.removeprefix(SENTENCE_PREFIX).rpartition(":")
     return article.rpartition(":")[0], idx
 
 

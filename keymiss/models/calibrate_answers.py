@@ -116,10 +116,10 @@ def asked_of(path: Path, part: str, limit: int, encoding: Encoding, read: Read, 
         if not (answered or only):  # every article of that half answers: there is nothing to refuse
             return Asked(answered, [])
         filtered = CorpusFilter(articles=only)
-        candidates = rank(index, question, Mix(), vectors[at], None, None, CANDIDATES, filtered)
+        ranked = rank(index, question, Mix(), vectors[at], None, None, CANDIDATES, filtered)
         return Asked(answered, [
             Found(each, read(question, each.sentence), (each.article, int(each.idx)) in right)
-            for each in candidates
+            for _, each in ranked
         ])  # fmt: skip
 
     put = [(at, answered) for at in range(len(questions)) for answered in (True, False)]

@@ -223,7 +223,8 @@ def measured(
     ranks, took_ms = [], []
     for one in asked:
         began_s = time.perf_counter()
-        found = rank(indexes, one.question, mix, one.vector, one.linked, None, limit)
+        ranked = rank(indexes, one.question, mix, one.vector, one.linked, None, limit)
+        found = [candidate for _, candidate in ranked]
         took_ms.append((time.perf_counter() - began_s) * 1000)
         ranks.append(rank_of(found, places, one.right))
     recall = tuple(sum(0 < place <= at for place in ranks) / len(ranks) for at in RECALL_AT)

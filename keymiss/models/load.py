@@ -39,6 +39,7 @@ from keymiss.models.export import tokens_of
 from keymiss.models.export_reader import DEFAULTS, exported_files
 from keymiss.models.forms import FORMS, ExportError, quiet
 from keymiss.models.halves_model import HalvesModel
+from keymiss.models.upload import ONE_COMMAND_BYTES, UploadError, send_parts
 from keymiss.reading import tokenizers
 from keymiss.reading.backends.base import Model, ModelError
 from keymiss.reading.backends.table import backend_table
@@ -47,7 +48,6 @@ from keymiss.reading.tensors import Tensor, TensorError
 from keymiss.settings import Settings
 from keymiss.typer_app import Nodes, exit_code, typer_app
 
-CHUNK_BYTES = 256 * 1024 * 1024  # below the server's proto-max-bulk-len of 512 MB
 STORE_TIMEOUT_S = 300.0  # a full-size model is 1.3 GB
 REPLICAS_TIMEOUT_MS = 60_000  # without the replicas it is stored all the same
 ASK_TIMEOUT_S = 5.0  # for a master that is asked whether it is there
@@ -192,9 +192,9 @@ def check_masters(client: RedisCluster) -> None:
                 socket_timeout=ASK_TIMEOUT_S,
                 socket_connect_timeout=ASK_TIMEOUT_S,
                 retry=Retry(NoBackoff(), 0),
-                **credentials_for([shard.master]).login,
+                **credentials_for([shard.master]).client_options,
             ) as one:
-                one.execute_command("KM.MODELINFO", keys.model_key(shard.tag))
+                one.execute_command("KM.MODELINFO", keys.READER)
         except redis.RedisError as error:
             raise LoadError(
                 f"master {shard.address} cannot take a model, none was stored: {error}"
@@ -203,7 +203,7 @@ def check_masters(client: RedisCluster) -> None:
 
 def model_info(client: RedisCluster, key: str) -> dict[str, Any] | None:
     """KM.MODELINFO as a dictionary, None where there is no such model."""
-    flat = client.execute_command("KM.MODELINFO", key)
+    flat = client.execute_command("KM.MODELINFO", key, target_nodes=client.get_node_from_key(key))
     return dict(zip(flat[::2], flat[1::2], strict=True)) if flat else None
 
 
@@ -220,13 +220,16 @@ def store(client: RedisCluster, models: Models) -> Iterator[Stored]:
         there = {key: model_info(client, key) for key in wanted}
         new = not all(_is(there[key], model) for key, model in wanted.items())
         if new:
-            _store_at_once(client, wanted, [key for key, info in there.items() if info])
+            _store_at_once(
+                client, node_of(client, shard), wanted, [key for key, info in there.items() if info]
+            )
             for key, model in wanted.items():
                 if model:
                     stored = model_info(client, key)
                     if stored is None:
                         raise LoadError(f"{key} on {shard.address} is gone right after it was stored")
-                    client.execute_command("KM.MODELDIGEST", key, stored["version"], model.sha256)
+                    digest = ("KM.MODELDIGEST", key, stored["version"], model.sha256)
+                    client.execute_command(*digest, target_nodes=node_of(client, shard))
             _wait_for_replicas(client, node_of(client, shard))
         for key, model in wanted.items():
             if model:
@@ -240,14 +243,19 @@ def _is(info: dict[str, Any] | None, model: Checked | None) -> bool:
     return all(info[name] == value for name, value in wanted.items())
 
 
-def _store_at_once(client: RedisCluster, wanted: Mapping[str, Checked | None], there: Sequence[str]) -> None:
+def _store_at_once(
+    client: RedisCluster, node: ClusterNode, wanted: Mapping[str, Checked | None], there: Sequence[str]
+) -> None:
     """A question never finds one half of one reader and the other half of another."""
     commands: list[list[Any]] = []
     for key, model in wanted.items():
         if model:
-            chunks = [model.blob[at : at + CHUNK_BYTES] for at in range(0, len(model.blob), CHUNK_BYTES)]
-            tag = model.sha256[:12]
-            commands.append(["AI.MODELSTORE", key, model.backend, "CPU", "TAG", tag, "BLOB", *chunks])
+            settings = [key, model.backend, "CPU", "TAG", model.sha256[:12]]
+            if len(model.blob) > ONE_COMMAND_BYTES:
+                parts = send_parts(client, key, model.blob, lambda: _wait_for_replicas(client, node))
+                commands.append(["KM.MODELPUT", parts, *settings])
+            else:
+                commands.append(["AI.MODELSTORE", *settings, "BLOB", model.blob])
         elif key in there:
             commands.append(["AI.MODELDEL", key])
     if len(commands) == 1:
@@ -310,7 +318,7 @@ def store_everywhere(name: str, checked: Callable[[], Models], nodes: str) -> No
             for one in store(client, models):
                 print(f"{one.node} {one.key}: {'stored' if one.new else 'already there'}", flush=True)
                 masters.add(one.node)
-    except (ExportError, LoadError, redis.RedisError, RedisClusterException) as error:
+    except (ExportError, LoadError, UploadError, redis.RedisError, RedisClusterException) as error:
         before = f" ({len(masters)} masters hold the new model; run this again)" if masters else ""
         print(f"keymiss models {name}: {error}{before}", file=sys.stderr)
         raise typer.Exit(1) from None

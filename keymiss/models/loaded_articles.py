@@ -99,14 +99,14 @@ def _wait(visit: Visit) -> None:
 
 def _check_whole(visit: Visit, name: str, sentences: int) -> None:
     """EvaluateError if the article has other sentences than this version makes, or some lack their vector."""
-    tag = visit.tag_of(name)
+    tag = keys.article_tag(name)
     there = visit.client.hlen(keys.sentence_key(name, tag))
     if there != sentences:
         raise EvaluateError(
             f"article {name} has {there} sentences there, {sentences} by this version: keymiss gears upload"
         )
     vectors = visit.client.hlen(keys.vectors_key(name, tag))
-    if visit.client.exists(keys.encoder_key(tag)) and vectors < sentences:
+    if visit.client.exists(keys.encoder_key(visit.shards[0].tag)) and vectors < sentences:
         raise EvaluateError(f"article {name} has {vectors} vectors of {sentences}: see the worker's log")
 
 

@@ -1,7 +1,7 @@
 """From the concepts of an article's sentences to the pairs that its sentences gained and lost.
 
 What was found in a sentence is a field of ``concepts:<article>:{tag}``: ``<year or nothing> <id> <id> ...``.
-A pair that was gained or lost is an entry of the stream ``edges:{tag}`` (`keymiss.graph.events` reads them).
+A pair that was gained or lost is an entry of the stream ``edges:{part}`` (`keymiss.graph.events` reads them).
 """
 
 from __future__ import annotations
@@ -11,19 +11,20 @@ from typing import NamedTuple
 
 MAX_CONCEPTS = 16  # of one sentence: 120 pairs. A list of fifty names says little about each pair of them.
 
-# KEYS: found, stream. ARGV: for each sentence idx, found ("" for none), number of entries, then six of each
-# entry.
+# KEYS: found. ARGV: for each sentence idx, found ("" for none).
 WRITE = """
-local at = 1
-while at < #ARGV do
-    local idx, found, n = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
-    at = at + 3
+for at = 1, #ARGV, 2 do
+    local idx, found = ARGV[at], ARGV[at + 1]
     if found == '' then redis.call('HDEL', KEYS[1], idx) else redis.call('HSET', KEYS[1], idx, found) end
-    for i = 1, n do
-        redis.call('XADD', KEYS[2], '*', 'op', ARGV[at], 'source', ARGV[at + 1], 'target', ARGV[at + 2],
-            'sentence', ARGV[at + 3], 'score', ARGV[at + 4], 'year', ARGV[at + 5])
-        at = at + 6
-    end
+end
+return redis.status_reply('OK')
+"""
+
+# KEYS: stream. ARGV: six of each entry.
+ADD_EDGES = """
+for at = 1, #ARGV, 6 do
+    redis.call('XADD', KEYS[1], '*', 'op', ARGV[at], 'source', ARGV[at + 1], 'target', ARGV[at + 2],
+        'sentence', ARGV[at + 3], 'score', ARGV[at + 4], 'year', ARGV[at + 5])
 end
 return redis.status_reply('OK')
 """
@@ -94,9 +95,13 @@ def _pairs(found: str) -> dict[tuple[str, str], tuple[str, str]]:
     return {(a, b): (score, year) for i, a in enumerate(ids) for b in ids[i + 1 :]}
 
 
-def write_command(found_key: str, stream: str, changed: Sequence[SentenceChange]) -> list[str]:
-    """Writes what was found and the entries, both or neither: doing it again adds nothing."""
-    arguments: list[str] = []
-    for idx, found, entries in changed:
-        arguments += [idx, found, str(len(entries)), *(part for entry in entries for part in entry)]
-    return ["EVAL", WRITE, "2", found_key, stream, *arguments]
+def edges_command(stream: str, changed: Sequence[SentenceChange]) -> list[str]:
+    """Writes the entries; empty if there are none."""
+    arguments = [part for change in changed for entry in change.entries for part in entry]
+    return ["EVAL", ADD_EDGES, "1", stream, *arguments] if arguments else []
+
+
+def write_command(found_key: str, changed: Sequence[SentenceChange]) -> list[str]:
+    """Writes what was found: after the entries, which come again if this was not written."""
+    arguments = [part for change in changed for part in (change.idx, change.found)]
+    return ["EVAL", WRITE, "1", found_key, *arguments]

@@ -14,17 +14,15 @@ from keymiss.pipeline.model_version import SAME_MODEL, ModelVersion
 from keymiss.pipeline.records import as_dict, bytes_of
 from keymiss.reading.tensors import Tensor, from_blob
 
-# KEYS: sentences, marks, tensors, and the model if they are made by one. ARGV: its version or nothing, how
-# many tensors a sentence has, then of each sentence index, text, mark, of each tensor type, two sizes, blob.
+# KEYS: sentences, marks, tensors. ARGV: name and version of the model if they are made by one, else nothing,
+# how many tensors a sentence has, then of each sentence index, text, mark, of each tensor type, two sizes,
+# blob.
 WRITE = (
     SAME_MODEL
     + """
-local version, each, at, key, last = ARGV[1], tonumber(ARGV[2]), 3, 3, #KEYS
-if version ~= '' then
-    if not same_model(KEYS[last], version) then return 0 end
-    last = last - 1
-end
-while key <= last do
+local model, each, at, key = ARGV[1], tonumber(ARGV[3]), 4, 3
+if model ~= '' and not same_model(model, ARGV[2]) then return 0 end
+while key <= #KEYS do
     local here = redis.call('HGET', KEYS[1], ARGV[at]) == ARGV[at + 1]
     if here then redis.call('HSET', KEYS[2], ARGV[at], ARGV[at + 2]) end
     at = at + 3
@@ -35,7 +33,7 @@ while key <= last do
         at, key = at + 4, key + 1
     end
 end
-if version ~= '' then redis.call('KM.DERIVE', 1, KEYS[#KEYS], unpack(KEYS, 2, last)) end
+if model ~= '' then redis.call('KM.DERIVE', 'MODELS', 1, model, 0, unpack(KEYS, 2)) end
 return 1
 """
 )
@@ -55,14 +53,14 @@ return found
 """
 
 
-# KEYS: a model, the tensor. ARGV: the model's version, seconds ("0": for good), type, two sizes, blob.
+# KEYS: the tensor. ARGV: a model's name and version, seconds ("0": for good), type, two sizes, blob.
 KEEP = (
     SAME_MODEL
     + """
-if not same_model(KEYS[1], ARGV[1]) then return 0 end
-redis.call('AI.TENSORSET', KEYS[2], ARGV[3], ARGV[4], ARGV[5], 'BLOB', ARGV[6])
-if ARGV[2] ~= '0' then redis.call('EXPIRE', KEYS[2], ARGV[2]) end
-redis.call('KM.DERIVE', 1, KEYS[1], KEYS[2])
+if not same_model(ARGV[1], ARGV[2]) then return 0 end
+redis.call('AI.TENSORSET', KEYS[1], ARGV[4], ARGV[5], ARGV[6], 'BLOB', ARGV[7])
+if ARGV[3] ~= '0' then redis.call('EXPIRE', KEYS[1], ARGV[3]) end
+redis.call('KM.DERIVE', 'MODELS', 1, ARGV[1], 0, KEYS[1])
 return 1
 """
 )
@@ -89,16 +87,16 @@ def write_command(
         arguments += [one.idx, one.text, one.mark]
         for tensor in one.tensors.values():
             arguments += [tensor.type_name, *tensor.dims, tensor.array.tobytes()]
-    names = [sentences, marks, *tensor_keys, *([model.key] if model else [])]
-    version = str(model.version) if model else ""
-    return ["EVAL", WRITE, len(names), *names, version, len(made[0].tensors), *arguments]
+    names = [sentences, marks, *tensor_keys]
+    version = [model.key, str(model.version)] if model else ["", ""]
+    return ["EVAL", WRITE, len(names), *names, *version, len(made[0].tensors), *arguments]
 
 
 def keep_command(model: ModelVersion, key: str, tensor: Tensor, ttl_s: str) -> list[Any]:
     """Keeps a tensor of two sizes that a model made, while that is the same, and for `ttl_s` seconds ("0":
     for good)."""
     value = [tensor.type_name, *tensor.dims, tensor.array.tobytes()]
-    return ["EVAL", KEEP, 2, model.key, key, str(model.version), ttl_s, *value]
+    return ["EVAL", KEEP, 1, key, model.key, str(model.version), ttl_s, *value]
 
 
 def read_command(sentences: str, idx: str, marks: Sequence[str], tensors: Sequence[str]) -> list[Any]:

@@ -52,31 +52,30 @@ async def by_one_version(
 
 
 # Lua's whole numbers end at 2^53, so it is the module that compares versions: KM.MODELCHUNK gives an error
-# for another one.
+# for another one. A model is no key of a script: it belongs to the shard, whatever slot its key is in.
 SAME_MODEL = """
 local function same_model(key, version)
-    if redis.call('EXISTS', key) == 0 then return false end
     local same = redis.pcall('KM.MODELCHUNK', key, version, 0, 0)
     if type(same) ~= 'table' then return true end
     if string.find(same.err, 'was replaced', 1, true) then return false end
+    if string.find(same.err, 'model key is empty', 1, true) then return false end
     error(same)
 end
 """
 
-# KEYS: the models, a hash of sentences if what is kept is of one of them, what is kept. ARGV: how many of
-# KEYS it is made from, how many of these are models, their versions, its time to live in s ("0": for good),
-# index and text of the sentence if there is one, the values. KM.DERIVE has what is kept go when a source
-# changes.
+# KEYS: a hash of sentences if what is kept is of one of them, what is kept. ARGV: how many of KEYS it is made
+# from, how many models, their names, their versions, its time to live in s ("0": for good), index and text of
+# the sentence if there is one, the values. KM.DERIVE has what is kept go when a source or a model changes.
 KEEP = (
     SAME_MODEL
     + """
 local sources, models = tonumber(ARGV[1]), tonumber(ARGV[2])
 for i = 1, models do
-    if not same_model(KEYS[i], ARGV[2 + i]) then return 0 end
+    if not same_model(ARGV[2 + i], ARGV[2 + models + i]) then return 0 end
 end
-local ttl, value = ARGV[3 + models], 4 + models
-if sources > models then
-    if redis.call('HGET', KEYS[sources], ARGV[value]) ~= ARGV[value + 1] then return 0 end
+local ttl, value = ARGV[3 + 2 * models], 4 + 2 * models
+if sources > 0 then
+    if redis.call('HGET', KEYS[1], ARGV[value]) ~= ARGV[value + 1] then return 0 end
     value = value + 2
 end
 local life = ttl == '0' and {} or {'EX', ttl}
@@ -84,7 +83,10 @@ for i = sources + 1, #KEYS do
     redis.call('SET', KEYS[i], ARGV[value], unpack(life))
     value = value + 1
 end
-redis.call('KM.DERIVE', sources, unpack(KEYS))
+local derive = {'KM.DERIVE', 'MODELS', models, unpack(ARGV, 3, 2 + models)}
+derive[#derive + 1] = sources
+for _, key in ipairs(KEYS) do derive[#derive + 1] = key end
+redis.call(unpack(derive))
 return 1
 """
 )
@@ -99,9 +101,9 @@ def keep_command(
     """Keeps `values` (key -> value) for `ttl_s` seconds ("0": for good), if the model is still that version
     and `sentence` (key of the hash, index, text) still that text. They go when either changes, and before
     anything else when memory is short."""
-    models = model.models
-    sources = [*(one.key for one in models), *(sentence[:1] if sentence else ())]
-    versions = [str(one.version) for one in models]
-    arguments = [str(len(sources)), str(len(models)), *versions, ttl_s, *(sentence[1:] if sentence else ())]
+    models, sources = model.models, sentence[:1] if sentence else ()
+    names, versions = [one.key for one in models], [str(one.version) for one in models]
+    arguments = [str(len(sources)), str(len(models)), *names, *versions, ttl_s]
+    arguments += sentence[1:] if sentence else ()
     n_keys = str(len(sources) + len(values))
     return ["EVAL", KEEP, n_keys, *sources, *values, *arguments, *values.values()]

@@ -15,8 +15,8 @@ from keymiss.pipeline.records import as_list, bytes_of
 
 VERSION = "1"  # another one splits every article again
 
-# KEYS: sentences, state, evicted. ARGV: number of fields and values to set, they, number of fields to delete,
-# they, number of what is not evicted any more, they, state.
+# KEYS: sentences, state. ARGV: number of fields and values to set, they, number of fields to delete, they,
+# state.
 WRITE = """
 local at = 1
 local function take(n)
@@ -34,7 +34,6 @@ local function in_parts(command, key, n)
 end
 in_parts('HSET', KEYS[1], tonumber(take(1)[1]))
 in_parts('HDEL', KEYS[1], tonumber(take(1)[1]))
-in_parts('HDEL', KEYS[3], tonumber(take(1)[1]))
 redis.call('DEL', KEYS[2])
 redis.call('HSET', KEYS[2], unpack(take(#ARGV - at + 1)))
 return redis.status_reply('OK')
@@ -105,19 +104,12 @@ def sentence_changes(sentences: Sequence[str], there: Mapping[str, str], year_ch
     return HashChange(new, list(left))
 
 
-def write_command(
-    sentences: tuple[str, HashChange], state: tuple[str, Fields], not_evicted: tuple[str, Sequence[str]]
-) -> list[str]:
-    """Writes all three or nothing: changes of the hash of sentences, the state in place of the old one, and
-    what ``evicted:{tag}`` has no more to name. Each with its key."""
-    (key, change), (state_key, said), (evicted_key, names) = sentences, state, not_evicted
-    arguments = [
-        *_counted(as_list(change.set)),
-        *_counted(change.delete),
-        *_counted(names),
-        *as_list(said),
-    ]
-    return ["EVAL", WRITE, "3", key, state_key, evicted_key, *arguments]
+def write_command(sentences: tuple[str, HashChange], state: tuple[str, Fields]) -> list[str]:
+    """Writes both or nothing: changes of the hash of sentences, and the state in place of the old one. Each
+    with its key."""
+    (key, change), (state_key, said) = sentences, state
+    arguments = [*_counted(as_list(change.set)), *_counted(change.delete), *as_list(said)]
+    return ["EVAL", WRITE, "2", key, state_key, *arguments]
 
 
 def _counted(arguments: Sequence[str]) -> list[str]:

@@ -2,5 +2,5 @@
 
 Layers, each usable without the one above: `shards` (discovery, connections) and `resp` - `jobs`,
 `pull`, `pool` (queue and scheduling) - `builder`, `execution`, `scripts`, `gears_api` (functions) -
-`model_backend`, `model_runner` (models). `main` ties them together.
+`model_processes`, `model_runner` (models). `main` ties them together.
 """

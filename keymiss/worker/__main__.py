@@ -20,12 +20,21 @@ def worker(
     nodes: Annotated[
         str | None, typer.Option(help="host:port,... to start from; default: KEYMISS_NODES")
     ] = None,
+    local: Annotated[
+        bool, typer.Option("--local", help="serve this host's masters, others only while they have no worker")
+    ] = DEFAULTS.local,
     job_threads: Annotated[
         int, typer.Option(min=1, max=512, help="jobs that run at once")
     ] = DEFAULTS.job_threads,
     model_threads: Annotated[
         int, typer.Option(min=1, max=512, help="model runs at once, one core each")
     ] = DEFAULTS.model_threads,
+    model_limit_s: Annotated[
+        float, typer.Option(min=0.1, max=86400, help="limit of a model run that no client waits for")
+    ] = DEFAULTS.model_limit_s,
+    job_limit_s: Annotated[
+        float, typer.Option(min=0.1, max=86400, help="limit of the function of a key event")
+    ] = DEFAULTS.job_limit_s,
     execute_timeout_s: Annotated[
         float, typer.Option(min=0.1, max=3600, help="limit of one command")
     ] = DEFAULTS.execute_timeout_s,
@@ -56,8 +65,11 @@ def worker(
         raise typer.BadParameter(f"--nodes {error}") from None
     options = WorkerOptions(
         nodes=named,
+        local=local,
         job_threads=job_threads,
         model_threads=model_threads,
+        model_limit_s=model_limit_s,
+        job_limit_s=job_limit_s,
         execute_timeout_s=execute_timeout_s,
         grace_s=grace_s,
         startup_s=startup_s,

@@ -24,11 +24,27 @@ class JobKind(enum.StrEnum):
     EVENT = "event"
     """Something happened to a key that a registration watches."""
     SCRIPT = "script"
-    """RG.PYEXECUTE; payload: source, "0"/"1" (UNBLOCKING), requirements."""
+    """RG.PYEXECUTE; payload: source, "1" for UNBLOCKING, session, description, the session that it comes in
+    the place of, requirements."""
+    COMMAND = "command"
+    """RG.TRIGGER, or a hooked command; payload: the trigger or command, and its arguments."""
     UNREGISTER = "unregister"
-    """RG.UNREGISTER on every shard; payload: registration id."""
+    """RG.UNREGISTER on every shard; payload: registration id, ABORTPENDING or nothing."""
+    GEARS = "gears"
+    """What is to be done on every shard; payload: the command, its arguments."""
     MODEL = "model"
     """AI.MODELEXECUTE; payload: model key, n, inputs, n, outputs."""
+    TORCHSCRIPT = "torchscript"
+    """AI.SCRIPTEXECUTE; payload: script key, function, where a list begins, and four counted lists: keys,
+    arguments, inputs, outputs."""
+    DAG = "dag"
+    """AI.DAGEXECUTE; payload: "0"/"1" (read only), two counted lists (what is loaded, what is kept), the
+    number of steps, and they."""
+    LOOK = "look"
+    """A model or script is to be looked into; payload: "model", key, backend, size; "script", key, source,
+    entry points; or "stored", key."""
+    SCAN = "scan"
+    """AI._MODELSCAN, AI._SCRIPTSCAN; payload: "models" or "scripts"."""
 
 
 class JobStatus(enum.StrEnum):
@@ -72,7 +88,8 @@ class Job:
     request_ids: list[str]
     answer_ttl_s: int
     batch: int = 1
-    """So many misses of its registration are one run of its function."""
+    """So many misses of its registration are one run of its function. Of a model: so many rows are one run of
+    it; its `registration_id` is the batch's name."""
     puller: Puller | None = None
     generation: int = 0
     """Number of the puller's connection that the job came by."""
@@ -92,13 +109,22 @@ class Job:
         return {"request_ids": self.request_ids} if self.request_ids else {}
 
     @property
+    def is_unattended(self) -> bool:
+        """True for a script whose client has its id already: its time does not count."""
+        return self.kind is JobKind.SCRIPT and self.payload[1:2] == [b"1"]
+
+    @property
     def overdue(self) -> bool:
         """True when the shard has timed the job out by now."""
         return self.remaining_ms > 0 and self.waited_s * 1000 > self.remaining_ms
 
 
+AI_JOBS = frozenset((JobKind.MODEL, JobKind.TORCHSCRIPT, JobKind.DAG, JobKind.LOOK, JobKind.SCAN))
+"""Those of the AI commands: their errors have RedisAI's texts."""
+
 Run = tuple[Job, ...]
-"""What one thread does: a job, or misses of one registration whose function takes several."""
+"""What one thread does: a job, misses of one registration whose function takes several, or runs of one model
+that are batched."""
 
 
 def runs_of(jobs: Sequence[Job]) -> list[Run]:

@@ -6,6 +6,7 @@ Label values that are known are there from the start with 0, so that a rate over
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -136,7 +137,9 @@ class ModelMetrics:
             "keymiss_worker_model_run_seconds", "Time in the model, of runs that succeeded.", MODEL_BUCKETS_S
         )
         self._queue_s = histogram(
-            "keymiss_worker_model_queue_seconds", "Waits for a model thread.", MODEL_BUCKETS_S
+            "keymiss_worker_model_queue_seconds",
+            "Waits for a runner, and the way there and back.",
+            MODEL_BUCKETS_S,
         )
         self._batch_size = histogram(
             "keymiss_worker_model_batch_size", "Samples of a run: rows of its first input.", SIZE_BUCKETS
@@ -185,6 +188,41 @@ class ModelMetrics:
         self._of(key).errors.inc()
 
 
+class RunEnd(enum.StrEnum):
+    """Why a model run ended together with its process."""
+
+    OVERDUE = "overdue"
+    """It took too long: the process was ended."""
+    CRASHED = "crashed"
+    """The process ended by itself, or was killed by somebody else."""
+
+
+class RunnerMetrics:
+    """The processes that run models."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._started = Counter(
+            "keymiss_worker_model_runners_started_total",
+            "Processes started to run models.",
+            registry=registry,
+        )
+        ended = Counter(
+            "keymiss_worker_model_runs_ended_total",
+            "Model runs that ended together with their process.",
+            ("reason",),
+            registry=registry,
+        )
+        self._ended = {reason: ended.labels(reason) for reason in RunEnd}
+
+    def started(self) -> None:
+        """One more."""
+        self._started.inc()
+
+    def ended(self, reason: RunEnd) -> None:
+        """A run failed so."""
+        self._ended[reason].inc()
+
+
 class WorkerMetrics:
     """All figures of one worker. `jobs` and `models` are for those who count."""
 
@@ -197,6 +235,7 @@ class WorkerMetrics:
         GCCollector(registry=registry)
         self.jobs = JobMetrics(registry)
         self.models = ModelMetrics(registry)
+        self.runners = RunnerMetrics(registry)
         self.not_kept = NotKept(registry)
         about = Info("keymiss_worker", "The worker that these figures are of.", registry=registry)
         about.info({"name": name, "version": __version__, "backend": backend})

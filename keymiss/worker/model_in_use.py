@@ -5,27 +5,29 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from numpy.typing import NDArray
 
-from keymiss.reading.backends.base import Model, ModelError
+from keymiss.reading.backends.base import ModelError
 from keymiss.reading.reader import About
 from keymiss.reading.tensors import Tensor, from_array
 from keymiss.worker.functions.job_context import current
+from keymiss.worker.functions.run_terms import RunTerms, current_terms
 from keymiss.worker.metrics import ModelMetrics, samples_of
+from keymiss.worker.model_processes.libraries import LoadedModel
+from keymiss.worker.model_processes.run_queue import ModelResult
 
-if TYPE_CHECKING:
-    from keymiss.worker.model_runner import ModelResult
-
-Submit = Callable[[Model, Sequence[Tensor]], "Future[ModelResult]"]
+Submit = Callable[[LoadedModel, Sequence[Tensor], RunTerms], Future[ModelResult]]
 
 
 class ModelInUse:
     """The model as it was when it was looked up: another one that takes its key meanwhile is not seen. Its
     runs ask the shard nothing."""
 
-    def __init__(self, key: str, model: Model, sha256: str, submit: Submit, metrics: ModelMetrics) -> None:
+    def __init__(
+        self, key: str, model: LoadedModel, sha256: str, submit: Submit, metrics: ModelMetrics
+    ) -> None:
         self.key, self.sha256 = key, sha256
         self._model, self._submit, self._metrics = model, submit, metrics
         self._ran = [0, 0, 0, 0]
@@ -39,7 +41,7 @@ class ModelInUse:
         """Its first outputs, so many. ModelError if it fails or has less."""
         inputs = [from_array(array) for array in arrays]
         try:
-            result = await asyncio.wrap_future(self._submit(self._model, inputs))
+            result = await asyncio.wrap_future(self._submit(self._model, inputs, current_terms()))
             if len(result.outputs) != outputs:
                 raise ModelError(f"the model has {len(result.outputs)} outputs, {outputs} were asked for")
         except ModelError as error:

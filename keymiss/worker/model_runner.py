@@ -1,78 +1,101 @@
-"""Fetches models from the shards once a process, and runs them in a pool of threads.
+"""Fetches models from the shards once a worker, and runs them in processes of their own (`model_processes`).
 
-A model is named by the sha256 of its blob: the same model on four shards is loaded once. It is
-dropped when no shard's key refers to it any more. Bad models and bad inputs end in a ModelError for
-the request they came with; an error that is none of a request's own ends the process.
+A model is named by its backend and the sha256 of its blob: the same model on four shards is loaded once. It
+is dropped when no shard's key refers to it any more. Bad models and bad inputs end in a ModelError for
+the request they came with, and so does a run that takes too long or ends its process.
 """
 
 from __future__ import annotations
 
 import hashlib
-import queue
+import io
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from redis.exceptions import ResponseError
 
 from keymiss.cluster.shard_connection import ShardConnection
 from keymiss.cluster.topology import Shard
-from keymiss.logs import log_event, one_line
+from keymiss.logs import log_event
 from keymiss.pipeline.records import as_dict
-from keymiss.reading.backends.base import Backend, Model, ModelError
+from keymiss.reading.backends.base import ModelError
 from keymiss.reading.tensors import Tensor
 from keymiss.worker.functions.records import decode
+from keymiss.worker.functions.run_terms import current_terms
 from keymiss.worker.metrics import ModelMetrics, samples_of
 from keymiss.worker.model_in_use import ModelInUse
+from keymiss.worker.model_processes.asks import FunctionCall
+from keymiss.worker.model_processes.libraries import Libraries, LoadedModel, NotNow
+from keymiss.worker.model_processes.pool import ModelPool
+from keymiss.worker.model_processes.run_queue import ModelResult
 from keymiss.worker.not_kept import Kept, NotKept
 
 CHUNK_BYTES = 4 << 20
 """Read at a time; small enough that the shard's main thread copies it in a millisecond or so."""
 
+MAX_FETCHED = 8
+"""At once, from different shards; they are loaded one after the other."""
 
-@dataclass(frozen=True)
-class ModelResult:
-    """Outputs of a run, how long the model itself took, and how long the run waited for a thread."""
-
-    outputs: list[Tensor]
-    duration_us: int
-    queued_us: int
+LOOK_S = 0.2
+"""Whoever waits for a model can be interrupted so often: not inside of a wait."""
 
 
-@dataclass
-class _Request:
-    model: Model
-    inputs: Sequence[Tensor]
-    future: Future[ModelResult]
-    submitted_ns: int
+Part = Callable[[int, int], bytes | None]
+"""Reads a model's blob: so many bytes from an offset on."""
+
+_Name = tuple[str, str]
+"""A loaded model's: its backend, and its blob's sha256."""
 
 
 @dataclass(frozen=True)
 class _Held:
-    model: Model
+    model: LoadedModel
     size_bytes: int
 
 
 @dataclass(frozen=True)
 class _Loaded:
     version: int
-    sha256: str
+    name: _Name
+
+    @property
+    def sha256(self) -> str:
+        return self.name[1]
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What was found in a model that is to be stored."""
+
+    place: tuple[str, str]
+    name: _Name
+    model: LoadedModel
+
+    @property
+    def sha256(self) -> str:
+        """Of its blob."""
+        return self.name[1]
 
 
 class ModelStore:
     """Loaded models by digest, and which shard's key holds which."""
 
-    def __init__(self, backends: dict[str, Backend], not_kept: NotKept) -> None:
-        self._backends = backends
+    def __init__(self, libraries: Libraries, not_kept: NotKept) -> None:
+        self._libraries = libraries
         self._not_kept = not_kept
         self._lock = threading.Lock()
         self._at: dict[tuple[str, str], _Loaded] = {}
-        self._models: dict[str, _Held] = {}
-        self._bad: dict[tuple[str, str], tuple[int, str]] = {}
-        self._fetching: dict[str, threading.Lock] = {}
+        self._models: dict[_Name, _Held] = {}
+        self._bad: dict[tuple[str, str], tuple[int, str, str]] = {}
+        self._fetchers = ThreadPoolExecutor(MAX_FETCHED, "fetch-model")
+        self._fetching: dict[tuple[str, str, int], Future[tuple[LoadedModel, str]]] = {}
+        self._guards: dict[str, threading.Lock] = {}
         self._load_lock = threading.Lock()
 
     def loaded(self) -> tuple[int, int]:
@@ -86,7 +109,7 @@ class ModelStore:
             known = self._at.get((shard.identity, key))
         return known.sha256 if known else None
 
-    def get(self, shard: Shard, connection: ShardConnection, key: str) -> tuple[Model, str]:
+    def get(self, shard: Shard, connection: ShardConnection, key: str) -> tuple[LoadedModel, str]:
         """The model at `key` as it is now, and its sha256. ModelError if there is none or it is bad."""
         reply = connection.command("KM.MODELINFO", key)
         if reply is None:
@@ -95,28 +118,55 @@ class ModelStore:
 
     def get_as(
         self, shard: Shard, connection: ShardConnection, key: str, reply: Sequence[Any]
-    ) -> tuple[Model, str]:
+    ) -> tuple[LoadedModel, str]:
         """The same, of the model that this reply to KM.MODELINFO is about. Asks the shard only for a model
-        that is not here; an error if it was replaced by then."""
+        that is not here; an error if it was replaced by then.
+
+        A model is fetched in a thread of its own: it may take longer than the job that wants it has, and must
+        not stop half-way with it."""
         info = _info(reply)
         place = (shard.identity, key)
         with self._lock:
             known = self._at.get(place)
             held = None
             if known is not None and known.version == info.version:
-                held = self._models.get(known.sha256)
+                held = self._held(known.name)
             bad = self._bad.get(place)
             if held is None and bad is not None and bad[0] == info.version:
-                raise ModelError(bad[1])
-            guard = self._fetching.setdefault(info.sha256 or f"{place}", threading.Lock())
+                raise ModelError(bad[1], bad[2])
+            if held is None:
+                fetched = self._fetched(place, info, connection)
         if known is not None and held is not None:
             if not info.sha256:  # it was refused before
-                self._note_digest(connection, key, info.version, known.sha256)
+                self.note_digest(connection, key, info.version, known.sha256)
             return held.model, known.sha256
-        with guard:
-            return self._fetch(place, info, connection, key)
+        while not fetched.done():
+            wait((fetched,), LOOK_S)
+        return fetched.result()
 
-    def _note_digest(self, connection: ShardConnection, key: str, version: int, digest: str) -> None:
+    def _fetched(
+        self, place: tuple[str, str], info: _Info, connection: ShardConnection
+    ) -> Future[tuple[LoadedModel, str]]:
+        """With the lock held."""
+        what = (*place, info.version)
+        if what not in self._fetching:
+            self._fetching[what] = self._fetchers.submit(self._fetch_for, place, info, connection.another())
+        return self._fetching[what]
+
+    def _fetch_for(
+        self, place: tuple[str, str], info: _Info, connection: ShardConnection
+    ) -> tuple[LoadedModel, str]:
+        try:
+            with self._lock:
+                guard = self._guards.setdefault(info.sha256 or f"{place}", threading.Lock())
+            with guard:
+                return self._fetch(place, info, connection, place[1])
+        finally:
+            connection.close()
+            with self._lock:
+                del self._fetching[(*place, info.version)]
+
+    def note_digest(self, connection: ShardConnection, key: str, version: int, digest: str) -> None:
         """Tells the shard its model's digest. One that takes no writes runs it all the same."""
         try:
             connection.command("KM.MODELDIGEST", key, version, digest)
@@ -125,67 +175,96 @@ class ModelStore:
 
     def _fetch(
         self, place: tuple[str, str], info: _Info, connection: ShardConnection, key: str
-    ) -> tuple[Model, str]:
+    ) -> tuple[LoadedModel, str]:
         with self._lock:
-            held = self._models.get(info.sha256) if info.sha256 else None
+            held = self._held((info.backend, info.sha256))
         digest = info.sha256
         if held is None:
-            blob = _download(connection, key, info)
-            digest = hashlib.sha256(blob).hexdigest()
-            held = self._load(place, info, digest, key, blob)
+            with os.fdopen(os.memfd_create("model"), "r+b", buffering=0) as blob:
+                part = partial(connection.command, "KM.MODELCHUNK", key, info.version)
+                digest = _download(key, info.size_bytes, part, blob)
+                held = self._load(place, info, digest, key, blob.fileno())
             if digest != info.sha256:
-                self._note_digest(connection, key, info.version, digest)
+                self.note_digest(connection, key, info.version, digest)
         with self._lock:
-            held = self._models.setdefault(digest, held)
-            self._at[place] = _Loaded(info.version, digest)
+            self._models[info.backend, digest] = held
+            self._at[place] = _Loaded(info.version, (info.backend, digest))
             self._bad.pop(place, None)
             self._drop_unused()
         return held.model, digest
 
-    def _load(self, place: tuple[str, str], info: _Info, digest: str, key: str, blob: bytes) -> _Held:
+    def _held(self, name: _Name) -> _Held | None:
+        """With the lock held. None if it is not loaded, or its process has ended."""
+        held = self._models.get(name)
+        return None if held is None or held.model.lost else held
+
+    def _load(self, place: tuple[str, str], info: _Info, digest: str, key: str, file: int) -> _Held:
         """One model at a time: the blob, its copy in the backend and the graph are large, and the
         second of two shards that hold the same model finds it loaded."""
         with self._load_lock:
             with self._lock:
-                held = self._models.get(digest)
+                held = self._held((info.backend, digest))
             if held is not None:
                 return held
             started_s = time.monotonic()
             try:
-                backend = self._backends.get(info.backend.upper())
-                if backend is None:
-                    raise ModelError(f"this worker has no backend {info.backend}")
-                held = _Held(backend.load(blob), len(blob))
+                held = _Held(self._libraries.load(info.backend, file), info.size_bytes)
             except ModelError as error:
                 text = f"model {key}: {error}"
-                with self._lock:
-                    self._bad[place] = (info.version, text)
                 log_event("model_bad", "warning", key=key, sha256=digest, error=text)
-                raise ModelError(text) from error
+                if isinstance(error, NotNow):
+                    raise NotNow(text) from error
+                with self._lock:
+                    self._bad[place] = (info.version, text, error.reason)
+                raise ModelError(text, error.reason) from error
             with self._lock:
-                self._models[digest] = held
+                self._models[info.backend, digest] = held
             took_ms = int((time.monotonic() - started_s) * 1000)
             described = held.model.about is not None  # else it is read with the tokenizer of KEYMISS_MODEL
             log_event(
                 "model_loaded",
                 key=key,
                 sha256=digest,
-                size_bytes=len(blob),
+                size_bytes=info.size_bytes,
                 took_ms=took_ms,
                 has_tokenizer=described,
             )
             return held
 
+    def look(self, key: str, backend: str, size_bytes: int, part: Part) -> Looked:
+        """Loads a blob that is to be stored at `key`. ModelError if it is bad, which is not remembered."""
+        info = _Info(version=-1, backend=backend, size_bytes=size_bytes, sha256="")
+        with os.fdopen(os.memfd_create("model"), "r+b", buffering=0) as blob:
+            name = backend, _download(key, size_bytes, part, blob)
+            place = ("", f"{key} {name}")  # of no shard yet
+            try:
+                held = self._load(place, info, name[1], key, blob.fileno())
+            finally:
+                with self._lock:
+                    self._bad.pop(place, None)
+        with self._lock:
+            self._at[place] = _Loaded(info.version, name)
+        return Looked(place, name, held.model)
+
+    def looked(self, shard: Shard, key: str, looked: Looked, version: int | None) -> None:
+        """The blob was stored, as this version (None: it was not)."""
+        with self._lock:
+            self._at.pop(looked.place, None)
+            if version is not None:
+                self._at[shard.identity, key] = _Loaded(version, looked.name)
+                self._bad.pop((shard.identity, key), None)
+            self._drop_unused()
+
     def _drop_unused(self) -> None:
-        used = {loaded.sha256 for loaded in self._at.values()}
-        for unused in [sha for sha in self._models if sha not in used]:
+        used = {loaded.name for loaded in self._at.values()}
+        for unused in [name for name in self._models if name not in used]:
             del self._models[unused]
-            log_event("model_dropped", sha256=unused)
+            log_event("model_dropped", sha256=unused[1])
 
     def forget_shards(self, alive: set[str]) -> None:
         """Forgets what shards that are gone held; models used by others stay."""
         with self._lock:
-            for place in [place for place in self._at if place[0] not in alive]:
+            for place in [place for place in self._at if place[0] and place[0] not in alive]:
                 del self._at[place]
             for place in [place for place in self._bad if place[0] not in alive]:
                 del self._bad[place]
@@ -209,69 +288,17 @@ def _info(reply: Sequence[Any]) -> _Info:
     )
 
 
-def _download(connection: ShardConnection, key: str, info: _Info) -> bytes:
-    blob = bytearray()
-    while len(blob) < info.size_bytes:
-        length = min(CHUNK_BYTES, info.size_bytes - len(blob))
-        chunk = connection.command("KM.MODELCHUNK", key, info.version, len(blob), length)
+def _download(key: str, size_bytes: int, part: Part, to: io.FileIO) -> str:
+    """Its sha256."""
+    digest, read = hashlib.sha256(), 0
+    while read < size_bytes:
+        chunk = part(read, min(CHUNK_BYTES, size_bytes - read))
         if not chunk:
-            raise ModelError(f"model {key}: the shard sent {len(blob)} of {info.size_bytes} bytes")
-        blob += chunk
-    return bytes(blob)
-
-
-class ModelPool:
-    """A queue and `threads` threads that run models, each on one core."""
-
-    def __init__(self, threads: int, backends: Sequence[Backend], on_dead: Callable[[str], None]) -> None:
-        self._queue: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
-        self._backends = list({id(backend): backend for backend in backends}.values())
-        self._on_dead = on_dead
-        self._threads = [
-            threading.Thread(target=self._body, name=f"model-{number}", daemon=True)
-            for number in range(threads)
-        ]
-
-    def start(self) -> None:
-        """Starts the threads."""
-        for thread in self._threads:
-            thread.start()
-
-    def stop(self) -> None:
-        """Lets every thread end after the requests before this call."""
-        for _ in self._threads:
-            self._queue.put(None)
-
-    def submit(self, model: Model, inputs: Sequence[Tensor]) -> Future[ModelResult]:
-        """The future ends with a result or a ModelError."""
-        request = _Request(model, inputs, Future(), time.perf_counter_ns())
-        self._queue.put(request)
-        return request.future
-
-    def _body(self) -> None:
-        request: _Request | None = None
-        try:
-            for backend in self._backends:
-                backend.prepare_thread()
-            while (request := self._queue.get()) is not None:
-                self._run(request)
-        except BaseException as error:
-            if request is not None and not request.future.done():
-                request.future.set_exception(ModelError("the worker's model thread died"))
-            self._on_dead(f"model thread: {one_line(error)}")
-
-    def _run(self, request: _Request) -> None:
-        if not request.future.set_running_or_notify_cancel():
-            return
-        started_ns = time.perf_counter_ns()
-        try:
-            outputs = request.model.run(request.inputs)
-        except Exception as error:
-            failure = error if isinstance(error, ModelError) else ModelError(one_line(error))
-            request.future.set_exception(failure)
-            return
-        took_us = (time.perf_counter_ns() - started_ns) // 1000
-        request.future.set_result(ModelResult(outputs, took_us, (started_ns - request.submitted_ns) // 1000))
+            raise ModelError(f"model {key}: the shard sent {read} of {size_bytes} bytes")
+        digest.update(chunk)
+        to.write(chunk)
+        read += len(chunk)
+    return digest.hexdigest()
 
 
 class ModelRunner:
@@ -296,9 +323,15 @@ class ModelRunner:
         try:
             model, _ = self.store.get(shard, connection, key)
         except ModelError:
-            self._failed(connection, key)
+            self.failed(connection, key)
             raise
-        return self._pool.submit(model, inputs)
+        return self._pool.submit(model, inputs, current_terms())
+
+    def submit(
+        self, script: LoadedModel, inputs: Sequence[Tensor], call: FunctionCall
+    ) -> Future[ModelResult]:
+        """Queues a run of a script."""
+        return self._pool.submit(script, inputs, current_terms(), call)
 
     def finish(
         self,
@@ -307,17 +340,18 @@ class ModelRunner:
         inputs: Sequence[Tensor],
         outcome: Future[ModelResult],
         outputs: int,
+        what: str = "model",
     ) -> ModelResult:
         """The result of a run that ended. ModelError if it failed or gave too few outputs;
-        `outputs` is how many are wanted, 0 for all."""
+        `outputs` is how many are wanted, 0 for all; `what`: what is at the key."""
         samples = samples_of(inputs)
         try:
             result = outcome.result()
             if outputs and len(result.outputs) != outputs:
-                raise ModelError(f"the model has {len(result.outputs)} outputs, {outputs} were asked for")
+                raise ModelError(f"the {what} has {len(result.outputs)} outputs, {outputs} were asked for")
         except ModelError as error:
-            self._failed(connection, key)
-            raise ModelError(f"model {key}: {error}") from error
+            self.failed(connection, key)
+            raise ModelError(f"{what} {key}: {error}", error.reason) from error
         self._metrics.ran(key, inputs, result.queued_us / 1e6, result.duration_us / 1e6)
         self._report(connection, key, samples, result.duration_us, errors=0)
         return result
@@ -329,14 +363,16 @@ class ModelRunner:
         future = self.start(shard, connection, key, inputs)
         return self.finish(connection, key, inputs, future, outputs)
 
-    def _failed(self, connection: ShardConnection, key: str) -> None:
+    def failed(self, connection: ShardConnection, key: str) -> None:
+        """Counts a run that failed, or could not begin."""
         self._metrics.failed(key)
         self._report(connection, key, 0, 0, errors=1)
 
     def _report(
         self, connection: ShardConnection, key: str, samples: int, duration_us: int, errors: int
     ) -> None:
-        try:
-            connection.command("KM.MODELRAN", key, 1, samples, duration_us, errors)
-        except Exception as error:  # statistics must not fail the answer
-            self._not_kept.refused(connection.address, Kept.STATISTICS, error)
+        """Statistics have no round trip of their own: they go before the answer, and must not fail it."""
+        connection.post(
+            ("KM.MODELRAN", key, 1, samples, duration_us, errors),
+            partial(self._not_kept.refused, connection.address, Kept.STATISTICS),
+        )

@@ -16,8 +16,11 @@ class WorkerOptions:
     """The defaults are those of the command line. No nodes: those of the environment."""
 
     nodes: tuple[Address, ...] = ()
+    local: bool = False
     job_threads: int = max(4, 4 * CORES)
     model_threads: int = CORES
+    model_limit_s: float = 60.0
+    job_limit_s: float = 3600.0
     execute_timeout_s: float = 60.0
     grace_s: float = 10.0
     startup_s: float = 60.0

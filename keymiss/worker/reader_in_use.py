@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 def reader_versions() -> list[list[str]]:
     """The commands whose replies say which reader there is: `ReaderInUse.of` takes them, `version_in` too."""
-    return [["KM.MODELINFO", key(hashtag())] for key in (keys.model_key, keys.lower_model_key)]
+    return [["KM.MODELINFO", name] for name in (keys.READER, keys.LOWER_READER)]
 
 
 def version_in(infos: Sequence[Any]) -> ModelVersion | None:
@@ -37,15 +37,15 @@ def version_in(infos: Sequence[Any]) -> ModelVersion | None:
         if isinstance(info, Exception):
             raise info
     upper, lower = infos
-    found = model_version(keys.model_key(hashtag()), upper)
-    return found and replace(found, lower=model_version(keys.lower_model_key(hashtag()), lower))
+    found = model_version(keys.READER, upper)
+    return found and replace(found, lower=model_version(keys.LOWER_READER, lower))
 
 
 def known_question_states(questions: Iterable[str]) -> dict[str, list[Any]]:
     """The commands that read the states of the questions, by key: of the lower half that was last used here.
     `ReaderInUse.of` takes the replies, and does without those of another one."""
     context = current()
-    sha256 = context.services.models.store.digest_at(context.shard, keys.lower_model_key(hashtag()))
+    sha256 = context.services.models.store.digest_at(context.shard, keys.LOWER_READER)
     return {} if sha256 is None else dict(QuestionStates.read(sha256, question) for question in questions)
 
 
@@ -72,8 +72,9 @@ class ReaderInUse:
         if about is None or about.half is None:
             return cls(version, reader, model, None, None)
         if version.lower is None:
-            lower_key = keys.lower_model_key(hashtag())
-            raise ValueError(f"there is no model {lower_key}: {version.key} is half of a reader")
+            raise ValueError(
+                f"there is no model {keys.lower_model_key(hashtag())}: {version.key} is half of a reader"
+            )
         lower = _use(version.lower.key, infos[1])
         lower_about = checked_lower(lower.key, lower.about)
         if lower_about.half is None or lower_about.half.pair != about.half.pair:

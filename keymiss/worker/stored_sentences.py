@@ -15,7 +15,6 @@ from keymiss.pipeline.records import text_of
 from keymiss.pipeline.states import States, from_tensor, state_mark, to_tensor
 from keymiss.pipeline.tokens import offsets_tensor, sentence_in, token_mark, token_tensor
 from keymiss.reading.reader import Reader, Sentence
-from keymiss.worker.functions.gears_api import hashtag
 from keymiss.worker.not_kept import KeptTogether
 
 
@@ -66,8 +65,6 @@ class StoredSentence:
     def keep_states(self, states: States, lower: ModelVersion, lower_sha256: str, kept: KeptTogether) -> None:
         """Those of the whole sentence are to be kept."""
         asked, text = self.asked, self.sentence.text
-        if asked.tag != hashtag():  # slots have moved: the model is in another one
-            return
         tensors = {keys.states_key(asked.article, asked.tag, asked.idx): to_tensor(states)}
         made = Made(asked.idx, text, state_mark(text, lower_sha256), tensors)
         marks = keys.lower_key(asked.article, asked.tag)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from keymiss.reading.backends.base import Model, ModelError, reason_of
+from keymiss.reading.backends.base import FileModel, ModelError, reason_of
 from keymiss.reading.reader import About
 from keymiss.reading.tensors import Tensor, from_array
 
@@ -21,6 +21,8 @@ class DummyModel:
     """See the module's text."""
 
     about: About | None = None
+    inputs: Sequence[str] = ()
+    outputs: Sequence[str] = ()
 
     def __init__(self, outputs: int, delay_ms: float, fail: str | None) -> None:
         self._outputs, self._delay_ms, self._fail = outputs, delay_ms, fail
@@ -40,14 +42,15 @@ class DummyBackend:
     """Backend for tests."""
 
     name = "DUMMY"
+    version = "0"
 
     def prepare_thread(self) -> None:
         """Nothing to prepare."""
 
-    def load(self, blob: bytes) -> Model:
+    def load(self, blob: bytes) -> FileModel:
         """ModelError unless the blob is a JSON object."""
         try:
             spec = json.loads(blob)
             return DummyModel(int(spec.get("outputs", 1)), float(spec.get("delay_ms", 0)), spec.get("fail"))
         except (ValueError, AttributeError, TypeError) as error:
-            raise ModelError(f"not a dummy model: {reason_of(error)}") from error
+            raise ModelError(f"not a dummy model: {reason_of(error)}", reason_of(error)) from error

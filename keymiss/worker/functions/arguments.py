@@ -92,16 +92,11 @@ def what_triggers(
         if name not in KEY_TYPES:
             raise GearsError(f"unknown key type {name!r}; there are {', '.join(KEY_TYPES)}")
     if MISS not in event_types:
-        if commands:
-            raise GearsError(
-                f"commands={list(commands)!r}: no command is hooked for events. Only the GET of a missing "
-                f"key is caught: eventTypes=['{MISS}'], commands=['get']. Register without commands to run "
-                "after any change of the key"
-            )
-        if mode == "sync":
+        if mode == "sync" and not commands:
             raise GearsError(
                 "mode 'sync' is not supported for events: a function runs after the command was answered. "
-                "Use 'async_local', or a Lua script for what the next command must see"
+                "Use 'async_local', commands=[...] whose clients wait, or a Lua script for what the next "
+                "command must see"
             )
         return
     if len(event_types) > 1:

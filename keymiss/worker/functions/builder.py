@@ -10,14 +10,16 @@ from __future__ import annotations
 import copy
 import enum
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from keymiss.corpus.catchup import CATCHUP
 from keymiss.worker.functions import arguments
 from keymiss.worker.functions.arguments import counted
-from keymiss.worker.functions.event_loops import resolve
+from keymiss.worker.functions.event_loops import at_once, resolve
+from keymiss.worker.functions.hooked_commands import hooked_args
 from keymiss.worker.functions.job_context import GearsError, current
 
 Sink = Callable[[Exception], None]
@@ -25,8 +27,16 @@ Sink = Callable[[Exception], None]
 
 LocalFunction = Callable[[Iterator[Any], Sink], Iterator[Any]]
 
-READERS = ("KeysReader", "KeysOnlyReader", "ShardsIDReader", "PythonReader", "StreamReader")
+READERS = (
+    "KeysReader",
+    "KeysOnlyReader",
+    "ShardsIDReader",
+    "PythonReader",
+    "StreamReader",
+    "CommandReader",
+)
 RUN_OPTIONS = {
+    "StreamReader": ("fromId",),
     "KeysReader": ("noScan", "readValue"),
     "KeysOnlyReader": ("noScan", "count", "patternGenerator"),
 }
@@ -57,12 +67,25 @@ class Step:
 @dataclass(frozen=True)
 class StreamOptions:
     """How a StreamReader reads: at most `batch` records a run; `trim`: a record that was worked off is
-    deleted. `on_failed`: one of FAILED_POLICIES."""
+    deleted. `on_failed`: one of FAILED_POLICIES. `duration_ms`: so long a record waits for a full batch."""
 
     batch: int = 1
     trim: bool = True
     on_failed: str = "continue"
     retry_s: float = 1.0
+    duration_ms: int = 0
+
+    @property
+    def told(self) -> Mapping[str, int]:
+        """What the module is told: how it shows the registration, and that it stops after a failure."""
+        return {
+            "batchSize": self.batch,
+            "durationMS": self.duration_ms,
+            "trimStream": int(self.trim),
+            "retryInterval": math.ceil(self.retry_s),
+            "stopsOnFailure": int(self.on_failed == "abort"),
+            "retries": int(self.on_failed == "retry"),
+        }
 
 
 @dataclass(frozen=True)
@@ -81,8 +104,11 @@ class KeysOptions:
 
 @dataclass(frozen=True)
 class Registration:
-    """One ``register()`` call. `ordinal` counts them within the script."""
+    """One ``register()`` call, or time event. `ordinal` counts them within the script. `trigger`: a
+    CommandReader's; `hook`: the command that it runs in the place of. `told`: what else the module needs."""
 
+    id: str
+    upload: str
     ordinal: int
     reader: str
     desc: str
@@ -90,8 +116,18 @@ class Registration:
     prefix: str
     on_registered: Callable[[], Any] | None
     steps: tuple[Step, ...]
-    keys: KeysOptions
-    stream: StreamOptions
+    keys: KeysOptions = KeysOptions()
+    stream: StreamOptions = StreamOptions()
+    trigger: str = ""
+    hook: str = ""
+    told: Mapping[str, int] = field(default_factory=dict)
+    callback: Callable[..., Any] | None = None
+    session: str = ""
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """The commands that are hooked."""
+        return (self.hook,) if self.hook else self.keys.commands
 
 
 @dataclass(frozen=True)
@@ -105,11 +141,27 @@ class Run:
     options: Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class Registered:
+    """A registration that is there already."""
+
+    id: str
+    mode: str
+    trigger: str
+    commands: tuple[str, ...]
+
+
 @dataclass
 class Recorder:
-    """Takes down what a script's top level registers and runs."""
+    """Takes down what a script's top level registers and runs. `new_id` gives the id of the registration with
+    an ordinal; `there`: those that stay beside the script's, the newest first; None: a stored script is
+    loaded, and all was checked."""
 
+    upload: str
     keep_runs: bool
+    new_id: Callable[[int], str]
+    session: str = ""
+    there: Sequence[Registered] | None = None
     registrations: list[Registration] = field(default_factory=list)
     run: Run | None = None
 
@@ -121,11 +173,38 @@ class Recorder:
             raise GearsError("Can not run more then 1 executions in a single script")
         self.run = run
 
+    def add(self, make: Callable[[str, int], Registration]) -> str:
+        """`make` gets the id and the ordinal. Returns the id."""
+        ordinal = len(self.registrations)
+        registration = make(self.new_id(ordinal), ordinal)
+        if self.there is not None:
+            self._check(registration, self.there)
+        self.registrations.append(registration)
+        return registration.id
 
-def _recorder() -> Recorder:
+    def _check(self, new: Registration, there: Sequence[Registered]) -> None:
+        if new.trigger and any(one.trigger == new.trigger for one in there):
+            raise GearsError(
+                f"trigger already registered: {new.trigger!r} (RG.UNREGISTER, or ID and UPGRADE)"
+            )
+        if new.trigger and any(one.trigger == new.trigger for one in self.registrations):
+            raise GearsError(f"trigger already registered in this session: {new.trigger!r}")
+        if not new.hook:
+            return
+        older = next((one for one in there if new.hook in one.commands), None)
+        if older is not None and older.mode != "sync":
+            raise GearsError(f"Can not override a none sync registration: {older.id} hooks {new.hook}")
+        if any(one.hook == new.hook and one.mode != "sync" for one in self.registrations):
+            raise GearsError(
+                "Can not override a none sync registration which already created on this session: it hooks "
+                f"{new.hook}"
+            )
+
+
+def _recorder(what: str) -> Recorder:
     recorder = current().recorder
     if recorder is None:
-        raise GearsError("run() and register() work at the top level of a script only")
+        raise GearsError(f"{what}() works at the top level of a script only")
     return recorder
 
 
@@ -189,7 +268,7 @@ def _as_key(extractor: Callable[[Any], Any]) -> Callable[[Any], str]:
     """Keys are text, as in RedisGears: that of a number or a tuple is how Python writes it."""
 
     def key(record: Any) -> str:
-        result = resolve(extractor(record))
+        result = at_once(extractor(record), "extractor")
         return result if isinstance(result, str) else repr(result)
 
     return key
@@ -200,8 +279,6 @@ class GearsBuilder:
 
     def __init__(self, reader: str = "KeysReader", defaultArg: Any = "*", desc: str | None = None) -> None:
         arguments.text("reader", reader)
-        if reader == "CommandReader":
-            raise GearsError(f"reader {reader!r} is not supported; there are {', '.join(READERS)}")
         if reader not in READERS:
             raise GearsError(f"reader does not exists: {reader!r}; there are {', '.join(READERS)}")
         if desc is not None:
@@ -294,7 +371,9 @@ class GearsBuilder:
             return [*(records or []), record]
 
         self.groupby(extractor, gather)
-        return self.map(lambda r: {"key": r["key"], "value": resolve(reducer(r["key"], r["value"]))})
+        return self.map(
+            lambda r: {"key": r["key"], "value": at_once(reducer(r["key"], r["value"]), "reduce")}
+        )
 
     @counted
     def aggregate(
@@ -387,12 +466,28 @@ class GearsBuilder:
     forEach = foreach
     forEeach = foreach
 
+    @counted
+    def localAggregateby(
+        self, extractor: Callable[[Any], Any], zero: Any, aggregator: Callable[[Any, Any, Any], Any]
+    ) -> GearsBuilder:
+        """`localgroupby` that starts from a copy of `zero`; also called ``__localAggregateby__``."""
+        arguments.function("aggregateby extractor", extractor)
+        arguments.function("aggregateby aggregator", aggregator)
+        return self._local(
+            "aggregateby", _fold_by(_as_key(extractor), aggregator, lambda: copy.deepcopy(zero))
+        )
+
+    __localAggregateby__ = localAggregateby
+
     def _finished(self, convert_to_str: bool, collect: bool) -> tuple[Step, ...]:
+        """A copy: a builder may be run or registered again."""
+        finished = GearsBuilder(self._reader)
+        finished._steps = list(self._steps)
         if convert_to_str:
-            self.map(str)
+            finished.map(str)
         if collect:
-            self.collect()
-        return tuple(self._steps)
+            finished.collect()
+        return tuple(finished._steps)
 
     @counted
     def run(
@@ -402,27 +497,32 @@ class GearsBuilder:
         collect: bool = True,
         mode: str = "async",
         **options: Any,
-    ) -> None:
-        """Runs the flow once the script's top level has ended. `arg` is what the reader reads, `options` are
-        the reader's own: RUN_OPTIONS."""
-        recorder = _recorder()
+    ) -> Any:
+        """Runs the flow: once the script's top level has ended, or, in a function, at once. There it gives
+        what can be awaited: the results and the errors. `arg` is what the reader reads, `options` are the
+        reader's own: RUN_OPTIONS."""
+        context = current()
         arguments.text("execution mode", mode)
         if mode not in ("async", "async_local"):
             raise GearsError(f"mode {mode!r} is not supported by run(); use 'async' or 'async_local'")
-        if self._reader == "StreamReader":
+        if self._reader == "CommandReader":
             raise GearsError(
-                "StreamReader works with register(), not with run(): read the stream by execute()"
+                "Given reader do not support run or not exists: CommandReader works with register()"
             )
         arguments.known(f"run() of {self._reader}", options, RUN_OPTIONS.get(self._reader, ()))
         for name in ("noScan", "readValue"):
             arguments.truth(name, options.get(name, False))
+        arguments.text("fromId", options.get("fromId", "0-0"))
         chosen = arg or self._default_arg
         if self._reader == "PythonReader":
             arguments.function("pyreader", chosen)
-        elif self._reader == "KeysReader":
+        elif self._reader in ("KeysReader", "StreamReader"):
             arguments.text("regex", chosen)
-        steps = self._finished(convertToStr, collect)
-        recorder.add_run(Run(self._reader, chosen, steps, mode == "async_local", options))
+        run = Run(self._reader, chosen, self._finished(convertToStr, collect), mode == "async_local", options)
+        if context.recorder is None:
+            return context.services.start(context, run)
+        context.recorder.add_run(run)
+        return None
 
     @counted
     def register(
@@ -434,10 +534,10 @@ class GearsBuilder:
         onRegistered: Callable[[], Any] | None = None,
         regex: str | None = None,
         **options: Any,
-    ) -> None:
+    ) -> str:
         """Registers the flow for keys that start with `prefix` (a trailing ``*`` is dropped). `options` are
-        those of `_keys_options`, or of `_stream_options`."""
-        recorder = _recorder()
+        those of `_keys_options`, `_stream_options` or `_command_options`. Returns the registration's id."""
+        recorder = _recorder("register")
         prefix = prefix if regex is None else regex
         arguments.text("regex", prefix)
         arguments.text("execution mode", mode)
@@ -445,35 +545,38 @@ class GearsBuilder:
             raise GearsError(f"unknown execution mode {mode!r}: mode must be one of {', '.join(MODES)}")
         if onRegistered is not None:
             arguments.function("OnRegistered", onRegistered)
-        keys, stream = KeysOptions(), StreamOptions()
-        if self._reader == "KeysReader":
-            arguments.known("register() of KeysReader", options, inspect.signature(_keys_options).parameters)
-            keys = _keys_options(mode, **options)
-        elif self._reader == "StreamReader":
-            arguments.known(
-                "register() of StreamReader", options, inspect.signature(_stream_options).parameters
+        reader_options = _OPTIONS.get(self._reader)
+        if reader_options is None:
+            raise GearsError(
+                f"given reader does not exists or does not support register: {self._reader}; "
+                f"register() works with {', '.join(_OPTIONS)}"
             )
-            stream = _stream_options(mode, **options)
-            keys = KeysOptions(event_types=("xadd", CATCHUP), key_types=("stream",), coalesce=True)
-        else:
-            raise GearsError(f"register() works with KeysReader and StreamReader, not with {self._reader}")
-        recorder.registrations.append(
-            Registration(
-                ordinal=len(recorder.registrations),
+        arguments.known(
+            f"register() of {self._reader}", options, inspect.signature(reader_options).parameters
+        )
+        chosen = reader_options(recorder, mode, prefix, **options)
+        steps = self._finished(convertToStr, collect)
+        return recorder.add(
+            lambda id_, ordinal: Registration(
+                id=id_,
+                upload=recorder.upload,
+                session=recorder.session,
+                ordinal=ordinal,
                 reader=self._reader,
                 desc=self._desc,
                 mode=mode,
-                prefix=prefix,
                 on_registered=onRegistered,
-                steps=self._finished(convertToStr, collect),
-                keys=keys,
-                stream=stream,
+                steps=steps,
+                **{"prefix": prefix, **chosen},
             )
         )
 
 
 def _keys_options(
+    recorder: Recorder,
     mode: str,
+    prefix: str,
+    /,
     *,
     eventTypes: Any = None,
     keyTypes: Any = None,
@@ -481,7 +584,7 @@ def _keys_options(
     readValue: bool = True,
     missBatch: int | None = None,
     coalesce: bool = False,
-) -> KeysOptions:
+) -> dict[str, Any]:
     event_types = tuple(name.lower() for name in arguments.names("eventTypes", "event", eventTypes))
     key_types = arguments.names("keyTypes", "key", keyTypes)
     hooked = tuple(name.lower() for name in arguments.names("commands", "command", commands))
@@ -491,7 +594,13 @@ def _keys_options(
     if coalesce and arguments.MISS in event_types:
         raise GearsError("coalesce is for events; clients who miss one key share one run in any case")
     batch = 1 if missBatch is None else _miss_batch(missBatch, event_types)
-    return KeysOptions(event_types, key_types, hooked, readValue, batch, coalesce)
+    keys = KeysOptions(event_types, key_types, hooked, readValue, batch, coalesce)
+    told: dict[str, int] = {}
+    if hooked and arguments.MISS not in event_types and recorder.there is not None:
+        for name in hooked:
+            if hooked_args(current().connection, name, "any", "hook")["reads"]:
+                raise GearsError(f"Can not hook a command that changes nothing: {name!r} causes no event")
+    return {"keys": keys, "told": told}
 
 
 def _miss_batch(batch: Any, event_types: tuple[str, ...]) -> int:
@@ -503,21 +612,22 @@ def _miss_batch(batch: Any, event_types: tuple[str, ...]) -> int:
 
 
 def _stream_options(
+    _recorder: Recorder,
     mode: str,
+    _prefix: str,
+    /,
     *,
     batch: Any = 1,
     duration: Any = 0,
     onFailedPolicy: Any = "continue",
     onFailedRetryInterval: Any = 1,
     trimStream: Any = True,
-) -> StreamOptions:
+) -> dict[str, Any]:
     if mode == "sync":
         raise GearsError("mode 'sync' is not supported for streams: use 'async_local'")
     if isinstance(batch, bool) or not isinstance(batch, int) or not 1 <= batch <= MAX_STREAM_BATCH:
         raise GearsError(f"batch must be a whole number from 1 to {MAX_STREAM_BATCH}, not {batch!r}")
     arguments.number("duration", duration)
-    if duration:
-        raise GearsError("duration is not supported: entries do not wait for a batch to fill; leave it out")
     policy = onFailedPolicy.lower() if isinstance(onFailedPolicy, str) else onFailedPolicy
     if policy not in FAILED_POLICIES:
         raise GearsError(f"onFailedPolicy must be one of {', '.join(FAILED_POLICIES)}, not {policy!r}")
@@ -525,4 +635,47 @@ def _stream_options(
     if isinstance(retry_s, bool) or not isinstance(retry_s, int | float) or not 0 < retry_s <= 3600:
         raise GearsError(f"onFailedRetryInterval must be seconds over 0 and at most 3600, not {retry_s!r}")
     arguments.truth("trimStream", trimStream)
-    return StreamOptions(batch, trimStream, policy, float(retry_s))
+    stream = StreamOptions(batch, trimStream, policy, float(retry_s), duration)
+    keys = KeysOptions(event_types=("xadd", CATCHUP), key_types=("stream",), coalesce=True)
+    return {"keys": keys, "stream": stream, "told": stream.told}
+
+
+def _command_options(
+    recorder: Recorder,
+    mode: str,
+    _prefix: str,
+    /,
+    *,
+    trigger: Any = None,
+    hook: Any = None,
+    keyprefix: Any = None,
+    inorder: Any = False,
+) -> dict[str, Any]:
+    """`trigger`: for RG.TRIGGER; `hook`: a command that the flow runs in the place of, if a key of it begins
+    with `keyprefix`."""
+    for name, value in (("trigger", trigger), ("hook", hook), ("keyprefix", keyprefix)):
+        if value is not None and (not isinstance(value, str) or not value or "," in value):
+            raise GearsError(
+                f"{name} argument is not string (one that is not empty, without commas): {value!r}"
+            )
+    arguments.truth("inorder", inorder)
+    if inorder:
+        raise GearsError("inorder is not supported: triggers of different clients run at once; leave it out")
+    if trigger is not None and (hook is not None or keyprefix is not None):
+        raise GearsError("trigger argument can not be given with keyprefix or hook")
+    if trigger is not None:
+        return {"prefix": "", "trigger": trigger}
+    if hook is None:
+        raise GearsError("no trigger or hook argument was given")
+    told: Mapping[str, int] = {}
+    key_prefix = keyprefix or ""
+    if recorder.there is not None:
+        told = hooked_args(current().connection, hook.lower(), key_prefix)
+    return {"prefix": key_prefix, "hook": hook.lower(), "told": told}
+
+
+_OPTIONS: dict[str, Callable[..., dict[str, Any]]] = {
+    "KeysReader": _keys_options,
+    "StreamReader": _stream_options,
+    "CommandReader": _command_options,
+}

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import threading
 
+from redis.exceptions import TryAgainError
+
 from keymiss.corpus.concept_matcher import ConceptMatcher
 from keymiss.corpus.concept_table import ConceptTable
 from keymiss.keys import concept_table_key
@@ -20,10 +22,12 @@ KEPT = 2
 
 
 def matcher_here() -> ConceptMatcher | None:
-    """None when the shard has no table."""
+    """None when the shard has no table. TryAgainError while slots move and it may be on its way."""
     context = current()
     key = concept_table_key(context.shard.tag)
     digest = context.connection.command("HGET", key, "sha256")
+    if digest is None and context.services.is_moving(context.shard):
+        raise TryAgainError(f"slots of the shard move, and {key} is not there yet")
     if digest is None:
         return None
     known = _made.get(digest)

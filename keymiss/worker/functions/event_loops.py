@@ -6,9 +6,15 @@ import asyncio
 import inspect
 import threading
 from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextlib import suppress
 from typing import Any, TypeVar
 
+from keymiss.worker.functions.futures import GearsFuture
+from keymiss.worker.functions.job_context import GearsError
+
 _LOCAL = threading.local()
+_LOOPS: dict[int, asyncio.AbstractEventLoop] = {}
+"""By thread: to wake one."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -19,11 +25,24 @@ def thread_loop() -> asyncio.AbstractEventLoop:
     loop: asyncio.AbstractEventLoop | None = getattr(_LOCAL, "loop", None)
     if loop is None:
         loop = _LOCAL.loop = asyncio.new_event_loop()
+        _LOOPS[threading.get_ident()] = loop
     return loop
 
 
+def wake(thread: int) -> None:
+    """Makes a thread that waits in its loop run a line of Python."""
+    loop = _LOOPS.get(thread)
+    if loop is not None:
+        with suppress(RuntimeError):  # closed by now
+            loop.call_soon_threadsafe(lambda: None)
+
+
 def resolve(value: Any) -> Any:
-    """`value`, or what it comes to if it is awaitable."""
+    """`value`, or what it comes to if it is awaitable, or a future (`futures`)."""
+    if isinstance(value, GearsFuture):
+        promise = value.returned()
+        del value  # when nobody else has it, nobody will end it
+        return promise.wait()
     if not inspect.isawaitable(value):
         return value
 
@@ -31,6 +50,18 @@ def resolve(value: Any) -> Any:
         return await value
 
     return thread_loop().run_until_complete(wait())
+
+
+def at_once(value: Any, what: str) -> Any:
+    """`value`, of a function that must not wait. GearsError if it would."""
+    if isinstance(value, GearsFuture):
+        value.returned()
+        raise GearsError(f"Step does not support async: {what}")
+    if inspect.isawaitable(value):
+        if inspect.iscoroutine(value):
+            value.close()
+        raise GearsError(f"coroutine are not allow on {what}")
+    return value
 
 
 async def as_they_end(
@@ -73,3 +104,4 @@ def close_thread_loop() -> None:
     if loop is not None:
         loop.close()
         _LOCAL.loop = None
+        _LOOPS.pop(threading.get_ident(), None)

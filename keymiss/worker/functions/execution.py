@@ -7,18 +7,21 @@ that shard as its context, and with globals of its own. Moving steps hold all re
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import cloudpickle
+from redis.exceptions import ResponseError
 
 from keymiss.cluster.topology import Shard, shard_of
 from keymiss.keys import slot_of
 from keymiss.logs import one_line
 from keymiss.worker.functions import event_loops
 from keymiss.worker.functions.builder import Run, Sink, Step, StepKind
-from keymiss.worker.functions.job_context import CURRENT, GearsError, JobContext
+from keymiss.worker.functions.flow_copies import CopiedRun
+from keymiss.worker.functions.interruption import Interruption
+from keymiss.worker.functions.job_context import CURRENT, FlatError, GearsError, JobContext
 from keymiss.worker.functions.records import (
     SCAN_COUNT,
     decode,
@@ -26,9 +29,15 @@ from keymiss.worker.functions.records import (
     read_records,
     scan,
     scan_records,
+    stream_record,
 )
 
 Reader = Callable[[JobContext], Iterator[Any]]
+
+MAX_IDLE = "Execution max idle reached"
+
+LOOK_S = 0.2
+"""A thread that waits for others runs a line of Python so often: else it could not be aborted."""
 
 
 @dataclass(frozen=True)
@@ -99,27 +108,47 @@ def _run_segment(
 def _in_threads(
     context: JobContext, shards: list[Shard], work: Callable[[Shard], list[Any]], sink: Sink
 ) -> dict[Shard, list[Any]]:
+    """A shard whose part takes longer than the setting ExecutionMaxIdleTime is not waited for."""
     results: dict[Shard, list[Any]] = {shard: [] for shard in shards}
     failures: dict[Shard, Exception] = {}
+    stop = threading.Event()
+    limits, begun = context.services.limits, list[Interruption]()
 
     def body(shard: Shard) -> None:
         try:
-            results[shard] = work(shard)
+            done = limits.run_beside(context.run, lambda: work(shard), begun.append)
+            if not stop.is_set():
+                results[shard] = done
         except Exception as error:
             failures[shard] = error
+        except SystemExit as error:
+            failures[shard] = GearsError(f"the function ended by {one_line(error)}")
         finally:
             event_loops.cancel_leftovers()
             event_loops.close_thread_loop()
             context.services.connections.close_mine()
 
-    threads = [threading.Thread(target=body, args=(s,), name=f"run-{s.address}", daemon=True) for s in shards]
-    for thread in threads:
+    threads = {
+        shard: threading.Thread(target=body, args=(shard,), name=f"run-{shard.address}", daemon=True)
+        for shard in shards
+    }
+    for thread in threads.values():
         thread.start()
-    for thread in threads:
-        thread.join()
-    for shard, error in failures.items():
-        sink(GearsError(f"shard {shard.address}: {one_line(error)}"))
-    return results
+    until_s = time.monotonic() + context.services.max_idle_s(context)
+    while any(thread.is_alive() for thread in threads.values()) and time.monotonic() < until_s:
+        for thread in threads.values():
+            thread.join(LOOK_S)
+    stop.set()
+    for shard, error in list(failures.items()):
+        sink(
+            error if isinstance(error, FlatError) else GearsError(f"shard {shard.address}: {one_line(error)}")
+        )
+    late = [interruption for interruption in begun if interruption.is_open]
+    if late:
+        for interruption in late:
+            interruption.interrupt(MAX_IDLE)
+        sink(FlatError(MAX_IDLE))
+    return dict(results)
 
 
 def _repartition(
@@ -144,26 +173,22 @@ def _repartition(
     }
 
 
-def flows_of_run(run: Run, here: Shard, others: bool) -> FlowOf:
-    """The flow of a ``run()`` call as each shard has it. That where the script ran has the script's own
-    globals, each of the `others` a copy of what they were when the top level had ended. GearsError if they
-    cannot be copied."""
+def flows_of_run(run: Run, context: JobContext, others: bool) -> FlowOf:
+    """The flow of a ``run()`` call as each shard has it. That where the call was made has the script's own
+    globals; each of the `others` those of the same upload there, or, if that has registered nothing, a copy.
+    GearsError if they cannot be copied."""
+    here = context.shard
     flows = {here: Flow(_run_reader(run), run.steps)}
     if not others:
         return lambda _shard: flows[here]
-    try:
-        copied = cloudpickle.dumps(run)
-    except Exception as error:
-        raise GearsError(
-            "Error occured when serialized a python callback: each shard runs a copy of the functions and of "
-            f"the globals they use; make in the function what cannot be copied ({one_line(error)})"
-        ) from None
+    scripts = context.services.scripts
+    copied = CopiedRun(run, scripts.namespace(context))
     guard = threading.Lock()
 
     def flow_of(shard: Shard) -> Flow:
         with guard:
             if shard not in flows:
-                copy: Run = cloudpickle.loads(copied)
+                copy = copied.copy(scripts.namespace(context.on(shard)))
                 flows[shard] = Flow(_run_reader(copy), copy.steps)
             return flows[shard]
 
@@ -177,6 +202,8 @@ def _run_reader(run: Run) -> Reader:
         return lambda _context: iter(run.arg())
     if run.reader == "KeysOnlyReader":
         return lambda context: _key_names(context, run)
+    if run.reader == "StreamReader":
+        return lambda context: _stream_entries(context, run)
     if run.options.get("noScan", False):
         return lambda context: _one_record(context, run)
     return lambda context: scan_records(context.connection, run.arg, run.options.get("readValue", True))
@@ -192,6 +219,26 @@ def _key_names(context: JobContext, run: Run) -> Iterator[Any]:
             yield from decode(names)
     elif _is_here(context, pattern) and context.connection.command("EXISTS", pattern):
         yield pattern
+
+
+def _stream_entries(context: JobContext, run: Run) -> Iterator[dict[str, Any]]:
+    """Of the stream with the name, or of those that begin so (``name*``): the entries behind `fromId`."""
+    name = run.arg
+    if name.endswith("*"):
+        found = (key for names in scan(context.connection, name) for key in names)
+        streams = [key for key in found if context.connection.command("TYPE", key) == b"stream"]
+    else:
+        streams = [_encode(name)] if _is_here(context, name) else []
+    for key in streams:
+        after = run.options.get("fromId", "0-0")
+        try:
+            while reply := context.connection.command("XREAD", "COUNT", SCAN_COUNT, "STREAMS", key, after):
+                entries = reply[0][1]
+                for row in entries:
+                    yield stream_record(key, row)
+                after = entries[-1][0]
+        except ResponseError as error:
+            raise FlatError(f"ERR {error}") from None
 
 
 def _one_record(context: JobContext, run: Run) -> Iterator[dict[str, Any]]:

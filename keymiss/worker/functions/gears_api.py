@@ -16,20 +16,35 @@ from typing import Any, NoReturn
 from keymiss.logs import log_event
 from keymiss.worker.functions import redisai_api
 from keymiss.worker.functions.builder import GearsBuilder
-from keymiss.worker.functions.job_context import CURRENT, GearsError, Reply, current
+from keymiss.worker.functions.futures import GearsFuture
+from keymiss.worker.functions.hooks import call_next
+from keymiss.worker.functions.job_context import CURRENT, FlatError, GearsError, JobContext, Reply, current
 from keymiss.worker.functions.records import decode
+from keymiss.worker.functions.time_events import register_time_event
 
 _LEVELS = {"debug": "debug", "verbose": "debug", "notice": "info", "warning": "warning"}
 
-_MAY_WAIT_FOR_A_JOB = frozenset({"GET", "AI.MODELEXECUTE", "RG.PYEXECUTE", "RG.UNREGISTER", "MGET"})
+_MAY_WAIT_FOR_A_JOB = frozenset(
+    {
+        *(
+            "GET",
+            "MGET",
+            "RG.PYEXECUTE",
+            "RG.UNREGISTER",
+            "RG.TRIGGER",
+            "AI._MODELSCAN",
+            "AI._SCRIPTSCAN",
+            "AI.MODELGET",
+        ),
+        *("AI.MODELSTORE", "AI.MODELSET", "AI.MODELEXECUTE", "AI.MODELRUN"),
+        *("AI.SCRIPTSTORE", "AI.SCRIPTSET", "AI.SCRIPTEXECUTE", "AI.SCRIPTRUN"),
+        *("AI.DAGEXECUTE", "AI.DAGEXECUTE_RO", "AI.DAGRUN", "AI.DAGRUN_RO"),
+    }
+)
 """Commands that may wait for another job: the pool lets another thread work meanwhile."""
 
 
 GEARS_SETTING = "KEYMISS_GEARS_"
-
-
-class FlatError(Exception):
-    """What `flat_error` raises."""
 
 
 def execute(*args: Any) -> Any:
@@ -88,13 +103,23 @@ def _reply(name: str) -> Reply:
 
 def config_get(key: str) -> str | None:
     """The shard's settings when the job was taken: ``cache``: "yes" or "no"; ``answer-ttl-s``: a number, "0"
-    for no limit. Others: the worker's environment variable KEYMISS_GEARS_<KEY>, None when it is not set."""
+    for no limit. Others: what RG.CONFIGSET or the module's load arguments say, else the worker's environment
+    variable KEYMISS_GEARS_<KEY>, None when neither does."""
     if key == "cache":
         return "yes" if current().cache else "no"
     if key == "answer-ttl-s":
         job = current().job
         return None if job is None else str(job.answer_ttl_s)
-    return os.environ.get(f"{GEARS_SETTING}{key.upper()}")
+    (value,) = current().connection.command("RG.CONFIGGET", key)
+    if isinstance(value, Exception):
+        return os.environ.get(f"{GEARS_SETTING}{key.upper()}")
+    return str(decode(value))
+
+
+def max_idle_s(context: JobContext) -> float:
+    """How long a run waits for other shards."""
+    (limit_ms,) = context.connection.command("RG.CONFIGGET", "ExecutionMaxIdleTime")
+    return int(limit_ms) / 1000
 
 
 def gears_config_get(key: str, default: Any = None) -> Any:
@@ -118,17 +143,6 @@ class Atomic:
 
     def __init__(self) -> None:
         raise GearsError("atomic() is not supported: use a Lua script, execute('EVAL', ...)")
-
-
-def _unsupported(name: str, why: str = "") -> Any:
-    def function(*_args: Any, **_kwargs: Any) -> NoReturn:
-        raise GearsError(f"{why}{name}() is not supported")
-
-    function.__name__ = name
-    return function
-
-
-NO_HOOKS = "Can not get CommandHook ctx: no command is hooked here, "
 
 
 def create_future() -> asyncio.Future[Any]:
@@ -200,8 +214,10 @@ def script_globals() -> dict[str, Any]:
         "runCoroutine": run_coroutine,
         "isAsyncAllow": lambda: True,
         "isInAtomicBlock": lambda: False,
-        "call_next": _unsupported("call_next", NO_HOOKS),
-        "registerTE": _unsupported("registerTE"),
+        "call_next": call_next,
+        "registerTE": register_time_event,
+        "gearsFuture": GearsFuture,
+        "redisgears": REDISGEARS,
     }
 
 
@@ -211,25 +227,29 @@ def _module(name: str, doc: str, members: dict[str, Any]) -> types.ModuleType:
     return module
 
 
+REDISGEARS = _module(
+    "redisgears",
+    "The module that RedisGears puts beside its functions.",
+    {
+        "executeCommand": execute,
+        "getMyHashTag": hashtag,
+        "log": log,
+        "config_get": config_get,
+        "overrideReply": override_reply,
+        "atomicCtx": Atomic,
+        "flatError": flat_error,
+        "isAsyncAllow": lambda: True,
+        "isInAtomicBlock": lambda: False,
+        "callNext": call_next,
+        "registerTimeEvent": register_time_event,
+        "gearsFutureCtx": GearsFuture,
+    },
+)
+
+
 def install_modules() -> None:
     """Makes ``import redisgears`` (as gearsclient does) and ``import redisAI`` work in this process."""
-    sys.modules["redisgears"] = _module(
-        "redisgears",
-        "The module that RedisGears puts beside its functions.",
-        {
-            "executeCommand": execute,
-            "getMyHashTag": hashtag,
-            "log": log,
-            "config_get": config_get,
-            "overrideReply": override_reply,
-            "atomicCtx": Atomic,
-            "flatError": flat_error,
-            "isAsyncAllow": lambda: True,
-            "isInAtomicBlock": lambda: False,
-            "callNext": _unsupported("callNext", NO_HOOKS),
-            "registerTimeEvent": _unsupported("registerTimeEvent"),
-        },
-    )
+    sys.modules["redisgears"] = REDISGEARS
     sys.modules["redisAI"] = _module(
         "redisAI", "Tensors and models, as RedisGears 1.2 has them.", redisai_api.MEMBERS
     )

@@ -10,16 +10,29 @@ from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+from keymiss.logs import one_line
+
 if TYPE_CHECKING:
     from keymiss.cluster.shard_connection import ShardConnection
     from keymiss.cluster.topology import Shard
     from keymiss.worker.functions.builder import Recorder
-    from keymiss.worker.job import Job
+    from keymiss.worker.job import Job, Run
     from keymiss.worker.services import Services
 
 
 class GearsError(Exception):
     """A gears function used the API in a way that cannot work; the text says how."""
+
+
+class FlatError(Exception):
+    """Its text is told as it stands, without the error's name."""
+
+
+def error_text(error: BaseException) -> str:
+    """What is told of an error."""
+    if isinstance(error, SyntaxError) and "invalid syntax" not in str(error):  # Python has many words for it
+        return f"SyntaxError: invalid syntax: {one_line(error).partition(': ')[2]}"
+    return str(error) if isinstance(error, FlatError) else one_line(error)
 
 
 class Reply(Protocol):
@@ -64,6 +77,10 @@ class JobContext:
     others: tuple[Job, ...] = ()
     loading: bool = False
     """True while a stored script is loaded: top-level execute() and run() do nothing then."""
+    upload: str | None = None
+    """Of a registered function: which upload's namespace it has."""
+    hook: str | None = None
+    """Of a function that runs in the place of a command: its registration."""
 
     @property
     def connection(self) -> ShardConnection:
@@ -76,10 +93,14 @@ class JobContext:
             self.job.model_runs_us.append(took_us)
 
     @property
+    def run(self) -> Run:
+        """All jobs that are done together."""
+        return () if self.job is None else (self.job, *self.others)
+
+    @property
     def request_fields(self) -> dict[str, list[str]]:
         """What a log line has of the requests of all clients that wait."""
-        jobs = (self.job, *self.others) if self.job is not None else ()
-        ids = list(dict.fromkeys(id_ for job in jobs for id_ in job.request_ids))
+        ids = list(dict.fromkeys(id_ for job in self.run for id_ in job.request_ids))
         return {"request_ids": ids} if ids else {}
 
     def on(self, shard: Shard) -> JobContext:

@@ -71,7 +71,7 @@ def encoder_of(model_key: str) -> Encoder | None:
     """The encoder of the model at `model_key`; None if there is no model. ModelError if it is none that makes
     vectors."""
     context = current()
-    if not context.connection.command("EXISTS", model_key):
+    if context.connection.command("KM.MODELINFO", model_key) is None:
         return None
     model, sha256 = context.services.models.store.get(context.shard, context.connection, model_key)
     if model.about is None:

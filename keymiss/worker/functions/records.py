@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from redis.exceptions import ResponseError
+from redis.exceptions import AskError, ResponseError
 
 from keymiss.cluster.shard_connection import ShardConnection
 
@@ -69,14 +69,14 @@ def read_records(
     connection: ShardConnection, names: Sequence[bytes], event: str | None, read_value: bool
 ) -> list[dict[str, Any]]:
     """A record for each key, in two round trips. A key that changes its type between the two has
-    value None."""
+    value None. One whose slot is elsewhere, or on its way there, is not gone: AskError."""
     if not read_value:
         return [{"key": decode(key), "event": event} for key in names]
-    kinds = [_type_name(reply) for reply in connection.pipeline([("TYPE", key) for key in names])]
+    kinds = [_type_name(reply) for reply in _replies(connection, [("TYPE", key) for key in names])]
     wanted = [
         (key, _READ_COMMANDS[kind]) for key, kind in zip(names, kinds, strict=True) if kind in _READ_COMMANDS
     ]
-    replies = iter(connection.pipeline([(name, key, *args) for key, (name, args) in wanted]))
+    replies = iter(_replies(connection, [(name, key, *args) for key, (name, args) in wanted]))
     records = []
     for key, kind in zip(names, kinds, strict=True):
         reply = next(replies) if kind in _READ_COMMANDS else None
@@ -84,6 +84,14 @@ def read_records(
         value = None if gone else _value(kind, reply)
         records.append({"key": decode(key), "value": value, "type": kind, "event": event})
     return records
+
+
+def _replies(connection: ShardConnection, commands: Sequence[Sequence[object]]) -> list[Any]:
+    replies = connection.pipeline(commands)
+    for reply in replies:
+        if isinstance(reply, AskError):  # MOVED too
+            raise reply
+    return replies
 
 
 def missing_record(key: Any, event: str | None, read_value: bool = True) -> dict[str, Any]:
@@ -109,6 +117,29 @@ def scan_records(
 ) -> Iterator[dict[str, Any]]:
     """Records of the keys that match and still exist when they are read."""
     for names in scan(connection, pattern):
-        for record in read_records(connection, names, None, read_value):
+        for record in _records_here(connection, names, read_value):
             if record.get("type") != "empty":
                 yield record
+
+
+def _records_here(
+    connection: ShardConnection, names: Sequence[bytes], read_value: bool
+) -> list[dict[str, Any]]:
+    """Without those of keys that have moved since they were found."""
+    try:
+        return read_records(connection, names, None, read_value)
+    except AskError:
+        if len(names) == 1:
+            return []
+        return [record for name in names for record in _records_here(connection, [name], read_value)]
+
+
+def stream_record(key: bytes, row: Any) -> dict[str, Any]:
+    """Of an entry as XRANGE gives it."""
+    number, flat = row
+    fields = decode(flat or [])  # None: deleted while it was pending
+    return {
+        "key": decode(key),
+        "id": number.decode(),
+        "value": dict(zip(fields[::2], fields[1::2], strict=True)),
+    }

@@ -1,15 +1,19 @@
-"""The `redisAI` module of gears functions: tensors and model runs on the shard of the job."""
+"""The `redisAI` module of gears functions: tensors, runs of models and scripts, DAGs on the job's shard."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from keymiss.reading import tensors
+from keymiss.reading.backends.base import ModelError
 from keymiss.reading.tensors import Tensor
+from keymiss.worker.functions.dag_runner import DAGRunner
 from keymiss.worker.functions.job_context import GearsError, current
+from keymiss.worker.script_run import ScriptRun
 
 
 @dataclass
@@ -71,7 +75,7 @@ def tensor_to_flat_list(tensor: Tensor) -> list[Any]:
 
 def tensor_get_data_as_blob(tensor: Tensor) -> bytearray:
     """Its bytes in C order, little-endian."""
-    return bytearray(_tensor(tensor).array.tobytes())
+    return bytearray(_tensor(tensor).blob)
 
 
 def tensor_get_dims(tensor: Tensor) -> tuple[int, ...]:
@@ -113,10 +117,91 @@ async def model_runner_run_async(runner: ModelRun) -> list[Tensor]:
     context, run = current(), _run(runner)
     models = context.services.models
     future = models.start(context.shard, context.connection, run.model_key, run.inputs)
-    await asyncio.wait([asyncio.wrap_future(future)])
+    with suppress(ModelError):  # `finish` raises it
+        await asyncio.wrap_future(future)
     result = models.finish(context.connection, run.model_key, run.inputs, future, len(run.outputs))
     context.count_model_run(result.duration_us)
     return result.outputs
+
+
+@dataclass
+class ScriptCall:
+    """A call of a script's function that is being put together: `createScriptRunner` makes it."""
+
+    key: str
+    function: str
+    inputs: list[Tensor] = field(default_factory=list)
+    outputs: int = 0
+    list_at: int = -1
+
+    def as_run(self) -> ScriptRun:
+        """What the worker runs."""
+        return ScriptRun(self.key, self.function, self.inputs, self.outputs, list_at=self.list_at)
+
+
+def _call(value: Any) -> ScriptCall:
+    if not isinstance(value, ScriptCall):
+        raise GearsError(f"expected a script runner, got {type(value).__name__}")
+    return value
+
+
+def create_script_runner(script_key: str | bytes, function: str) -> ScriptCall:
+    """A call of a function of the script at `script_key` on the job's shard."""
+    return ScriptCall(
+        script_key.decode() if isinstance(script_key, bytes) else str(script_key), str(function)
+    )
+
+
+def script_runner_add_input(runner: ScriptCall, tensor: Tensor) -> int:
+    """Adds a tensor."""
+    _call(runner).inputs.append(_tensor(tensor))
+    return 1
+
+
+def script_runner_add_input_list(runner: ScriptCall, given: Iterable[Tensor]) -> None:
+    """Adds tensors that are one list, which is the last that the function takes."""
+    call = _call(runner)
+    if call.list_at >= 0:
+        raise GearsError("Already encountered a variable size list of tensors")
+    call.list_at = len(call.inputs)
+    call.inputs += [_tensor(tensor) for tensor in given]
+
+
+def script_runner_add_output(runner: ScriptCall) -> int:
+    """Adds a place for an output."""
+    _call(runner).outputs += 1
+    return 1
+
+
+def script_runner_run(runner: ScriptCall) -> list[Tensor]:
+    """Runs and waits. ModelError with the reason if it fails."""
+    context, run = current(), _call(runner).as_run()
+    try:
+        result = context.services.torch_scripts.run(context.shard, context.connection, run)
+    except ModelError as error:
+        raise ModelError(error.reason) from error
+    context.count_model_run(result.duration_us)
+    return result.outputs
+
+
+async def script_runner_run_async(runner: ScriptCall) -> list[Tensor]:
+    """Runs; other coroutines of the function go on meanwhile. ModelError if it fails."""
+    context, run = current(), _call(runner).as_run()
+    scripts = context.services.torch_scripts
+    try:
+        future = scripts.start(context.shard, context.connection, run)
+        with suppress(ModelError):
+            await asyncio.wrap_future(future)
+        result = scripts.finish(context.connection, run, future)
+    except ModelError as error:
+        raise ModelError(error.reason) from error
+    context.count_model_run(result.duration_us)
+    return result.outputs
+
+
+def create_dag_runner() -> DAGRunner:
+    """An empty DAG, on the job's shard."""
+    return DAGRunner()
 
 
 MEMBERS: dict[str, Any] = {
@@ -135,4 +220,11 @@ MEMBERS: dict[str, Any] = {
     "modelRunnerAddOutput": model_runner_add_output,
     "modelRunnerRun": model_runner_run,
     "modelRunnerRunAsync": model_runner_run_async,
+    "createScriptRunner": create_script_runner,
+    "scriptRunnerAddInput": script_runner_add_input,
+    "scriptRunnerAddInputList": script_runner_add_input_list,
+    "scriptRunnerAddOutput": script_runner_add_output,
+    "scriptRunnerRun": script_runner_run,
+    "scriptRunnerRunAsync": script_runner_run_async,
+    "createDAGRunner": create_dag_runner,
 }

@@ -17,9 +17,9 @@ from redis.exceptions import ResponseError
 
 from keymiss.cluster.shard_connection import ShardConnection
 from keymiss.logs import log_event, one_line
-from keymiss.worker.functions.builder import Registration
-from keymiss.worker.functions.job_context import JobContext
-from keymiss.worker.functions.records import decode
+from keymiss.worker.functions.builder import Registration, StreamOptions
+from keymiss.worker.functions.job_context import JobContext, error_text
+from keymiss.worker.functions.records import decode, stream_record
 from keymiss.worker.job import Job
 
 SLICE_S = 2.0
@@ -31,7 +31,6 @@ CONSUMER = "worker"
 COMES_AGAIN = "it is tried again by itself"
 """A note on an error: nothing was missed by it."""
 
-Entry = tuple[bytes, dict[str, Any]]
 RunBatch = Callable[[list[dict[str, Any]]], None]
 """Runs the flow over a batch of records; raises what went wrong."""
 
@@ -41,31 +40,69 @@ def read_stream(context: JobContext, job: Job, registration: Registration, run_b
     "abort" and "retry" it stays, and the error is raised (and, with "retry", the job comes again after the
     interval)."""
     options, connection = registration.stream, context.connection
-    group = None if options.trim else f"gears-{job.registration_id}"
+    group = _group_of(registration)
     if group is not None:
         _make_group(connection, job.key, group)
     until_s = time.monotonic() + SLICE_S
-    while entries := _read(connection, job.key, group, options.batch):
-        records = [_record(job.key, entry) for entry in entries]
-        try:
-            run_batch(records)
-        except Exception as error:
-            if options.on_failed == "retry":
-                _again_later(context, job, options.retry_s)
-                error.add_note(COMES_AGAIN)
-            if options.on_failed != "continue":
-                raise
+    while rows := _read(connection, job.key, group, options.batch):
+        fills_in_s = _fills_in_s(rows, options)
+        if fills_in_s > 0:
+            _again_later(context, job, fills_in_s)
+            return
+        if not _run(context, job, registration, run_batch, rows):
+            return
+        _finish(connection, job.key, group, [number for number, _ in rows])
+        if time.monotonic() > until_s:
+            connection.command("KM.NOTIFY", job.event, job.key)
+            return
+
+
+def _run(
+    context: JobContext, job: Job, registration: Registration, run_batch: RunBatch, rows: list[Any]
+) -> bool:
+    """Whether the shard says to go on; it is told how the batch ended."""
+    began_s, options = time.monotonic(), registration.stream
+    lag_us = max(0, int(time.time() * 1000) - _entry_ms(rows[0])) * 1000
+    failed: Exception | None = None
+    try:
+        run_batch([stream_record(job.key, row) for row in rows])
+    except Exception as error:
+        failed = error
+    took_us = int((time.monotonic() - began_s) * 1e6)
+    text = () if failed is None else (error_text(failed),)
+    goes_on = bool(context.connection.command("KM.BATCHED", job.id, took_us, lag_us, *text))
+    if failed is None or options.on_failed == "continue":
+        if failed is not None:
             log_event(
                 "records_passed_over",
                 "warning",
                 stream=decode(job.key),
-                n=len(records),
-                error=one_line(error),
+                n=len(rows),
+                error=one_line(failed),
             )
-        _finish(connection, job.key, group, [entry[0] for entry in entries])
-        if time.monotonic() > until_s:
-            connection.command("KM.NOTIFY", job.event, job.key)
-            return
+        if not goes_on:  # paused, or aborted: what is done is done
+            _finish(context.connection, job.key, _group_of(registration), [number for number, _ in rows])
+        return goes_on
+    if options.on_failed == "retry":
+        _again_later(context, job, options.retry_s)
+        failed.add_note(COMES_AGAIN)
+    raise failed
+
+
+def _group_of(registration: Registration) -> str | None:
+    """The consumer group: that of the session, so that an upload in its place goes on where it was."""
+    return None if registration.stream.trim else f"gears-{registration.session}-{registration.ordinal}"
+
+
+def _fills_in_s(rows: list[Any], options: StreamOptions) -> float:
+    """How much longer the oldest record waits for others."""
+    if len(rows) >= options.batch or not options.duration_ms:
+        return 0.0
+    return (_entry_ms(rows[0]) + options.duration_ms) / 1000 - time.time()
+
+
+def _entry_ms(row: Any) -> int:
+    return int(row[0].partition(b"-")[0])
 
 
 def _make_group(connection: ShardConnection, key: bytes, group: str) -> None:
@@ -76,27 +113,16 @@ def _make_group(connection: ShardConnection, key: bytes, group: str) -> None:
             raise
 
 
-def _read(connection: ShardConnection, key: bytes, group: str | None, count: int) -> list[Entry]:
+def _read(connection: ShardConnection, key: bytes, group: str | None, count: int) -> list[Any]:
     if group is None:
-        return [_entry(row) for row in connection.command("XRANGE", key, "-", "+", "COUNT", count)]
+        return list(connection.command("XRANGE", key, "-", "+", "COUNT", count))
     for position in ("0", ">"):  # what was delivered and not acknowledged, then what is new
         reply = connection.command(
             "XREADGROUP", "GROUP", group, CONSUMER, "COUNT", count, "STREAMS", key, position
         )
-        entries = [_entry(row) for row in reply[0][1]] if reply else []
-        if entries:
-            return entries
+        if reply and reply[0][1]:
+            return list(reply[0][1])
     return []
-
-
-def _entry(row: Any) -> Entry:
-    number, flat = row
-    fields = decode(flat or [])  # None: deleted while it was pending
-    return number, dict(zip(fields[::2], fields[1::2], strict=True))
-
-
-def _record(key: bytes, entry: Entry) -> dict[str, Any]:
-    return {"key": decode(key), "id": entry[0].decode(), "value": entry[1]}
 
 
 def _finish(connection: ShardConnection, key: bytes, group: str | None, numbers: list[bytes]) -> None:

@@ -26,12 +26,14 @@ BACKOFF_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 
 class Puller:
     """Pulls from one shard until stopped. The shard takes back what the connection pulled when it
-    breaks, so the connection stays open until the last of its jobs has ended."""
+    breaks, so the connection stays open until the last of its jobs has ended. `away`: as another host's
+    worker. `on_connect` is told of each new connection: the server may be another process."""
 
     def __init__(
         self,
         name: str,
         shard: Shard,
+        away: bool,
         credentials: Credentials,
         pool: JobPool,
         metrics: JobMetrics,
@@ -45,6 +47,7 @@ class Puller:
         """Whether the shard answered the last pull."""
         self._greeted = -1  # the generation that on_connect was told of
         self._name = name
+        self._words = ("LOOKS", "AWAY") if away else ("LOOKS",)
         self._pool = pool
         self._metrics = metrics
         self._on_connect = on_connect
@@ -53,7 +56,7 @@ class Puller:
         self._stop = threading.Event()
         self._credentials = credentials
         timeout_s = BLOCK_MS / 1000 + REPLY_MARGIN_S
-        self._connection = ShardConnection(shard.master, timeout_s, credentials)
+        self._connection = ShardConnection(shard.master, timeout_s, credentials, tells=True)
         self._thread = threading.Thread(target=self._body, name=f"pull-{shard.address}", daemon=True)
 
     def start(self) -> None:
@@ -98,7 +101,7 @@ class Puller:
         if self._greeted != self.generation:
             self._greeted = self.generation
             self._on_connect(self.shard)
-        rows = self._connection.command("KM.PULL", self._name, room, BLOCK_MS)
+        rows = self._connection.command("KM.PULL", self._name, room, BLOCK_MS, *self._words)
         self.attached = True
         if not rows:
             return

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import AskError, RedisError, ResponseError, TryAgainError
 
 from keymiss.logs import log_event, one_line
-from keymiss.worker.functions.job_context import GearsError, JobContext
-from keymiss.worker.job import Job, JobStatus
+from keymiss.reading.backends.base import ModelError
+from keymiss.reading.tensors import TensorError
+from keymiss.worker.functions.interruption import Shield
+from keymiss.worker.functions.job_context import GearsError, JobContext, error_text
+from keymiss.worker.job import Job, JobKind, JobStatus
 from keymiss.worker.jobs import resp
+
+_CODE = re.compile(r"(ERR|WRONGTYPE|OOM|READONLY|MOVED|ASK|CROSSSLOT|NOPERM|MISCONF|NOREPLICAS|CLUSTERDOWN) ")
+"""How an error begins that has a code already."""
+
+_MOVES = "TRYAGAIN the key's slot is on its way to another shard"
+"""As the server itself would say: who asked does so again."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +48,39 @@ def done(job: Job, raw: bytes) -> Reply:
     return Reply(job, ("KM.DONE", job.id, raw), End(JobStatus.DONE))
 
 
+def ended(job: Job, n_results: int, results: bytes, errors: bytes) -> Reply:
+    """Of a run whose client has its id; both are RESP2 arrays."""
+    return Reply(job, ("KM.ENDED", job.id, n_results, results, errors), End(JobStatus.DONE))
+
+
 def failed(job: Job, text: str) -> Reply:
     """Its clients get FAILED and the text."""
     return Reply(job, ("KM.FAIL", job.id, text), End(JobStatus.FAILED, text))
+
+
+def failed_by(job: Job, error: Exception) -> Reply:
+    """The same, of an error; that the slot of what was missed moves is said plainly."""
+    text = error_text(error)
+    if job.kind is not JobKind.MISS or not isinstance(error, AskError | TryAgainError):
+        return failed(job, text)
+    return Reply(job, ("KM.DONE", job.id, resp.encode(resp.Error(_MOVES))), End(JobStatus.FAILED, text))
+
+
+def failed_plainly(job: Job, error: Exception) -> Reply:
+    """Its clients get what the error says, and nothing before it but ERR where it has no code of its own."""
+    text = plain_text(error)
+    return Reply(job, ("KM.FAIL", job.id, text, "PLAIN"), End(JobStatus.FAILED, one_line(error)))
+
+
+def plain_text(error: Exception) -> str:
+    """An error reply, without the minus."""
+    if isinstance(error, AskError | TryAgainError):
+        return _MOVES
+    said = error.reason if isinstance(error, ModelError) else str(error)
+    if not isinstance(error, (ModelError, TensorError, ResponseError)):
+        said = one_line(error)
+    text = " ".join(said.split()) or type(error).__name__
+    return text if _CODE.match(text) else f"ERR {text}"
 
 
 def send(context: JobContext, replies: Sequence[Reply]) -> list[End]:
@@ -87,21 +127,22 @@ class RepliesOfARun:
     def fail(self, error: object, record: Any) -> None:
         """The same, that it failed."""
         job = self._take("fail_reply", record)
-        self._add(failed(job, one_line(error) if isinstance(error, Exception) else str(error)))
+        self._add(failed_by(job, error) if isinstance(error, Exception) else failed(job, str(error)))
 
     def rest(self, error: Exception | None = None) -> None:
         """What has no reply yet fails with the error, or gets null."""
         for job in self._open.values():
-            reply = done(job, resp.encode(None)) if error is None else failed(job, one_line(error))
+            reply = done(job, resp.encode(None)) if error is None else failed_by(job, error)
             self._ready.append(reply)
         self._open.clear()
 
     def flush(self) -> None:
-        """Sends what is ready."""
-        ready, self._ready = self._ready, []
-        if ready:
-            for reply, end in zip(ready, send(self._context, ready), strict=True):
-                self._on_end(reply.job, end)
+        """Sends what is ready, and does not stop half-way when the function is ended."""
+        with Shield():
+            ready, self._ready = self._ready, []
+            if ready:
+                for reply, end in zip(ready, send(self._context, ready), strict=True):
+                    self._on_end(reply.job, end)
 
     def _take(self, name: str, record: Any) -> Job:
         job = self._open.pop(id(record), None)

@@ -9,7 +9,7 @@ str, bytes, bytearray        bulk string (str as UTF-8)
 float, int beyond 64 bits    bulk string of its repr, as Redis itself replies numbers
 list, tuple, set, frozenset  array
 dict                         array of key, value, key, value, ...
-`Status`, `Error`            status reply, error reply (line breaks become spaces)
+`Status`, `Error`            status reply, error reply (line breaks and NULs become spaces)
 an exception                 error reply ``-ERR TypeName: text``
 anything else                bulk string of its str()
 ============================ =========================================================
@@ -39,8 +39,15 @@ class Error:
     text: str
 
 
+class Nothing:
+    """The function has put nothing in the place of a reply."""
+
+
+NOTHING = Nothing()
+
+
 def _line(text: str) -> bytes:
-    return " ".join(text.splitlines()).encode("utf-8", "surrogateescape")
+    return " ".join(text.replace("\0", " ").splitlines()).encode("utf-8", "surrogateescape")
 
 
 def _bulk(data: bytes) -> bytes:
@@ -64,6 +71,8 @@ def encode(value: object) -> bytes:
         return b"*%d\r\n" % len(flat) + b"".join(map(encode, flat))
     if isinstance(value, (list, tuple, set, frozenset)):
         return b"*%d\r\n" % len(value) + b"".join(map(encode, value))
+    if isinstance(value, Nothing):
+        return b"*-1\r\n"
     if isinstance(value, Status):
         return b"+" + _line(value.text) + b"\r\n"
     if isinstance(value, Error):
@@ -87,3 +96,10 @@ def from_override(value: object) -> object:
         if _STATUS_REPLY.fullmatch(value):
             return Status(value[1:])
     return value
+
+
+def of_function(value: object) -> object:
+    """What a CommandReader's function gives: as `from_override`, also in lists."""
+    if isinstance(value, (list, tuple)):
+        return [of_function(one) for one in value]
+    return from_override(value)

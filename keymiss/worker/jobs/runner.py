@@ -5,34 +5,49 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from redis import exceptions
 from redis.exceptions import RedisError, ResponseError
 
 from keymiss import keys
-from keymiss.logs import log_event, one_line
-from keymiss.reading import tensors
+from keymiss.cluster.topology import Shard
+from keymiss.logs import log_event
 from keymiss.worker.functions import event_loops
 from keymiss.worker.functions.builder import Registration
-from keymiss.worker.functions.builder import Run as ScriptRun
-from keymiss.worker.functions.execution import Flow, flows_of_run, run_flow
-from keymiss.worker.functions.job_context import CURRENT, GearsError, JobContext, ReplySlot
+from keymiss.worker.functions.commands import run_command
+from keymiss.worker.functions.execution import Flow, run_flow
+from keymiss.worker.functions.inner_runs import results_of
+from keymiss.worker.functions.job_context import (
+    CURRENT,
+    GearsError,
+    JobContext,
+    ReplySlot,
+)
+from keymiss.worker.functions.on_every_shard import gears_command, unregister
 from keymiss.worker.functions.other_shards import NoOwnerError
 from keymiss.worker.functions.records import decode, missing_record, read_records
 from keymiss.worker.functions.requirements import check_requirements
-from keymiss.worker.functions.scripts import all_shards
+from keymiss.worker.functions.scripts import Upload, sha1_of
 from keymiss.worker.functions.streams import COMES_AGAIN, RunBatch, read_stream
-from keymiss.worker.job import Job, JobKind, JobStatus, Run
-from keymiss.worker.jobs import resp
-from keymiss.worker.jobs.replies import End, RepliesOfARun, done, failed, send
+from keymiss.worker.job import AI_JOBS, Job, JobKind, JobStatus, Run
+from keymiss.worker.jobs import ai_jobs, resp
+from keymiss.worker.jobs.replies import (
+    End,
+    RepliesOfARun,
+    Reply,
+    done,
+    ended,
+    failed_by,
+    failed_plainly,
+    send,
+)
 from keymiss.worker.metrics import JobMetrics
 from keymiss.worker.services import Services
 
 ASK_ALIVE_AFTER_S = 0.5
 """A job that waited longer in this process is not started before the shard says somebody waits."""
-
-MAX_ERRORS_LOGGED = 10
 
 PASSING = (
     exceptions.ConnectionError,
@@ -46,12 +61,10 @@ PASSING = (
     exceptions.OutOfMemoryError,
     NoOwnerError,
 )
-"""What a function may meet while shards restart or change: an event that fails so is worth another try."""
+PASSING_CODES = ("MISCONF", "NOREPLICAS")
+"""Of errors that have no class: the disk is full, or replicas are away."""
 
 OK = resp.Status("OK")
-
-GoesOn = Callable[[], None]
-"""What is left of a job whose clients have their reply."""
 
 
 class JobRunner:
@@ -63,10 +76,15 @@ class JobRunner:
 
     def run(self, run: Run) -> None:
         """Runs and answers, counts how each job ended and logs what is to be logged."""
-        if run[0].batch > 1:
-            self._run_misses(run)
-        else:
-            self._run_one(run[0])
+        try:
+            if run[0].batch > 1 and run[0].kind is JobKind.MODEL:
+                self._run_batch(run)
+            elif run[0].batch > 1:
+                self._run_misses(run)
+            else:
+                self._run_one(run[0])
+        finally:
+            self._services.connections.send_posted()
 
     def _run_one(self, job: Job) -> None:
         began_s, queued_s = time.monotonic(), job.queued_ms / 1000 + job.waited_s
@@ -82,17 +100,44 @@ class JobRunner:
             if not _wanted(context, (job,)):
                 return End(JobStatus.ABANDONED)
             self._metrics.started(job, queued_s)
-            reply, goes_on = self._perform(context, job)
+            if job.kind is JobKind.LOOK:
+                return ai_jobs.look(context, job)
+            reply = self._services.limits.run((job,), lambda: self._perform(context, job))
         except Exception as error:
             return _fail(context, job, error)
         except SystemExit as error:
             return _fail(context, job, _called_exit(error))
+        return send(context, [reply])[0]
+
+    def _run_batch(self, run: Run) -> None:
+        """Of one model: each is answered when its part has run."""
+        began_s = time.monotonic()
+        context = JobContext(self._services, run[0].shard, run[0], run[0].cache)
+        open_jobs = {job: job.queued_ms / 1000 + job.waited_s for job in run}
+
+        def ended(job: Job, end: End) -> None:
+            self._ended(job, end, open_jobs.pop(job), time.monotonic() - began_s)
+
+        try:
+            wanted = _wanted(context, run)
+        except (RedisError, OSError):
+            wanted = list(run)
+        for job in run:
+            if job in wanted:
+                self._metrics.started(job, open_jobs[job])
+            else:
+                ended(job, End(JobStatus.ABANDONED))
+        if not wanted:
+            return
+        here = replace(context, job=wanted[0], others=tuple(wanted[1:]))
+        token = CURRENT.set(here)
+        try:
+            ai_jobs.run_batch(here, wanted, lambda reply: ended(reply.job, send(here, [reply])[0]))
+        except Exception as error:
+            for job in list(open_jobs):
+                ended(job, send(here, [failed_plainly(job, error)])[0])
         finally:
-            event_loops.cancel_leftovers()
-        end = send(context, [done(job, reply)])[0]
-        if goes_on is not None and end.status is JobStatus.DONE:
-            goes_on()
-        return end
+            CURRENT.reset(token)
 
     def _run_misses(self, run: Run) -> None:
         """Of a function that takes several: each is answered when the function has its answer."""
@@ -125,7 +170,8 @@ class JobRunner:
                 raise GearsError("the function takes one miss at a time, but is registered for several")
             given = [record for _, record in records]
             flow = Flow(lambda _at: iter([given]), registration.steps)
-            run_flow(here, [here.shard], lambda _shard: flow, _raise)
+            done_by = partial(run_flow, here, [here.shard], lambda _shard: flow, _raise)
+            self._services.limits.run(tuple(wanted), done_by)
             replies.rest()
         except Exception as error:
             replies.rest(error)
@@ -133,20 +179,14 @@ class JobRunner:
             replies.rest(_called_exit(error))
         finally:
             CURRENT.reset(token)
-            event_loops.cancel_leftovers()
             replies.flush()
 
-    def _perform(self, context: JobContext, job: Job) -> tuple[bytes, GoesOn | None]:
+    def _perform(self, context: JobContext, job: Job) -> Reply:
         token = CURRENT.set(context)
         try:
-            if job.kind in (JobKind.MISS, JobKind.EVENT):
-                return resp.encode(_registered(context, job)), None
             if job.kind is JobKind.SCRIPT:
-                reply, goes_on = _script(context, job)
-                return resp.encode(reply), goes_on
-            if job.kind is JobKind.UNREGISTER:
-                return resp.encode(_unregister(context, job)), None
-            return resp.encode(_model(context, job)), None
+                return _script(context, job)
+            return done(job, resp.encode(_ANSWERS[job.kind](context, job)))
         finally:
             CURRENT.reset(token)
 
@@ -194,9 +234,17 @@ def _log_end(job: Job, end: End, queued_s: float, took_s: float) -> None:
 
 def _fail(context: JobContext, job: Job, error: Exception) -> End:
     comes_again = COMES_AGAIN in getattr(error, "__notes__", ())
-    if job.kind is JobKind.EVENT and isinstance(error, PASSING) and not comes_again:
+    if job.kind is JobKind.EVENT and passes(error) and not comes_again:
         context.services.missed(context.shard)
-    return send(context, [failed(job, one_line(error))])[0]
+    reply = failed_plainly(job, error) if job.kind in AI_JOBS else failed_by(job, error)
+    return send(context, [reply])[0]
+
+
+def passes(error: Exception) -> bool:
+    """Whether a function may meet it while shards restart or change: an event that fails so is worth another
+    try."""
+    by_code = isinstance(error, ResponseError) and str(error).startswith(PASSING_CODES)
+    return isinstance(error, PASSING) or by_code
 
 
 def _raise(error: Exception) -> None:
@@ -205,12 +253,16 @@ def _raise(error: Exception) -> None:
 
 def _registered(context: JobContext, job: Job) -> Any:
     """A miss or an event: the first error ends it, and its text is the answer."""
-    registration = context.services.scripts.registration(context, job.registration_id)
+    scripts = context.services.scripts
+    registration = scripts.registration(context, job.registration_id)
     slot = ReplySlot()
-    here = JobContext(context.services, context.shard, job, job.cache, reply=slot)
+    here = replace(context, reply=slot, upload=registration.upload)
 
     if registration.reader == "StreamReader":
         read_stream(here, job, registration, _over_batches(here, registration))
+        return None
+    if registration.callback is not None:
+        _time_event(here, registration)
         return None
 
     def reader(at: JobContext) -> Iterator[Any]:
@@ -218,9 +270,28 @@ def _registered(context: JobContext, job: Job) -> Any:
             return iter([_miss_record(job)])
         return iter(read_records(at.connection, [job.key], job.event, registration.keys.read_value))
 
-    flow = Flow(reader, registration.steps)
-    run_flow(here, [context.shard], lambda _shard: flow, _raise)
+    def flow_of(shard: Shard) -> Flow:
+        mine = registration if shard == here.shard else scripts.registration(here.on(shard), registration.id)
+        return Flow(reader, mine.steps)
+
+    run_flow(here, [context.shard], flow_of, _raise)
+    if job.kind is JobKind.EVENT and not slot.is_set:
+        return resp.NOTHING
     return resp.from_override(slot.value)
+
+
+def _time_event(context: JobContext, registration: Registration) -> None:
+    """It ends with its key."""
+    connection = context.connection
+    if registration.prefix and not connection.command("EXISTS", registration.prefix):
+        connection.command("KM.UNREGISTER", registration.id)
+        return
+    assert registration.callback is not None
+    token = CURRENT.set(context)
+    try:
+        event_loops.resolve(registration.callback())
+    finally:
+        CURRENT.reset(token)
 
 
 def _over_batches(here: JobContext, registration: Registration) -> RunBatch:
@@ -231,66 +302,54 @@ def _over_batches(here: JobContext, registration: Registration) -> RunBatch:
     return run
 
 
-def _script(context: JobContext, job: Job) -> tuple[Any, GoesOn | None]:
-    """RG.PYEXECUTE: OK, or ``[[results], [errors]]`` if the script runs something. With UNBLOCKING the job's
-    id instead, and it runs then; what it came to is in the log."""
-    source, unblocking, *requirements = job.payload
-    check_requirements([requirement.decode("utf-8", "replace") for requirement in requirements])
-    run = context.services.scripts.deploy(context, source)
+def _script(context: JobContext, job: Job) -> Reply:
+    """RG.PYEXECUTE: OK, or ``[[results], [errors]]`` if the script runs something. With UNBLOCKING the
+    execution's id instead; what it comes to is told the shard when it ends."""
+    source, unblocking, session, description, replaced, *requirements = job.payload
+    texts = [requirement.decode("utf-8", "replace") for requirement in requirements]
+    check_requirements(texts)
+    upload = Upload(
+        source,
+        session.decode() or sha1_of(source),
+        description.decode("utf-8", "replace"),
+        replaced.decode() or None,
+        tuple(texts),
+    )
+    run, name = context.services.scripts.deploy(context, upload)
     if run is None:
-        return OK, None
-    if unblocking == b"1":
-        return str(job.id), lambda: _run_unattended(context, job, run)
-    results, errors = _run(context, run)
-    return [results, errors], None
-
-
-def _run_unattended(context: JobContext, job: Job, run: ScriptRun) -> None:
-    token = CURRENT.set(context)
+        return done(job, resp.encode(OK))
+    here = replace(context, upload=name)
+    token = CURRENT.set(here)
     try:
-        results, errors = _run(context, run)
-        log_event("script_ran", job=job.id, results=len(results), errors=errors[:MAX_ERRORS_LOGGED])
-    except (Exception, SystemExit) as error:
-        log_event("script_failed", "warning", job=job.id, error=one_line(error))
+        context.connection.command("KM.RUNS", job.id, *(("UNATTENDED",) if unblocking else ()))
+        results, errors = results_of(here, run)
     finally:
         CURRENT.reset(token)
-        event_loops.cancel_leftovers()
+    results = [r if isinstance(r, (str, bytes, bytearray, int)) else str(r) for r in results]
+    if not unblocking:
+        return done(job, resp.encode([results, errors]))
+    return ended(job, len(results), resp.encode(results), resp.encode(errors))
 
 
-def _run(context: JobContext, run: ScriptRun) -> tuple[list[Any], list[str]]:
-    errors: list[str] = []
-    here = JobContext(context.services, context.shard, context.job, context.cache)
-    shards = all_shards(context, run.local)
-    flow_of = flows_of_run(run, context.shard, others=len(context.services.masters()) > 1)
-    results = run_flow(here, shards, flow_of, lambda error: errors.append(one_line(error)))
-    return [r if isinstance(r, (str, bytes, bytearray, int)) else str(r) for r in results], errors
+def _answer_command(context: JobContext, job: Job) -> Any:
+    return resp.of_function(run_command(context, job))
 
 
-def _unregister(context: JobContext, job: Job) -> Any:
-    """On every master; an error only if none of them knew the registration or one is out of reach."""
-    (registration_id,) = job.payload
-    refused: list[str] = []
-    masters = context.services.masters()
-    for shard in masters:
-        try:
-            context.on(shard).connection.command("KM.UNREGISTER", registration_id)
-        except ResponseError as error:
-            refused.append(str(error))
-    if masters and len(refused) == len(masters):
-        raise GearsError(refused[0])
+def _answer_unregister(context: JobContext, job: Job) -> Any:
+    unregister(context, job)
     return OK
 
 
-def _model(context: JobContext, job: Job) -> Any:
-    """AI.MODELEXECUTE: reads the inputs, runs, stores the outputs."""
-    fields = iter(job.payload)
-    key = next(fields)
-    inputs = [next(fields) for _ in range(int(next(fields)))]
-    outputs = [next(fields) for _ in range(int(next(fields)))]
-    connection = context.connection
-    given = tensors.get_tensors(connection, inputs)
-    name = key.decode("utf-8", "surrogateescape")
-    result = context.services.models.run(context.shard, connection, name, given, len(outputs))
-    context.count_model_run(result.duration_us)
-    tensors.set_tensors(connection, list(zip(outputs, result.outputs, strict=True)))
-    return OK
+def _answer_gears(context: JobContext, job: Job) -> Any:
+    reply = gears_command(context, job)
+    return OK if reply is None else reply
+
+
+_ANSWERS: dict[JobKind, Callable[[JobContext, Job], Any]] = {
+    JobKind.MISS: _registered,
+    JobKind.EVENT: _registered,
+    JobKind.COMMAND: _answer_command,
+    JobKind.UNREGISTER: _answer_unregister,
+    JobKind.GEARS: _answer_gears,
+    **ai_jobs.RUNS,
+}

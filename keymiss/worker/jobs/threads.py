@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 
 from keymiss.logs import one_line
@@ -26,7 +26,9 @@ class JobPool:
         self._size = size
         self._handle = handle
         self._on_dead = on_dead
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._may_start_now = threading.Condition(self._lock)
+        self._ended = threading.Condition(self._lock)
         self._queue: deque[Run] = deque()
         self._running: set[Run] = set()
         self._waiting = 0
@@ -35,10 +37,10 @@ class JobPool:
 
     def submit(self, runs: list[Run]) -> None:
         """Queues runs; never blocks."""
-        with self._changed:
+        with self._lock:
             self._queue.extend(runs)
             self._start_threads()
-            self._changed.notify_all()
+            self._may_start_now.notify()
 
     def _start_threads(self) -> None:
         limit = self._size + min(self._waiting, MAX_WAITING)
@@ -49,7 +51,7 @@ class JobPool:
 
     def free(self) -> int:
         """How many runs could start now."""
-        with self._changed:
+        with self._lock:
             return self._free()
 
     def _free(self) -> int:
@@ -58,49 +60,56 @@ class JobPool:
 
     def wait_free(self, timeout_s: float) -> int:
         """Waits until a run could start; 0 when none could within `timeout_s`."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._free() > 0, timeout_s)
+        with self._lock:
+            self._ended.wait_for(lambda: self._free() > 0, timeout_s)
             return self._free()
 
     def take_queued(self, wanted: Callable[[Job], bool]) -> list[Job]:
         """Takes jobs that have not started out of the queue; of a run all or none are wanted."""
-        with self._changed:
+        with self._lock:
             taken = [run for run in self._queue if wanted(run[0])]
             gone = set(taken)
             self._queue = deque(run for run in self._queue if run not in gone)
-            self._changed.notify_all()
+            self._ended.notify_all()
             return [job for run in taken for job in run]
 
     def running(self) -> list[Job]:
         """Jobs that have started and not ended."""
-        with self._changed:
+        with self._lock:
             return [job for run in self._running for job in run]
 
-    def wait_idle(self, timeout_s: float) -> bool:
-        """True when nothing is queued or running within `timeout_s`."""
-        with self._changed:
-            return self._changed.wait_for(lambda: not self._running and not self._queue, timeout_s)
+    def wait_idle(self, timeout_s: float, stuck: Container[Job] = ()) -> bool:
+        """True when nothing is queued or running, but for the `stuck`, within `timeout_s`."""
+
+        def idle() -> bool:
+            return not self._queue and all(run[0] in stuck for run in self._running)
+
+        with self._lock:
+            return self._ended.wait_for(idle, timeout_s)
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
         """Around a wait for another job."""
-        with self._changed:
+        with self._lock:
             self._waiting += 1
             self._start_threads()
-            self._changed.notify_all()
+            self._may_start_now.notify()
+            self._ended.notify_all()
         try:
             yield
         finally:
-            with self._changed:
+            with self._lock:
                 self._waiting -= 1
 
     def _next(self) -> Run:
-        with self._changed:
+        with self._lock:
             while not self._may_start():
                 self._idle += 1
-                self._changed.wait()
+                self._may_start_now.wait()
                 self._idle -= 1
             run = self._queue.popleft()
+            if self._queue:
+                self._may_start_now.notify()
             self._running.add(run)
             return run
 
@@ -115,8 +124,8 @@ class JobPool:
                 try:
                     self._handle(run)
                 finally:
-                    with self._changed:
+                    with self._lock:
                         self._running.discard(run)
-                        self._changed.notify_all()
+                        self._ended.notify_all()
         except BaseException as error:
             self._on_dead(f"job thread: {one_line(error)}")

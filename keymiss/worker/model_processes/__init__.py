@@ -1,0 +1,13 @@
+"""Models run in processes of their own, so that a run that never ends, or crashes, is ended alone.
+
+    worker -> library process -> a process for each model -> its runners
+
+The library process (`library_process`) has torch imported and forks the others, which share
+its memory. A model's process loads the model, once, and never runs it: it forks the runners, which share its
+weights. A runner does one run at a time, on one core. All are told what to do over socket pairs (`frames`),
+and end when the worker does.
+
+On the worker's side `forking` speaks with a process that forks others, `libraries` starts the library process
+and loads models, and `pool` gives the runs that wait (`run_queue`) to runners (`runner`), and ends those that
+take too long.
+"""
