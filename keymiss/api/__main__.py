@@ -46,6 +46,7 @@ def api(
         create_app(settings),
         host=host,
         port=port,
+        http="h11",  # httptools answers a method that it does not know itself, without our body
         log_config=None,
         access_log=False,  # nginx writes one; of a question there is a line of its own
         server_header=False,

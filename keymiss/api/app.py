@@ -1,4 +1,4 @@
-"""The application: its routes, its start, its end. No CORS headers: only pages of the same origin may ask."""
+"""The application: its routes, its start, its end."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from keymiss.api.articles.article_store import ArticleStore
 from keymiss.api.articles.titles import Articles
 from keymiss.api.figures import routes as figure_routes
 from keymiss.api.figures.shard_figures import ShardFigures
+from keymiss.api.graph import excluding_routes, original_edge
 from keymiss.api.graph import routes as graph_routes
 from keymiss.api.graph.concept_names import Concepts
 from keymiss.api.graph.replies import Explorer
@@ -40,6 +41,13 @@ from keymiss.graph.reader_choice import choose_reader
 from keymiss.retrieval import Mix, Retrieval
 
 router = APIRouter()
+ROUTERS = (
+    question_routes.router,
+    article_routes.router,
+    original_edge.router,  # before /edge/<source>:<target>, which takes its addresses too
+    graph_routes.router,
+    excluding_routes.router,
+)
 
 
 @router.get("/livez", response_model=Live, summary="The process runs", tags=["health"])
@@ -86,7 +94,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     concepts = Concepts(shards, settings.topology_poll_s)
     articles = Articles(shards, settings.title_cache_s)
     knowledge = GraphKnowledge(concepts, graph, settings.graph_time_limit_s)
-    app.state.asker = Asker(settings, shards, retrieval, articles, knowledge)
+    app.state.asker = asker = Asker(settings, shards, retrieval, articles, knowledge)
+    metrics.questions_limit.set_function(lambda: asker.most_at_once)
+    metrics.silent_masters.set_function(lambda: shards.silent)
     app.state.article_store = ArticleStore(shards, settings.time_limit_s, concepts.name)
     app.state.explorer = Explorer(shards, graph, concepts, articles, settings.time_limit_s)
     app.state.readiness = Readiness(settings, shards, retrieval)
@@ -113,7 +123,7 @@ def mix_of(settings: ApiSettings) -> Mix:
 
 def expected_requests() -> Iterator[tuple[str, str, int]]:
     """Route, method and code of every reply that the OpenAPI document promises."""
-    for each in (question_routes.router, article_routes.router, graph_routes.router, router):
+    for each in (*ROUTERS, router):
         for route in each.routes:
             if isinstance(route, APIRoute):
                 for code in (route.status_code or 200, *map(int, route.responses)):
@@ -132,10 +142,10 @@ def create_app(settings: ApiSettings) -> FastAPI:
     )
     app.metrics = app.state.metrics = ApiMetrics()
     app.state.settings = settings
+    app.cors_origins = settings.cors_origins
     app.metrics.know_requests(expected_requests())
-    app.include_router(question_routes.router)
-    app.include_router(article_routes.router)
-    app.include_router(graph_routes.router)
+    for each in ROUTERS:
+        app.include_router(each)
     app.include_router(watch_routes.router)
     app.include_router(figure_routes.router)
     app.include_router(docs_page.router)
@@ -143,5 +153,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
     problems.install(app)
     app.add_exception_handler(ClientLeft, on_client_left)
     app.add_exception_handler(ClientDisconnect, on_client_left)
-    describe(app, *question_routes.SHAPES, graph_routes.Search, *article_routes.SHAPES)
+    describe(
+        app, *question_routes.SHAPES, graph_routes.Search, excluding_routes.Exclusion, *article_routes.SHAPES
+    )
     return app

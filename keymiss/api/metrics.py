@@ -105,6 +105,12 @@ class ApiMetrics:
         self.questions_in_flight = Gauge(
             "keymiss_questions_in_flight", "Questions that are being worked on.", registry=registry
         )
+        self.questions_limit = Gauge(
+            "keymiss_questions_limit", "Questions that are worked on at once at most, now.", registry=registry
+        )
+        self.silent_masters = Gauge(
+            "keymiss_silent_masters", "Masters that are not asked until they answer.", registry=registry
+        )
         self._partial = Counter(
             "keymiss_questions_partial_total",
             "Questions that got a reply although sentences or shards were missing.",

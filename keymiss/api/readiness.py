@@ -26,11 +26,11 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from keymiss.api.http.problems import NotReady
-from keymiss.api.questions.fanout import Outcome
-from keymiss.api.questions.merge import parse_answer
+from keymiss.api.questions.given_answer import given_answer
 from keymiss.api.settings import ApiSettings
 from keymiss.api.shard_status import Status, status_of
 from keymiss.cluster.shard_map import ShardMap
+from keymiss.cluster.tls import TlsTrouble
 from keymiss.cluster.topology import Shard, count_slots
 from keymiss.corpus.eviction_report import evicted_problem, policy_problem
 from keymiss.keys import SLOTS, answer_key, evicted_key, lower_model_key, model_key, span_key
@@ -43,6 +43,7 @@ PROBE_TOKENS = 4
 PROBE_TENSORS = ("ids", "mask", "types", "states", "start", "end", "relevance")
 
 REFUSED = "it refuses the API's user or password"
+NOT_CONNECTED = "the API and it do not agree on TLS: the API's log says what to do"
 
 # What the client is told; the first that fits, so the wider types stand last.
 KNOWN_ERRORS: dict[type[Exception], str] = {
@@ -50,6 +51,7 @@ KNOWN_ERRORS: dict[type[Exception], str] = {
     BusyLoadingError: "the server is loading its data",
     AuthenticationError: REFUSED,
     NoPermissionError: "the API's user may not do what it must",
+    TlsTrouble: NOT_CONNECTED,
     OutOfMemoryError: "its memory is full (maxmemory): it takes no writes",
     RedisConnectionError: "it cannot be reached",
     OSError: "it cannot be reached",
@@ -91,7 +93,7 @@ class Readiness:
         missing = []
         if not shards:
             if self._shards.refused:
-                return {}, ["the cluster: " + REFUSED]
+                return {}, [f"the cluster: {_known(self._shards.refused)}"]
             return {}, ["no node of the cluster can be reached"]
         uncovered = SLOTS - sum(count_slots(shard.slots) for shard in shards)
         if uncovered:
@@ -124,10 +126,11 @@ class Readiness:
 
     async def _memory(self, shard: Shard) -> list[str]:
         """What is wrong in words: its policy, what it evicted."""
-        key = evicted_key(shard.tag)
+        keys = [evicted_key(part) for part in shard.parts]
         try:
             async with asyncio.timeout(self._settings.ready_time_limit_s):
-                info, evicted = await self._shards.execute_together(key, ("INFO", "memory"), ("HLEN", key))
+                info = await self._shards.client(shard.master).info("memory")
+                evicted = sum([await self._shards.execute(key, "HLEN", key) for key in keys])
         except (RedisError, OSError, TimeoutError) as error:
             log.warning("memory of shard {%s}: %r", shard.tag, error)
             return [f"shard {{{shard.tag}}}: {_in_words(error, self._settings.ready_time_limit_s)}"]
@@ -141,7 +144,7 @@ class Readiness:
         await self._shards.execute(key, "UNLINK", key, answer_key(at.article, at.tag, at.idx, question))
         if raw is None:
             return "no function is registered for bertspan"
-        if parse_answer(Outcome(at.tag, at, Status.ANSWERED, raw, 0.0)) is None:
+        if given_answer(raw) is None:
             return "the reply of the answering function cannot be read"
         return None
 
@@ -170,13 +173,16 @@ class Readiness:
         await self._shards.execute(model, "AI.MODELEXECUTE", model, *given)
 
 
+def _known(error: Exception) -> str:
+    return next((words for kind, words in KNOWN_ERRORS.items() if isinstance(error, kind)), "")
+
+
 def _in_words(error: Exception, limit_s: float) -> str:
     """For the client: a known error word, never the text a function or a server wrote."""
     if status_of(error) is Status.LATE:
         return f"the model did not answer within {limit_s:g} s"
-    for kind, words in KNOWN_ERRORS.items():
-        if isinstance(error, kind):
-            return words
+    if known := _known(error):
+        return known
     if NO_MODEL in str(error):
         return f"{NO_MODEL}: keymiss models load"
     word = (str(error).split(maxsplit=1) or [""])[0]

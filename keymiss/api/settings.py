@@ -7,11 +7,12 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from keymiss.addresses import Address
@@ -21,6 +22,9 @@ from keymiss.environment import EnvironmentSettings, Whole, secret
 
 MOST = 1_000_000
 MIN_ADMIN_KEY_CHARACTERS = 16
+ORIGIN = re.compile(
+    r"(http(?!.*:80$)|https(?!.*:443$))://([a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(:[1-9][0-9]{0,4})?"
+)
 Count = Annotated[Whole, Field(ge=1, le=MOST)]
 Positive = Annotated[float, Field(ge=0.01, le=MOST)]
 OrNothing = Annotated[float, Field(ge=0, le=MOST)]
@@ -47,6 +51,20 @@ def checked_prometheus_url(url: str) -> str:
     if not usable or not (url.isascii() and url.isprintable()) or "?" in url or "#" in url or " " in url:
         raise ValueError("must be an address like http://127.0.0.1:9090, without ? and #")
     return url
+
+
+def parsed_origins(value: Any) -> Any:
+    """``https://a.org,http://localhost:4200`` as a tuple. ValueError: one is not as browsers send it."""
+    origins = tuple(each.strip() for each in value.split(",")) if isinstance(value, str) else value
+    for origin in origins:
+        if origin == "*":
+            raise ValueError("must name each origin: '*' is refused, as the pages may send cookies")
+        if not ORIGIN.fullmatch(origin):
+            raise ValueError(
+                "must be origins as browsers send them, like https://example.org,http://localhost:4200 "
+                f"(small letters, no / at the end, no :443 of https, no :80 of http), not {origin!r}"
+            )
+    return origins
 
 
 class ApiSettings(EnvironmentSettings):
@@ -82,6 +100,9 @@ class ApiSettings(EnvironmentSettings):
     admin_key: Annotated[str, AfterValidator(checked_admin_key)] = Field(
         "", repr=False
     )  # X-Admin-Key must be it; empty: nobody changes articles
+    cors_origins: Annotated[
+        tuple[str, ...], NoDecode, BeforeValidator(parsed_origins)
+    ] = ()  # whose pages may ask
     prometheus_url: Annotated[str, AfterValidator(checked_prometheus_url)] = Field(
         "", repr=False
     )  # whom /watch asks; empty: nobody

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ConfigDict, Field
 
-from keymiss.api_shapes.base import ConceptName, Reply, Shape
+from keymiss.api_shapes.base import SENTENCEKEY, ConceptName, Reply, Shape
 
 
 class ArticleState(enum.StrEnum):
@@ -102,7 +102,7 @@ class Sentence(Shape):
 
     idx: int
     sentence: str
-    sentencekey: str = Field(description="<article>:{tag}:<idx>")
+    sentencekey: str = Field(description=SENTENCEKEY)
     paragraph: int | None = Field(description="Of the article's text, from 0; null when it is not known.")
     concepts: tuple[ConceptName, ...]
 
@@ -131,7 +131,7 @@ class ArticleReply(Reply):
                         {
                             "idx": 0,
                             "sentence": "The virus is passed to adults by infected children.",
-                            "sentencekey": "KM0001:{6fd}:0",
+                            "sentencekey": "sentence:KM0001:{hno}:0",
                             "paragraph": 0,
                             "concepts": [{"id": "KC0140", "name": "adult"}],
                         }

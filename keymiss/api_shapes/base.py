@@ -6,6 +6,8 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
+SENTENCEKEY = "sentence:<article>:{tag}:<idx>: the hash that the sentence is in, and its field"
+CREATED_AT = "`first_year` as a text, as The Pattern has it; null when no year is known."
 EXAMPLE_QUESTION = "Who performs viral transmission among adults"
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ConfigDict, Field
 
-from keymiss.api_shapes.base import EXAMPLE_QUESTION, ConceptName, Reply, Shape
+from keymiss.api_shapes.base import CREATED_AT, EXAMPLE_QUESTION, SENTENCEKEY, ConceptName, Reply, Shape
 
 
 class Signal(enum.StrEnum):
@@ -35,6 +35,7 @@ class ConceptLink(Shape):
     target_name: str
     rank: int = Field(description="How many sentences carry the link.")
     first_year: int | None = Field(description="Of the oldest of them; null when no year is known.")
+    created_at: str | None = Field(description=CREATED_AT)
 
 
 class Source(Shape):
@@ -42,7 +43,7 @@ class Source(Shape):
 
     answer: str
     sentence: str
-    sentencekey: str = Field(description="<article>:{tag}:<idx>")
+    sentencekey: str = Field(description=SENTENCEKEY)
     article: str
     title: str | None = Field(description="The article's title; null when it is not known.")
     year: int | None = Field(description="Of the article; null when it is not known.")
@@ -76,7 +77,7 @@ class Passage(Shape):
     """A sentence that has to do with the question, and that no answer of the reply was cut from."""
 
     sentence: str
-    sentencekey: str = Field(description="<article>:{tag}:<idx>")
+    sentencekey: str = Field(description=SENTENCEKEY)
     article: str
     title: str | None = Field(description="The article's title; null when it is not known.")
     year: int | None = Field(description="Of the article; null when it is not known.")
@@ -143,7 +144,7 @@ class Stages(Shape):
 EXAMPLE_SOURCE: dict[str, Any] = {
     "answer": "infected children",
     "sentence": "In most households the virus is passed to adults by infected children.",
-    "sentencekey": "KM0001:{6fd}:33",
+    "sentencekey": "sentence:KM0001:{hno}:33",
     "article": "KM0001",
     "title": "How respiratory viruses move through a household",
     "year": 2020,
@@ -168,7 +169,7 @@ EXAMPLE_COVERAGE: dict[str, Any] = {
 }
 EXAMPLE_PASSAGE: dict[str, Any] = {
     "sentence": "Adults who live with children report more colds than those who do not.",
-    "sentencekey": "KM0012:{b3}:8",
+    "sentencekey": "sentence:KM0012:{b3}:8",
     "article": "KM0012",
     "title": "Colds in families",
     "year": 2017,
@@ -190,6 +191,7 @@ EXAMPLE_REPLY: dict[str, Any] = {
             "target_name": "adult",
             "rank": 7,
             "first_year": 2019,
+            "created_at": "2019",
         }
     ],
     "results": [
@@ -204,7 +206,7 @@ EXAMPLE_REPLY: dict[str, Any] = {
                 | {
                     "answer": "Infected children",
                     "sentence": "Infected children bring it home.",
-                    "sentencekey": "KM0007:{a0}:4",
+                    "sentencekey": "sentence:KM0007:{a0}:4",
                     "article": "KM0007",
                     "title": "Schools and seasonal epidemics",
                     "year": 2018,

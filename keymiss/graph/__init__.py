@@ -25,7 +25,7 @@ __all__ = ["choose_writer"]
 
 def choose_writer(execute: Execute, tag: str, url: GraphUrl | None = None) -> GraphStore:
     """Where edge events go: to the server at ``url``, by default the one that KEYMISS_GRAPH_URL names;
-    if that is not set, to the shard with this tag, on which ``execute`` runs commands.
+    if that is not set, to the part of the graph with this tag, on whose shard ``execute`` runs commands.
 
     Cheap, so it may be called for every batch: a server's connections are kept. Raises BadGraphUrl.
     """

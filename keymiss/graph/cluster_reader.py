@@ -1,4 +1,5 @@
-"""Reads the concept graph from the cluster: every shard is asked at once, and what they hold is added up.
+"""Reads the concept graph from the cluster: every shard is asked at once for its parts of the graph
+(`keymiss.keys`), and what they hold is added up.
 
 A shard that fails, or does not answer in time, is missing from then on, so that all numbers of a reply
 are about the same shards. A slot that is being moved at this moment counts as failed.
@@ -10,6 +11,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -40,7 +42,7 @@ Command = tuple[str | bytes | int, ...]
 
 
 class ClusterGraphReader(PagedReader):
-    """See `keymiss.graph.pages.GraphReader`; a part of the graph is a shard, named by its tag."""
+    """See `keymiss.graph.pages.GraphReader`; what may be missing is a shard, named by its tag."""
 
     def __init__(self, shards: ShardMap, time_limit_s: float) -> None:
         super().__init__(time_limit_s)
@@ -124,20 +126,20 @@ class ClusterGraphReader(PagedReader):
         return found
 
     async def _ask_all(self, request: Request, commands: Callable[[str], list[Command]]) -> list[list[Any]]:
-        """The replies of each shard that is not missing yet, to the commands made for its tag."""
+        """The replies of each part, to the commands made for its tag; of the shards not missing yet."""
         asked = [shard for shard in self._shards.shards if shard.tag not in request.missing]
         ends = request.round_ends()
         replies = await asyncio.gather(
-            *(self._ask(request, ends, each, commands(each.tag)) for each in asked)
+            *(self._ask(request, ends, each, [commands(part) for part in each.parts]) for each in asked)
         )
-        return [reply for reply in replies if reply]
+        return [reply for of_shard in replies for reply in of_shard]
 
     async def _ask(
-        self, request: Request, ends: float, shard: Shard, commands: Sequence[Command]
-    ) -> list[Any] | None:
-        """None: nothing was asked, or the shard is missing from now on."""
-        if not commands:
-            return None
+        self, request: Request, ends: float, shard: Shard, commands: Sequence[Sequence[Command]]
+    ) -> list[list[Any]]:
+        """Of each part. Empty: nothing was asked, or the shard is missing from now on."""
+        if not any(commands):
+            return []
         try:
             async with asyncio.timeout_at(ends):
                 return await self._run(shard, commands)
@@ -146,22 +148,24 @@ class ClusterGraphReader(PagedReader):
         except (RedisError, OSError) as error:
             log.warning("graph of shard {%s}: %s", shard.tag, error)
             request.missing[shard.tag] = False
-        return None
+        return []
 
-    async def _run(self, shard: Shard, commands: Sequence[Command]) -> list[Any]:
-        """Follows a failover, and a slot that has moved, once."""
+    async def _run(self, shard: Shard, commands: Sequence[Sequence[Command]]) -> list[list[Any]]:
+        """Follows a failover, and slots that have moved, once."""
         try:
             return await self._send(shard, commands)
         except (MovedError, RedisConnectionError, OSError):
             await self._shards.refresh()
-            return await self._send(self._shards.shard_of(graph_nodes_key(shard.tag)), commands)
+            owners = [self._shards.shard_of(graph_nodes_key(part)) for part in shard.parts]
+            again = [self._send(owner, [each]) for owner, each in zip(owners, commands, strict=True)]
+            return [reply for (reply,) in await asyncio.gather(*again)]
 
-    async def _send(self, shard: Shard, commands: Sequence[Command]) -> list[Any]:
+    async def _send(self, shard: Shard, commands: Sequence[Sequence[Command]]) -> list[list[Any]]:
         async with self._shards.client(shard.master).pipeline(transaction=False) as pipe:
-            for command in commands:
+            for command in (command for each in commands for command in each):
                 pipe.execute_command(*command)
-            replies: list[Any] = await pipe.execute()
-        return replies
+            replies = iter(await pipe.execute())
+        return [list(islice(replies, len(each))) for each in commands]
 
 
 def _bounds(years: Years | None) -> list[int]:

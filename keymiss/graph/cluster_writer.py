@@ -1,7 +1,7 @@
-"""The concept graph in the cluster itself: the part of one shard, changed by one script per batch.
+"""The concept graph in the cluster itself: one part of it, changed by one script per batch.
 
-Every shard holds the edges of its own sentences (`keymiss.keys` lists the four kinds of keys), so a
-change is atomic on one server and nothing waits for another shard; readers ask all and add up.
+A part holds the edges of the sentences of its slots (`keymiss.keys` lists the four kinds of keys), so a
+change is atomic on one server and nothing waits for another shard; readers ask for all and add up.
 
 The script names keys that its command line does not: all carry the tag of KEYS[1], so they lie in one
 slot, and an ACL must allow ``~graph:*``.
@@ -67,7 +67,7 @@ SCRIPT_SHA1 = hashlib.sha1(SCRIPT.encode()).hexdigest()
 
 
 class ClusterGraph:
-    """The part of the graph that the shard with this tag holds."""
+    """The part of the graph with this tag."""
 
     def __init__(self, execute: Execute, tag: str) -> None:
         self._execute = execute

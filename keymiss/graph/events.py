@@ -1,4 +1,4 @@
-"""One entry of the stream ``edges:{tag}``: a sentence began, or ceased, to carry an edge."""
+"""One entry of the stream ``edges:{part}``: a sentence began, or ceased, to carry an edge."""
 
 from __future__ import annotations
 

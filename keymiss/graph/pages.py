@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Protocol
@@ -90,10 +90,12 @@ class LinksBetween:
 
 @dataclass(frozen=True, slots=True)
 class LinkedSentences:
-    """Sentence id -> score, best first; ``missing`` as of `LinksBetween`."""
+    """Sentence id -> score, best first; ``missing`` as of `LinksBetween`. ``links``: those between the
+    concepts, of all years, best first."""
 
     scores: Mapping[str, float]
     missing: Mapping[str, bool]
+    links: tuple[Link, ...] = ()
 
 
 class GraphAway(ConnectionError):
@@ -111,9 +113,17 @@ class GraphReader(Protocol):
     """Reads a concept graph. Every call ends within its time limit, or the reader's, and raises GraphAway
     when nothing answered; where some parts answered, the result is of those and names the others."""
 
-    async def links(self, ids: Sequence[str], years: Years | None, offset: int, limit: int) -> LinksPage:
+    async def links(
+        self,
+        ids: Sequence[str],
+        years: Years | None,
+        offset: int,
+        limit: int,
+        without: Set[str] = frozenset(),
+    ) -> LinksPage:
         """The links of the concepts: those between two of them first, then those to their neighbours,
-        each best first. At most `MAX_CONCEPTS` concepts and `MAX_NEIGHBOURS` neighbours count."""
+        each best first. At most `MAX_CONCEPTS` concepts and `MAX_NEIGHBOURS` neighbours count. Links to the
+        concepts `without` are left out."""
 
     async def edge(self, source: str, target: str, years: Years | None, offset: int, limit: int) -> EdgePage:
         """One edge, whichever of its ends is named first, and its sentences, best first."""
@@ -184,7 +194,14 @@ class PagedReader(ABC):
         limit_s = self._time_limit_s if time_limit_s is None else time_limit_s
         return Request(asyncio.get_running_loop().time() + limit_s)
 
-    async def links(self, ids: Sequence[str], years: Years | None, offset: int, limit: int) -> LinksPage:
+    async def links(
+        self,
+        ids: Sequence[str],
+        years: Years | None,
+        offset: int,
+        limit: int,
+        without: Set[str] = frozenset(),
+    ) -> LinksPage:
         """See `GraphReader`."""
         request = self._begin()
         asked = list(dict.fromkeys(ids))[:MAX_CONCEPTS]
@@ -197,7 +214,8 @@ class PagedReader(ABC):
         ranks = dict(await self._neighbours(request, asked, years))
         self._check(request)
         ranks |= {pair: _rank(found, years) for pair, found in between.items()}
-        best = sorted((p for p, rank in ranks.items() if rank), key=lambda p: (p not in inner, -ranks[p], p))
+        wanted = (pair for pair, rank in ranks.items() if rank and without.isdisjoint(pair))
+        best = sorted(wanted, key=lambda p: (p not in inner, -ranks[p], p))
         shown = best[offset : offset + limit]
         histograms = await self._histograms(request, shown)
         nodes = await self._node_ranks(request, sorted({end for pair in shown for end in pair}))
@@ -237,7 +255,8 @@ class PagedReader(ABC):
     async def links_between(self, ids: Sequence[str], limit: int) -> LinksBetween:
         """See `GraphReader`."""
         request = self._begin()
-        return LinksBetween(await self._links_between(request, ids, limit), request.missing)
+        between = await self._between(request, ids)
+        return LinksBetween(_links_of(between)[:limit], request.missing)
 
     async def sentences_for(
         self,
@@ -248,10 +267,11 @@ class PagedReader(ABC):
     ) -> LinkedSentences:
         """See `GraphReader`."""
         request = self._begin(time_limit_s)
-        links = await self._links_between(request, ids, MAX_BETWEEN, years)
-        if not links:
-            return LinkedSentences({}, request.missing)
-        pairs = [(link.source, link.target) for link in links]
+        between = await self._between(request, ids)
+        links = _links_of(between)
+        pairs = [(link.source, link.target) for link in _links_of(between, years)[:MAX_BETWEEN]]
+        if not pairs:
+            return LinkedSentences({}, request.missing, links)
         found = await self._carriers(request, pairs, years, per_edge)
         self._check(request)
         scores: dict[str, float] = {}
@@ -259,20 +279,17 @@ class PagedReader(ABC):
             for each in sorted(found.get(pair, ()), key=_best_first, reverse=True)[:per_edge]:
                 scores[each.sentencekey] = scores.get(each.sentencekey, 0.0) + each.score
         best_first = dict(sorted(scores.items(), key=lambda item: (-item[1], item[0])))
-        return LinkedSentences(best_first, request.missing)
+        return LinkedSentences(best_first, request.missing, links)
 
-    async def _links_between(
-        self, request: Request, ids: Sequence[str], limit: int, years: Years | None = None
-    ) -> tuple[Link, ...]:
+    async def _between(self, request: Request, ids: Sequence[str]) -> Mapping[Pair, Histogram]:
+        """The years of each edge between two of the concepts."""
         asked = list(dict.fromkeys(ids))[:MAX_CONCEPTS]
         pairs = sorted({_pair(a, b) for a, b in combinations(asked, 2)})
         if not pairs:
-            return ()
+            return {}
         found = await self._histograms(request, pairs)
         self._check(request)
-        links = [_link(pair, found.get(pair, {}), years) for pair in pairs]
-        links = [link for link in links if link.rank]
-        return tuple(sorted(links, key=lambda link: (-link.rank, link.source, link.target))[:limit])
+        return found
 
 
 def _pair(one: str, other: str) -> Pair:
@@ -285,6 +302,13 @@ def _known(histogram: Histogram) -> dict[int, int]:
 
 def _rank(histogram: Histogram, years: Years | None) -> int:
     return sum(count for year, count in histogram.items() if years is None or year in years)
+
+
+def _links_of(histograms: Mapping[Pair, Histogram], years: Years | None = None) -> tuple[Link, ...]:
+    """Best first, without those that no sentence of the years carries."""
+    links = (_link(pair, histogram, years) for pair, histogram in histograms.items())
+    carried = (link for link in links if link.rank)
+    return tuple(sorted(carried, key=lambda link: (-link.rank, link.source, link.target)))
 
 
 def _link(pair: Pair, histogram: Histogram, years: Years | None) -> Link:

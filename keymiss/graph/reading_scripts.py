@@ -1,4 +1,4 @@
-"""Lua that reads a shard's part of the graph for some years only. EVAL_RO with one key; all other keys that
+"""Lua that reads one part of the graph for some years only. EVAL_RO with one key; all other keys that
 are named have its tag."""
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping
+from operator import itemgetter
 
 from keymiss.addresses import Address
 from keymiss.cluster.credentials import NO_CREDENTIALS, Credentials
@@ -29,28 +30,47 @@ class Retrieval:
     ) -> None:
         self._rescan_s, self._mix, self._credentials = rescan_s, mix or Mix(), credentials
         self._followers: dict[str, ShardFollower] = {}
+        self._leaving: list[ShardFollower] = []
 
     async def follow(self, masters: Mapping[str, Address]) -> None:
-        """Shard tag -> its master now. An index moves with its shard to a new master."""
-        for tag, old in list(self._followers.items()):
-            if masters.get(tag) != old.address:
-                await old.stop()
-                if tag not in masters:
-                    del self._followers[tag]
-        for tag, address in masters.items():
-            known = self._followers.get(tag)
-            if known and known.address == address:
-                continue
-            index = known.index if known else None
-            follower = ShardFollower(address, self._rescan_s, index, self._credentials)
-            if known and known.ready.is_set():
-                follower.ready.set()
-            self._followers[tag] = follower
+        """Shard tag -> its master now. A master keeps its index when its tag changes, as slots move; in a
+        failover an index moves with its shard to a new master. What a shard had that is gone is found until
+        others have it."""
+        old, before = self._followers, {each.address: each for each in self._followers.values()}
+        gone = {tag: each for tag, each in old.items() if each.address not in masters.values()}
+        self._followers = {
+            tag: before.pop(address) if address in before else self._new(address, gone.get(tag))
+            for tag, address in masters.items()
+        }
+        used = {id(each.index) for each in self._followers.values()}
+        gone_now = [each for each in before.values() if id(each.index) not in used and masters]
+        self._leaving = [each for each in self._leaving if each.index.articles] + gone_now
+        for each in before.values():
+            await (each.leave() if each in gone_now else each.stop())
+        for follower in self._followers.values():
             follower.start()
+
+    def _new(self, address: Address, known: ShardFollower | None) -> ShardFollower:
+        index = known.index if known else None
+        follower = ShardFollower(address, self._rescan_s, index, self._credentials, self._elsewhere(address))
+        if known and known.ready.is_set():
+            follower.ready.set()
+        return follower
+
+    def _elsewhere(self, address: Address) -> Callable[[bytes], bool]:
+        """Whether a key's sentences are in the index of another master than this one."""
+
+        def has(key: bytes) -> bool:
+            others = (each for each in self._followers.values() if each.address != address)
+            return any(each.keeps(key) for each in others)
+
+        return has
 
     async def stop(self) -> None:
         """Stops following every shard."""
         await self.follow({})
+        for each in self._leaving:
+            await each.stop()
 
     def sentences(self) -> dict[str, int | None]:
         """Shard tag -> sentences indexed; None while its first scan is not through."""
@@ -80,17 +100,24 @@ class Retrieval:
         linked: Mapping[str, float] | None = None,
         limit: int | None = None,
         only: CorpusFilter = WHOLE_CORPUS,
+        without: Collection[str] = (),
     ) -> dict[str, list[Candidate]]:
-        """Shard tag -> its best sentences for the question; shards not indexed yet are left out.
+        """Shard tag -> its best sentences for the question; shards not indexed yet are left out. (Of one that
+        is gone, and whose sentences no other has yet: its address.)
 
         The sentences of all shards are ranked together; of them at most `limit`, and `per_shard` of each
         shard, are taken. `vector`: the question's; sentences with one of its encoder are found by it.
         `linked`: sentencekey -> score, from the concept graph. `only`: what is searched; each signal gives
-        its best of that.
+        its best of that. `without`: shards that are left out, too.
         """
-        indexes, mix = self.indexes(), self._mix
+        leaving = {str(each.address): each.index for each in self._leaving if each.index.articles}
+        indexes = {tag: index for tag, index in (leaving | self.indexes()).items() if tag not in without}
+        mix = self._mix
         ranked = await asyncio.to_thread(rank, indexes, question, mix, vector, linked, per_shard, limit, only)
-        return {tag: [one for one in ranked if one.tag == tag] for tag in indexes}
+        found: dict[str, list[Candidate]] = {tag: [] for tag in indexes}
+        for tag, candidate in ranked:
+            found[tag].append(candidate)
+        return found
 
     async def takes_any(self, only: CorpusFilter) -> bool:
         """Whether there is a sentence that the filter takes."""
@@ -107,8 +134,9 @@ def rank(
     per_shard: int | None = None,
     limit: int | None = None,
     only: CorpusFilter = WHOLE_CORPUS,
-) -> list[Candidate]:
-    """The sentences of all indexes (by shard tag), best first; `Retrieval.candidates` says the rest."""
+) -> list[tuple[str, Candidate]]:
+    """The sentences of all indexes (by shard tag), best first, each with the index it is in. Once each: one
+    whose slot is on its way may be in two. `Retrieval.candidates` says the rest."""
     terms = next(iter(indexes.values())).terms(question) if indexes else []
     own = {tag: index.frequencies(terms) for tag, index in indexes.items()}
     whole = added_up(own.values())
@@ -124,7 +152,8 @@ def rank(
     signals = {BM25: by_words(words, mix.pool), VECTORS: by_vectors(near, others), GRAPH: by_links(links)}
     cosines = near | others
     taken: dict[str, int] = dict.fromkeys(indexes, 0)
-    ranked: list[Candidate] = []
+    ranked: list[tuple[str, Candidate]] = []
+    seen: set[str] = set()
     for fused in fuse(signals, mix.weights):
         if limit is not None and len(ranked) >= limit:
             break
@@ -132,21 +161,23 @@ def rank(
         if per_shard is not None and taken[tag] >= per_shard:
             continue
         sentence = indexes[tag].sentence(number)
-        if sentence is not None:  # else it was dropped in the meantime
+        if sentence is None:  # it was dropped in the meantime
+            continue
+        candidate = Candidate(
+            sentence.article,
+            sentence.tag,
+            sentence.idx,
+            sentence.text,
+            bm25=words.get(fused.item, 0.0),
+            cosine=cosines.get(fused.item),
+            found_by=fused.found_by,
+            score=fused.score,
+            coverage=indexes[tag].coverage(number, weights),
+        )
+        if candidate.sentencekey not in seen:
+            seen.add(candidate.sentencekey)
             taken[tag] += 1
-            ranked.append(
-                Candidate(
-                    sentence.article,
-                    sentence.tag,
-                    sentence.idx,
-                    sentence.text,
-                    bm25=words.get(fused.item, 0.0),
-                    cosine=cosines.get(fused.item),
-                    found_by=fused.found_by,
-                    score=fused.score,
-                    coverage=indexes[tag].coverage(number, weights),
-                )
-            )
+            ranked.append((tag, candidate))
     return ranked
 
 
@@ -155,7 +186,7 @@ def _best(
 ) -> dict[Place, float]:
     """The `limit` best of all shards, best first; equal scores in the order of shards and their indexes."""
     found = [((tag, number), score) for tag in indexes for number, score in hits_of(tag)]
-    return dict(sorted(found, key=lambda one: -one[1])[:limit])
+    return dict(sorted(found, key=itemgetter(1), reverse=True)[:limit])
 
 
 def _cosines(
@@ -178,10 +209,11 @@ def _by_links(
         name, _, idx = sentencekey.rpartition(":")
         article, _, tag = name.rpartition(":")
         tag = tag.removeprefix("{").removesuffix("}")
-        index = indexes.get(tag)
-        number = index.number(article, tag, idx, only) if index else None
-        if number is not None:
-            found[tag, number] = score
+        for shard, index in indexes.items():
+            number = index.number(article, tag, idx, only)
+            if number is not None:
+                found[shard, number] = score
+                break
         if len(found) == limit:
             break
     return found

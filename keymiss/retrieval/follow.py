@@ -6,6 +6,9 @@ messages of the three prefixes (CLIENT TRACKING, broadcast mode) and the hashes 
 again, so a new sentence is found within about ``SETTLE_S``, by its vector as soon as that is there.
 After a lost connection, and every ``rescan_s``, all hashes are compared with the index (by digest; only what
 differs is written).
+
+Sentences whose slot moves to another shard stay in this index until that one's has them, so that they are
+found all the time; no longer than LEAVES_S.
 """
 
 from __future__ import annotations
@@ -13,14 +16,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from itertools import islice
 from typing import Any
 
 from redis.asyncio.connection import Connection
+from redis.exceptions import AskError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import MovedError, RedisError
 
 from keymiss.addresses import Address
 from keymiss.cluster.async_connection import connected
@@ -38,12 +41,16 @@ FIRST_RETRY_S, LAST_RETRY_S = 0.25, 2.0
 SCAN_COUNT = 1000
 HASHES_AT_ONCE = 50
 YEAR_DIGITS = 4  # as everywhere: docs/api.md
+LEAVES_S = 10.0  # a shard that the map has for the first time then is found and scanned
+LEAVING_LOOK_S = 0.25
 
 INVALIDATIONS = b"__redis__:invalidate"
 PREFIXES = (SENTENCE_PREFIX, VECTORS_PREFIX, STATE_PREFIX)
 _SENTENCES, _VECTORS, _STATE = (prefix.encode() for prefix in PREFIXES)
 
 Fields = dict[bytes, bytes]
+Reply = list[bytes | None] | None
+"""Of HGETALL or HMGET. None: the key's slot is on its way to another shard, or there."""
 
 
 class ShardFollower:
@@ -55,17 +62,23 @@ class ShardFollower:
         rescan_s: float = 300.0,
         index: ShardIndex | None = None,
         credentials: Credentials = NO_CREDENTIALS,
+        elsewhere: Callable[[bytes], bool] = lambda key: False,
     ) -> None:
+        """`elsewhere`: whether another shard's index has the sentences of a key."""
         self.address = address
         self._credentials = credentials
         self.index = index or ShardIndex()
         self.ready = asyncio.Event()  # set when the index was complete once
         self._rescan_s = rescan_s
+        self._elsewhere = elsewhere
+        self._leaving: dict[bytes, float] = {}  # in the index no longer than until then
+        self._arrived: set[bytes] = set()  # of these, at the last look
+        self._look_at = 0.0
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Starts to follow; `ready` says when the first scan is through."""
-        self._task = asyncio.create_task(self._run(), name=f"follow {self.address}")
+        """Starts to follow, unless it does; `ready` says when the first scan is through."""
+        self._task = self._task or asyncio.create_task(self._run(), name=f"follow {self.address}")
 
     async def stop(self) -> None:
         """Stops following; the index stays as it is."""
@@ -73,6 +86,35 @@ class ShardFollower:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
+
+    def keeps(self, key: bytes) -> bool:
+        """Whether its sentences are found here, and are not to leave."""
+        return self.ready.is_set() and key in self.index and key not in self._leaving
+
+    async def leave(self) -> None:
+        """The shard is gone, or has no slots any more: its sentences stay until others have them."""
+        await self.stop()
+        until = asyncio.get_running_loop().time() + LEAVES_S
+        self._leaving = dict.fromkeys(self.index.keys, until)
+        self._task = asyncio.create_task(self._leave(until), name=f"leave {self.address}")
+
+    async def _leave(self, until: float) -> None:
+        while self._leaving and asyncio.get_running_loop().time() < until:
+            await self._drop_arrived()
+            await asyncio.sleep(LEAVING_LOOK_S)
+        for key in self._leaving:
+            self.index.drop(key)
+        await asyncio.to_thread(self.index.commit)
+
+    async def _drop_arrived(self) -> None:
+        """Those that were elsewhere at the last look, too: a search that began before is over then."""
+        now = {key for key in self._leaving if self._elsewhere(key)}
+        gone, self._arrived = now & self._arrived, now - self._arrived
+        for key in gone:
+            del self._leaving[key]
+            self.index.drop(key)
+        if gone:
+            await asyncio.to_thread(self.index.commit)
 
     async def _run(self) -> None:
         retry_s = FIRST_RETRY_S
@@ -107,8 +149,14 @@ class ShardFollower:
         loop = asyncio.get_running_loop()
         rescan_at = loop.time() + self._rescan_s
         silent = False
+        ping_at = loop.time() + PING_S
         while True:
-            message = await news.read_response(timeout=min(PING_S, max(rescan_at - loop.time(), 0.01)))
+            await self._look_at_leaving(reader)
+            wait_until = min(ping_at, rescan_at, *([loop.time() + LEAVING_LOOK_S] if self._leaving else []))
+            message = await news.read_response(timeout=max(wait_until - loop.time(), 0.01))
+            if message is None and loop.time() < min(ping_at, rescan_at):
+                continue
+            ping_at = loop.time() + PING_S
             if message is None and loop.time() < rescan_at:
                 if silent:
                     raise RedisConnectionError(f"no answer to PING within {PING_S} s")
@@ -152,8 +200,7 @@ class ShardFollower:
             found.update(keys)
             if int(cursor) == 0:
                 break
-        for key in self.index.keys - found:
-            self.index.drop(key)
+        await self._read(reader, self.index.keys - found)  # gone, or with another shard
         await asyncio.to_thread(self.index.commit)
         if not self.ready.is_set():
             log.info(
@@ -164,8 +211,20 @@ class ShardFollower:
             )
         self.ready.set()
 
+    async def _look_at_leaving(self, reader: Connection) -> None:
+        now = asyncio.get_running_loop().time()
+        if not self._leaving or now < self._look_at:
+            return
+        self._look_at = now + LEAVING_LOOK_S
+        await self._drop_arrived()
+        overdue = [key for key, until in self._leaving.items() if until < now]
+        if overdue:
+            await self._read(reader, overdue)
+            await asyncio.to_thread(self.index.commit)
+
     async def _read(self, reader: Connection, keys: Iterable[bytes]) -> None:
-        """Reads these hashes into the index; what is gone, or is no hash any more, is dropped.
+        """Reads these hashes into the index; what is gone, or is no hash any more, is dropped. What another
+        shard has now is to leave.
 
         A key may be that of the sentences, of the vectors or of the state. Indexing takes its time, so it is
         done in a thread, a batch at a time.
@@ -173,14 +232,18 @@ class ShardFollower:
         remaining = iter({_SENTENCES + _article_and_tag(key) for key in keys})
         while batch := list(islice(remaining, HASHES_AT_ONCE)):
             commands = [command for key in batch for command in _commands(_article_and_tag(key))]
-            await reader.send_packed_command(reader.pack_commands(commands))
-            replies = [await _fields_of_hash(reader) for _ in commands]
-            await asyncio.to_thread(self._put, batch, replies)
+            # A slot may be on its way here: what has come already is read for the asking.
+            asked = [each for command in commands for each in (("ASKING",), command)]
+            await reader.send_packed_command(reader.pack_commands(asked))
+            replies = [await _fields_of_hash(reader) for _ in asked][1::2]
+            await asyncio.to_thread(self._put, batch, replies, asyncio.get_running_loop().time())
 
-    def _put(self, keys: list[bytes], replies: list[list[bytes | None]]) -> None:
-        for key, sentences, vectors, year in zip(
-            keys, replies[::3], replies[1::3], replies[2::3], strict=True
-        ):
+    def _put(self, keys: list[bytes], replies: list[Reply], now: float) -> None:
+        for key, *read in zip(keys, replies[::3], replies[1::3], replies[2::3], strict=True):
+            if None in read and key in self.index and self._leaving.setdefault(key, now + LEAVES_S) >= now:
+                continue  # stays as it was
+            self._leaving.pop(key, None)
+            sentences, vectors, year = (reply or [] for reply in read)
             self.index.put(key, _as_dict(sentences), _as_dict(vectors), _as_year(year))
 
 
@@ -206,16 +269,19 @@ def _as_year(replied: list[bytes | None]) -> int | None:
     return int(value) if value and len(value) <= YEAR_DIGITS and value.isdigit() else None
 
 
-async def _fields_of_hash(reader: Connection) -> list[bytes | None]:
-    """The reply of HGETALL or HMGET; nothing for what is no hash any more, or another shard's.
+async def _fields_of_hash(reader: Connection) -> Reply:
+    """Empty for what is no hash any more. (A server that is in no cluster refuses ASKING.)
 
     Any other error (CLUSTERDOWN, LOADING: SCAN goes on then, HGETALL does not) says nothing about the
     sentences: it is raised, to try again later.
     """
     try:
-        flat: list[bytes | None] | None = await reader.read_response(timeout=READ_TIMEOUT_S)
+        flat: Reply = await reader.read_response(timeout=READ_TIMEOUT_S)
+    except AskError:  # MOVED too
+        return None
     except RedisError as error:
-        if not (isinstance(error, MovedError) or str(error).startswith("WRONGTYPE")):
+        text = str(error)
+        if not (text.startswith("WRONGTYPE") or "support disabled" in text):
             raise
         flat = []
     if flat is None:

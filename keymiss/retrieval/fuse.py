@@ -8,7 +8,7 @@ finds.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -74,7 +74,7 @@ def by_links(links: Mapping[Item, float]) -> Said[Item]:
     return Said({item: LINKS_FADE / (LINKS_FADE + rank) for rank, item in enumerate(links)})
 
 
-def fuse(signals: Mapping[str, Said[Item]], weights: Mapping[str, float]) -> list[Fused[Item]]:
+def fuse(signals: Mapping[str, Said[Item]], weights: Mapping[str, float]) -> Iterator[Fused[Item]]:
     """What the signals say to one ranking, best first. A signal of weight 0 is left out.
 
     Equal scores stay in the order in which the signals, as `weights` has them, name them.
@@ -91,7 +91,6 @@ def fuse(signals: Mapping[str, Said[Item]], weights: Mapping[str, float]) -> lis
         for item in items
     }
     most = max(sums.values(), default=0.0)
-    return [
-        Fused(item, math.exp(sums[item] - most), tuple(name for name, _, said in used if item in said.best))
-        for item in sorted(sums, key=lambda item: -sums[item])  # stable
-    ]
+    for item in sorted(sums, key=sums.__getitem__, reverse=True):  # stable
+        found_by = tuple(name for name, _, said in used if item in said.best)
+        yield Fused(item, math.exp(sums[item] - most), found_by)

@@ -21,7 +21,7 @@ from keymiss.keys import SENTENCE_PREFIX
 from keymiss.reading.stored_vector import DIMENSIONS, Encoded, Vector, from_field
 from keymiss.retrieval.candidate import Candidate, parse_sentence_key
 from keymiss.retrieval.corpus_filter import WHOLE_CORPUS, CorpusFilter
-from keymiss.retrieval.lexical import Frequencies, WordIndex, boosts
+from keymiss.retrieval.lexical import Frequencies, WordIndex, boosts, stems
 from keymiss.retrieval.vectors import VectorIndex
 
 log = logging.getLogger(__name__)
@@ -65,6 +65,7 @@ class ShardIndex:
         self._words = WordIndex()
         self._vectors: dict[bytes, VectorIndex] = {}  # by the mark of their encoder; replaced, not changed
         self._hashes: dict[bytes, _Hash] = {}
+        self._uncommitted: set[bytes] = set()
         self._sentences: dict[int, Sentence] = {}
         self._numbers = itertools.count()
 
@@ -72,6 +73,10 @@ class ShardIndex:
     def keys(self) -> set[bytes]:
         """The ``sentence:*`` hashes that are in the index."""
         return set(self._hashes)
+
+    def __contains__(self, key: bytes) -> bool:
+        """Whether the hash can be found, as it was at the last `commit`."""
+        return key in self._hashes and key not in self._uncommitted
 
     @property
     def articles(self) -> int:
@@ -115,6 +120,7 @@ class ShardIndex:
         if known is None or known.digest != digest:
             old = known.numbers if known else {}
             numbers = self._put_sentences(key, *parsed, fields, old, year)
+            self._uncommitted.add(key)
             known = self._hashes[key] = _Hash(digest, numbers, parsed[0], year)
         self._put_vectors(known.numbers, vectors or {})
 
@@ -178,6 +184,7 @@ class ShardIndex:
     def commit(self) -> None:
         """Makes what was put and dropped visible."""
         self._words.commit()
+        self._uncommitted = set()
 
     def terms(self, question: str) -> list[str]:
         """The words to look for."""
@@ -234,7 +241,7 @@ class ShardIndex:
         at = numbers.index(number)
         near = numbers[max(0, at - self._neighbours) : at + 1 + self._neighbours]
         texts = [self._sentences[each].text[:MAX_NEIGHBOUR_CHARS] for each in near if each in self._sentences]
-        there = self._words.stems(" ".join(texts))
+        there = frozenset().union(*map(stems, texts))
         return sum(weight for term, weight in weights.items() if term in there) / total
 
     def search(self, question: str, limit: int) -> list[Candidate]:

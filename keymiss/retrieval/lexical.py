@@ -10,8 +10,10 @@ them first (`frequencies`), and each search is given what makes its weights thos
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from typing import Any, cast
 
 import tantivy
@@ -21,6 +23,7 @@ from keymiss.corpus.stop_words import STOP_WORDS
 WRITER_BYTES = 64_000_000  # a bulk load makes one segment of so much; searching many segments takes longer
 MAX_QUERY_TERMS = 64  # of a question of 512 characters at most
 LONGEST_TERM_BYTES = 60
+STEMS_REMEMBERED = 4096  # sentences, of about 3 KB each
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,7 @@ def boosts(own: Frequencies, whole: Frequencies) -> dict[str, float]:
     return {term: whole.idf(term) / own.idf(term) for term, count in own.of.items() if count}
 
 
+@cache
 def _stemming() -> tantivy.TextAnalyzer:
     builder = tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.simple())
     for step in (
@@ -61,6 +65,12 @@ def _stemming() -> tantivy.TextAnalyzer:
     ):
         builder = builder.filter(step)
     return builder.build()
+
+
+@lru_cache(STEMS_REMEMBERED)
+def stems(text: str) -> frozenset[str]:
+    """All stems of a text, as they are indexed."""
+    return frozenset(map(sys.intern, _stemming().analyze(text)))
 
 
 def _plain() -> tantivy.TextAnalyzer:
@@ -117,10 +127,6 @@ class WordIndex:
         words = list(dict.fromkeys(self._plain.analyze(question)))
         content = [word for word in words if word not in STOP_WORDS] or words
         return list(dict.fromkeys(self._stemming.analyze(" ".join(content))))[:MAX_QUERY_TERMS]
-
-    def stems(self, text: str) -> set[str]:
-        """All stems of a text, as they are indexed."""
-        return set(self._stemming.analyze(text))
 
     def frequencies(self, terms: Iterable[str]) -> Frequencies:
         """Of these terms in this index; a removed text counts until tantivy has cleaned up."""

@@ -166,9 +166,9 @@ class VectorIndex:
         """Those of the graph's `wanted` nearest that were not removed, and how many it gave with these."""
         matches = self._graph.search(vector, wanted, exact=exact, threads=1)
         found = [
-            (self._numbers[int(node)], 1.0 - float(distance))
-            for node, distance in zip(matches.keys, matches.distances, strict=True)
-            if int(node) in self._numbers
+            (self._numbers[node], 1.0 - distance)
+            for node, distance in zip(matches.keys.tolist(), matches.distances.tolist(), strict=True)
+            if node in self._numbers
         ]
         return found, len(matches.keys)
 

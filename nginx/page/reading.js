@@ -1,6 +1,6 @@
 // Where a sentence can be read in its article.
 
-/** The address of the reading page, at the sentence. sentencekey: <article>:{tag}:<idx>. */
+/** The address of the reading page, at the sentence. sentencekey: sentence:<article>:{tag}:<idx>. */
 export function readingPlace({ article, sentencekey }) {
   return `/articles/${encodeURIComponent(article)}#s${sentencekey.slice(sentencekey.lastIndexOf(":") + 1)}`;
 }

@@ -23,7 +23,14 @@ from keymiss.api.shard_status import Status, status_of
 from keymiss.api_shapes.articles import ArticleState
 from keymiss.cluster.shard_map import ShardMap
 from keymiss.corpus.article_file import ARTICLE_FIELDS, Article
-from keymiss.keys import article_key, concepts_key, paragraphs_key, sentence_id, sentence_key, state_key
+from keymiss.keys import (
+    article_key,
+    article_tag,
+    concepts_key,
+    paragraphs_key,
+    sentence_key,
+    state_key,
+)
 
 log = logging.getLogger(__name__)
 
@@ -128,7 +135,7 @@ class ArticleStore:
                 "journal": as_text(journal) or None,
                 "url": as_text(url) or None,
                 "source": as_text(source) or None,
-                "shard": stored.tag,
+                "shard": self._shards.shard_of(paragraphs_key(article)).tag,
                 "state": stored.progress,
                 "language": as_text(stored.state.get(b"language")) or None,
                 "skipped": as_text(stored.state.get(b"skipped")) or None,
@@ -140,7 +147,7 @@ class ArticleStore:
 
     async def _stored_text(self, article: str) -> StoredText:
         text_key = paragraphs_key(article)
-        tag = self._shards.shard_of(text_key).tag
+        tag = article_tag(article)
         state, sentences = state_key(article, tag), sentence_key(article, tag)
         text = await self._shards.execute(text_key, "GET", text_key)
         fields = await self._shards.execute(state, "HGETALL", state)
@@ -152,14 +159,15 @@ class ArticleStore:
     ) -> list[dict[str, Any]]:
         if not indexes:
             return []
-        tag, paragraph_of, columns = stored.tag, stored.paragraph_of, []
-        for key in (sentence_key(article, tag), concepts_key(article, tag)):
+        paragraph_of, columns = stored.paragraph_of, []
+        sentences = sentence_key(article, stored.tag)
+        for key in (sentences, concepts_key(article, stored.tag)):
             columns.append(await self._shards.execute(key, "HMGET", key, *indexes))
         return [
             {
                 "idx": idx,
                 "sentence": as_text(sentence),
-                "sentencekey": sentence_id(article, tag, idx),
+                "sentencekey": f"{sentences}:{idx}",
                 "paragraph": paragraph_of[idx] if idx < len(paragraph_of) else None,
                 "concepts": [{"id": one, "name": self._name_of(one)} for one in concept_ids(concepts)],
             }

@@ -14,6 +14,7 @@ BY_REGISTRATION = ("shard", "registration")
 
 GAUGES = {
     "workers": "Connections of workers attached.",
+    "workers_away": "Of these, workers of other hosts that stand in.",
     "jobs_queued": "Misses, scripts and model runs that wait for a worker.",
     "events_queued": "Key events that wait for a worker.",
     "events_running": "Key events that a worker has.",
@@ -22,7 +23,8 @@ GAUGES = {
     "oldest_job_ms": "How long the first job of the queue has waited.",
     "registrations": "Registrations.",
     "scripts": "Scripts that are kept for them.",
-    "tensors_and_models_bytes": "Memory of all tensors and models.",
+    "tensors_and_models_bytes": "Memory of all tensors and models, but for blobs that are in files.",
+    "mapped_models_bytes": "Blobs of models that are in files, mapped.",
     "derived_keys": "Keys recorded as derived, stale ones too.",
     "derived_sources": "Keys that they were derived from.",
     "derived_stale": "Stale keys that are not removed yet.",

@@ -14,7 +14,7 @@ from keymiss.api.settings import ApiSettings
 from keymiss.cluster.async_connection import replies_of
 from keymiss.cluster.every_node import Answer, Answers, NodeAsker
 from keymiss.cluster.shard_replies import RegistrationReply, ask_shard
-from keymiss.cluster.topology import MASTER, KnownNode, view_of_reply
+from keymiss.cluster.topology import MASTER, KnownNode, parts_in, view_of_reply
 
 NODE_TIMEOUT_S = 1.0
 MAX_REGISTRATIONS = 50
@@ -131,11 +131,11 @@ def _node(at: Address, node: KnownNode, tag: str, answer: Answer[MasterFigures |
 async def _answer_of(connection: Connection, at: Address) -> Answer[MasterFigures | None]:
     (nodes,) = await replies_of(connection, ("CLUSTER", "NODES"))
     view = view_of_reply(nodes, at)
-    return Answer(view, await _master_figures(connection, view.own.tag) if view.own.tag else None)
+    return Answer(view, await _master_figures(connection, view.own) if view.own.tag else None)
 
 
-async def _master_figures(connection: Connection, tag: str) -> MasterFigures:
-    said = await ask_shard(connection, tag)
+async def _master_figures(connection: Connection, own: KnownNode) -> MasterFigures:
+    said = await ask_shard(connection, own.tag, parts_in(own.slots))
     return MasterFigures(
         said.stats,
         said.edges_waiting,

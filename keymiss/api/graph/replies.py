@@ -11,6 +11,7 @@ from redis.exceptions import RedisError
 
 from keymiss.api.articles.titles import Articles, as_text
 from keymiss.api.graph.concept_names import Concepts
+from keymiss.api.graph.link_members import link_members
 from keymiss.api.http.problems import AllLate, NoShardAnswered, NoSuchConcept, NoSuchEdge
 from keymiss.cluster.shard_map import ShardMap
 from keymiss.graph.pages import MAX_CONCEPTS, Carrier, EdgePage, GraphAway, GraphReader
@@ -36,12 +37,15 @@ class Explorer:
         self._articles = articles
         self._time_limit_s = time_limit_s
 
-    async def search(self, text: str, years: Years | None, offset: int, limit: int) -> dict[str, Any]:
-        """The reply of /search. Raises NoShardAnswered, AllLate."""
+    async def search(
+        self, text: str, years: Years | None, offset: int, limit: int, excluded: Sequence[str] = ()
+    ) -> dict[str, Any]:
+        """The reply of /search, as if there were no `excluded` concepts. Raises NoShardAnswered, AllLate."""
         start_s = time.perf_counter()
-        mentioned = self._concepts.mentioned(text)[:MAX_CONCEPTS]
+        without = frozenset(excluded)
+        mentioned = [each for each in self._concepts.mentioned(text) if each.id not in without][:MAX_CONCEPTS]
         try:
-            page = await self._graph.links([each.id for each in mentioned], years, offset, limit)
+            page = await self._graph.links([each.id for each in mentioned], years, offset, limit, without)
         except GraphAway as error:
             raise _problem(error) from None
         nodes = sorted(page.nodes.items(), key=lambda node: (-node[1], node[0]))
@@ -49,19 +53,12 @@ class Explorer:
             "search": text,
             "concepts": [{"id": each.id, "name": each.name} for each in mentioned],
             "nodes": [self._node(concept, rank) for concept, rank in nodes],
-            "links": [
-                {
-                    "source": link.source,
-                    "target": link.target,
-                    "rank": link.rank,
-                    "first_year": link.first_year,
-                }
-                for link in page.links
-            ],
+            "links": [link_members(link) for link in page.links],
             "years": list(page.years),
             "total": page.total,
             "limit": limit,
             "offset": offset,
+            "excluded": excluded,
             "missing": list(page.missing),
             "took_ms": _ms_since(start_s),
         }
@@ -126,12 +123,12 @@ class Explorer:
             shown.append(
                 {
                     "sentence": known[name].get(idx),
-                    "sentencekey": each.sentencekey,
+                    "sentencekey": f"{SENTENCE_PREFIX}{each.sentencekey}",
                     "article": article,
                     "title": facts[article].title,
                     "year": each.year if each.year is not None else facts[article].year,
                     "score": each.score,
-                    "shard": name.rpartition(":{")[2].rstrip("}"),
+                    "shard": self._shards.name_of_shard(f"{SENTENCE_PREFIX}{name}", ""),
                 }
             )
         return shown

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat
 
+from keymiss.api.graph.excluded import excluded_by
 from keymiss.api.graph.replies import Explorer
 from keymiss.api.http.body import Limits, read_model
 from keymiss.api.http.disconnect import unless_client_leaves
@@ -36,6 +37,10 @@ from keymiss.graph.years import MAX_RANGES, Years
 
 MAX_LIMIT = 200
 DEFAULT_LIMIT = 20
+MAX_LINKS = 400
+DEFAULT_LINKS = 300
+"""As many as The Pattern gives: pages written for it say no limit."""
+
 MAX_YEARS_CHARACTERS = 12 * MAX_RANGES  # "2019 - 2021,"
 
 
@@ -44,21 +49,23 @@ def _checked_years(text: str) -> str:
     return text
 
 
-def _checked_list(years: list[int | str]) -> list[int | str]:
-    Years.parse(years)
+def _years_in(years: list[int | float | str]) -> Years | None:
+    return Years.parse(int(year) if isinstance(year, float) else year for year in years)
+
+
+def _checked_list(years: list[int | float | str]) -> list[int | float | str]:
+    _years_in(years)
     return years
 
 
-SearchText = Annotated[
-    str,
-    Query(
-        min_length=1,
-        max_length=MAX_QUESTION_CHARACTERS,
-        description="A question, or any words; the concepts in it are looked up.",
-        examples=[EXAMPLE_QUESTION],
-    ),
-    AfterValidator(clean_question),
+WHAT_TEXT = "A question, or any words; the concepts in it are looked up."
+Text = Annotated[str, Field(min_length=1, max_length=MAX_QUESTION_CHARACTERS), AfterValidator(clean_question)]
+SearchText = Annotated[Text | None, Query(description=WHAT_TEXT, examples=[EXAMPLE_QUESTION])]
+OriginalText = Annotated[
+    Text | None,
+    Query(description="The same, by The Pattern's name: one of the two.", examples=[EXAMPLE_QUESTION]),
 ]
+LinksLimit = Annotated[int, Query(ge=1, le=MAX_LINKS, description="Links at most.", examples=[20])]
 Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="Entries at most.", examples=[20])]
 Offset = Annotated[int, Query(ge=0, le=MAX_OFFSET, description="Entries to leave out first.", examples=[0])]
 YearsText = Annotated[
@@ -95,21 +102,14 @@ class Search(BaseModel):
         },
     )
 
-    search: Annotated[
-        str,
-        Field(
-            min_length=1,
-            max_length=MAX_QUESTION_CHARACTERS,
-            description="A question, or any words; the concepts in it are looked up.",
-        ),
-        AfterValidator(clean_question),
-    ]
-    limit: int = Field(DEFAULT_LIMIT, ge=1, le=MAX_LIMIT, description="Links at most.")
+    search: Text = Field(description=WHAT_TEXT)
+    limit: int = Field(DEFAULT_LINKS, ge=1, le=MAX_LINKS, description="Links at most.")
     offset: int = Field(0, ge=0, le=MAX_OFFSET, description="Links to leave out first.")
-    years: Annotated[list[int | str], AfterValidator(_checked_list)] = Field(
+    years: Annotated[list[int | FiniteFloat | str], AfterValidator(_checked_list)] = Field(
         [],
         max_length=MAX_RANGES,
-        description="Only sentences of these years and ranges count; empty: all sentences.",
+        description="Only sentences of these years and ranges count; empty: all sentences. 2018.5, which "
+        "pages of The Pattern send for the middle of two years, is 2018.",
     )
 
 
@@ -118,6 +118,16 @@ async def read_search(request: Request) -> Search:
     settings: ApiSettings = request.app.state.settings
     limits = Limits(MAX_BODY_BYTES, settings.body_time_limit_s)
     return await read_model(request, Search, limits, '{"search": "..."}')
+
+
+def _only_one(search: str | None, q: str | None) -> str:
+    """BadParameters: none of the two is there, or both are."""
+    if search is not None and q is None:
+        return search
+    if q is not None and search is None:
+        return q
+    message = "search is missing" if search is None else "search and q are both there: one of them must go"
+    raise BadParameters(message, errors=[{"field": "search", "message": message}])
 
 
 router = APIRouter(tags=["concept graph"])
@@ -131,14 +141,16 @@ router = APIRouter(tags=["concept graph"])
 )
 async def search_by_address(
     request: Request,
-    search: SearchText,
-    limit: Limit = DEFAULT_LIMIT,
+    search: SearchText = None,
+    q: OriginalText = None,
+    limit: LinksLimit = DEFAULT_LINKS,
     offset: Offset = 0,
     years: YearsText = "",
 ) -> Any:
     """Finds the concepts that the text mentions, and what the graph links them with."""
     explorer: Explorer = request.app.state.explorer
-    return await explorer.search(search, Years.parse_text(years), offset, limit)
+    text = _only_one(search, q)
+    return await explorer.search(text, Years.parse_text(years), offset, limit, excluded_by(request))
 
 
 @router.post(
@@ -152,7 +164,8 @@ async def search_by_body(request: Request) -> Any:
     """As GET /search."""
     wanted = await read_search(request)
     explorer: Explorer = request.app.state.explorer
-    work = explorer.search(wanted.search, Years.parse(wanted.years), wanted.offset, wanted.limit)
+    years, excluded = _years_in(wanted.years), excluded_by(request)
+    work = explorer.search(wanted.search, years, wanted.offset, wanted.limit, excluded)
     return await unless_client_leaves(request, work)
 
 

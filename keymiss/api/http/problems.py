@@ -86,6 +86,10 @@ class NotAllowed(Problem):
     """What was asked is for administrators, and this service has no admin key."""
 
 
+class TooManyExcluded(Problem):
+    """The client's cookie is full."""
+
+
 class TooManyQuestions(Problem):
     """The API's or every shard's queue is full."""
 
@@ -144,6 +148,7 @@ TABLE: dict[type[Problem], tuple[int, str]] = {
     NoSuchEdge: (404, "There is no such link"),
     NoAdminKey: (401, "The admin key is missing or wrong"),
     NotAllowed: (403, "Not allowed"),
+    TooManyExcluded: (409, "Too many concepts are excluded"),
     TooManyQuestions: (429, "Too many questions at once"),
     NoShardAnswered: (503, "No shard could answer"),
     NotReady: (503, "Not ready"),

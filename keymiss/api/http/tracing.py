@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from keymiss.api.http.cross_origin import CrossOrigin
 from keymiss.api.metrics import ApiMetrics
 from keymiss.request_id import HEADER, current_request_id, request_id_from
 
@@ -59,10 +60,14 @@ def route_of(scope: Scope) -> str | None:
 
 
 class TracedApp(FastAPI):
-    """An application whose every request is traced; set ``metrics`` before it is first called."""
+    """An application whose every request is traced; set ``metrics`` before it is first called.
+
+    ``cors_origins``: whose pages may ask."""
 
     metrics: ApiMetrics
+    cors_origins: tuple[str, ...] = ()
 
     def build_middleware_stack(self) -> ASGIApp:
         """starlette's, and around it `Tracing`: middleware that is added goes inside the handler of a 500."""
-        return Tracing(super().build_middleware_stack(), self.metrics)
+        inner = super().build_middleware_stack()
+        return Tracing(CrossOrigin(inner, self.cors_origins) if self.cors_origins else inner, self.metrics)

@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from keymiss.api.articles.titles import Articles
 from keymiss.api.http.problems import AllLate, NoShardAnswered, TooManyQuestions
 from keymiss.api.metrics import Stage
+from keymiss.api.questions.admission import Admission, Turn
 from keymiss.api.questions.fanout import Outcome, ask_all
 from keymiss.api.questions.linked_concepts import About, Linked
-from keymiss.api.questions.merge import Coverage, coverage, final_status, merge, shown
+from keymiss.api.questions.merge import Coverage, coverage, merge, shown
 from keymiss.api.questions.no_sure_answer import no_sure_answer
 from keymiss.api.questions.question_in_key import question_in_key
 from keymiss.api.questions.question_vector import QuestionVectors
@@ -24,16 +25,22 @@ from keymiss.api.settings import ApiSettings
 from keymiss.api.shard_status import Status
 from keymiss.api.unused import Reason, Signal, Unused, merged
 from keymiss.cluster.shard_map import ShardMap
+from keymiss.graph.pages import Link
 from keymiss.reading.stored_vector import Encoded
 from keymiss.retrieval import WHOLE_CORPUS, Candidate, CorpusFilter, Retrieval
+
+SOON = 0.5
+"""Of the time limit: as many questions are answered at once as end within that part of it."""
+
+ByShard = Mapping[str, Sequence[Candidate]]
 
 
 class Knowledge(Protocol):
     """What is known of a question beside the answers in sentences. What could not be read is named in what
     is returned; nothing is raised for it."""
 
-    async def about(self, question: str) -> About:
-        """The concepts that the question names, and the links between them."""
+    async def about(self, question: str, known: tuple[Link, ...] | None) -> About:
+        """The concepts that the question names, and the links between them, if `known`."""
 
     async def linked(self, question: str, only: CorpusFilter) -> Linked:
         """The sentences behind those links, as far as the filter takes them."""
@@ -71,45 +78,50 @@ class Asker:
         self._knowledge = knowledge
         self._articles = articles
         self._vectors = QuestionVectors(shards, settings.vector_time_limit_s)
-        self._in_flight = 0
+        self._admission = Admission(settings.max_questions, settings.time_limit_s * SOON)
+
+    @property
+    def most_at_once(self) -> int:
+        """How many questions are answered at once at most, now."""
+        return self._admission.limit
 
     async def ask(self, wanted: Wanted, record: QuestionRecord) -> dict[str, Any]:
         """The reply of /qasearch.
 
         ``record`` is told how it went. Raises TooManyQuestions, NoShardAnswered, AllLate.
         """
-        if self._in_flight >= self._settings.max_questions:
-            raise TooManyQuestions(f"{self._in_flight} questions are being answered; ask again in a second")
-        self._in_flight += 1
-        try:
-            return await self._ask(wanted, record)
-        finally:
-            self._in_flight -= 1
+        with self._admission.admitted() as turn:
+            return await self._ask(wanted, record, turn)
 
-    async def _ask(self, wanted: Wanted, record: QuestionRecord) -> dict[str, Any]:
+    async def _ask(self, wanted: Wanted, record: QuestionRecord, turn: Turn) -> dict[str, Any]:
         watch = Stopwatch(record.stage_ended)
-        question, only, limit_s = wanted.question, wanted.only, self._settings.time_limit_s
+        question, only = wanted.question, wanted.only
         in_key = question_in_key(question, self._settings.ignore_case)
         (vector, unused), linked = await asyncio.gather(self._vector_of(in_key), self._linked(question, only))
-        candidates = await self._retrieval.candidates(
-            question,
-            self._settings.candidates_per_shard,
-            vector,
-            linked.scores,
-            limit=self._settings.candidates,
-            only=only,
-        )
+
+        async def best(without: Collection[str] = ()) -> ByShard:
+            return await self._retrieval.candidates(
+                question,
+                self._settings.candidates_per_shard,
+                vector,
+                linked.scores,
+                limit=self._settings.candidates,
+                only=only,
+                without=without,
+            )
+
+        candidates = await best()
         unindexed = [shard.tag for shard in self._shards.shards if shard.tag not in candidates]
         if not candidates:
             raise NoShardAnswered("no shard can be reached, or none has been indexed yet")
         watch.stage(Stage.RETRIEVE)
-        outcomes, facts, about = await asyncio.gather(
-            ask_all(self._shards, candidates, in_key, limit_s),
-            self._facts_of(candidates, limit_s),
-            self._about(question),
+        (outcomes, facts), about = await asyncio.gather(
+            self._read(candidates, best, in_key), self._about(question, linked.links)
         )
         watch.stage(Stage.ASK)
         record.sentences_ended(outcomes)
+        if not self._shards.silent:  # else it was not for want of time
+            turn.was_read = not any(each.status in (Status.LATE, Status.BUSY) for each in outcomes)
         covered = coverage(outcomes, unindexed, merged([*unused, *linked.unused, *about.unused]))
         record.went_without(covered.unused)
         refuse_if_none_answered(outcomes, covered)
@@ -139,7 +151,26 @@ class Asker:
         record.replied(found=bool(sure), partial=is_partial(covered))
         return reply | {"took_ms": watch.took_ms, "stages_ms": watch.stages_ms}
 
-    async def _facts_of(self, candidates: Mapping[str, Sequence[Candidate]], limit_s: float) -> Facts:
+    async def _read(
+        self, candidates: ByShard, best: Callable[[Collection[str]], Awaitable[ByShard]], in_key: str
+    ) -> tuple[list[Outcome], Facts]:
+        """What became of the candidates, and, for those whose shard failed, of as many others that are `best`
+        without that shard; facts of the articles of all."""
+        limit_s = self._settings.time_limit_s
+        deadline = asyncio.get_running_loop().time() + limit_s
+        outcomes, facts = await asyncio.gather(
+            ask_all(self._shards, candidates, in_key, deadline), self._facts_of(candidates, limit_s)
+        )
+        if failed := shards_that_failed(outcomes):
+            others = not_yet_asked(await best(failed), outcomes)
+            left_s = max(0.0, deadline - asyncio.get_running_loop().time())
+            more, of_more = await asyncio.gather(
+                ask_all(self._shards, others, in_key, deadline), self._facts_of(others, left_s)
+            )
+            return outcomes + more, {**facts, **of_more}
+        return outcomes, facts
+
+    async def _facts_of(self, candidates: ByShard, limit_s: float) -> Facts:
         return await self._articles.get((c.article for each in candidates.values() for c in each), limit_s)
 
     async def _vector_of(self, question: str) -> tuple[Encoded | None, tuple[Unused, ...]]:
@@ -158,8 +189,8 @@ class Asker:
             return Linked({})
         return await self._knowledge.linked(question, only)
 
-    async def _about(self, question: str) -> About:
-        return About([], []) if self._knowledge is None else await self._knowledge.about(question)
+    async def _about(self, question: str, known: tuple[Link, ...] | None) -> About:
+        return About([], []) if self._knowledge is None else await self._knowledge.about(question, known)
 
 
 class Stopwatch:
@@ -188,12 +219,25 @@ def is_partial(covered: Coverage) -> bool:
     return covered.sentences["answered"] < covered.sentences["asked"] or bool(covered.shards["unindexed"])
 
 
+def shards_that_failed(outcomes: Sequence[Outcome]) -> set[str]:
+    """Those that answered nothing, and did not take their time for it; none when no shard answered."""
+    answered = {each.shard for each in outcomes if each.status is Status.ANSWERED}
+    failed = {each.shard for each in outcomes if each.status is Status.FAILED}
+    return failed - answered if answered else set()
+
+
+def not_yet_asked(candidates: ByShard, outcomes: Sequence[Outcome]) -> ByShard:
+    """Those of the candidates that have no outcome."""
+    asked = {each.candidate.sentencekey for each in outcomes}
+    return {tag: [c for c in some if c.sentencekey not in asked] for tag, some in candidates.items()}
+
+
 def refuse_if_none_answered(outcomes: list[Outcome], covered: Coverage) -> None:
     """All late: AllLate; some late and the rest failed: AllLate too, since waiting may help; a full
     queue: TooManyQuestions; else NoShardAnswered. Something answered, or nothing was asked: nothing."""
     if not outcomes or covered.sentences["answered"]:
         return
-    counts = Counter(final_status(outcome) for outcome in outcomes)
+    counts = Counter(outcome.status for outcome in outcomes)
     said = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
     detail = f"{len(outcomes)} sentences were asked on {len(covered.shards['asked'])} shards: {said}"
     kinds = ((Status.LATE, AllLate), (Status.BUSY, TooManyQuestions), (Status.FAILED, NoShardAnswered))

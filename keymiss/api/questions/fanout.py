@@ -7,15 +7,15 @@ that no worker has begun.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ResponseError
 
-from keymiss.api.questions.missed_key import MAX_KEYS, Missed, ask_keys
+from keymiss.api.questions.given_answer import GivenAnswer, given_answer
+from keymiss.api.questions.missed_key import Missed, ask_keys
 from keymiss.api.shard_status import Status, status_of
 from keymiss.cluster.shard_map import ShardMap
 from keymiss.keys import span_key
@@ -26,50 +26,32 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one sentence. ``raw``: the value for ANSWERED, else None; ``cached``: it was there."""
+    """What became of one sentence. ``given``: for ANSWERED, else None; ``cached``: it was there already."""
 
     shard: str
     candidate: Candidate
     status: Status
-    raw: bytes | None
+    given: GivenAnswer | None
     took_ms: float
     cached: bool = False
 
 
 async def ask_all(
-    shards: ShardMap, candidates: Mapping[str, Sequence[Candidate]], question: str, time_limit_s: float
+    shards: ShardMap, candidates: Mapping[str, Sequence[Candidate]], question: str, deadline: float
 ) -> list[Outcome]:
-    """One outcome for each candidate, in their order; takes ``time_limit_s`` at most."""
-    deadline = asyncio.get_running_loop().time() + time_limit_s
-    requests: list[tuple[str, list[Candidate]]] = []
-    for tag, found in candidates.items():
-        by_slot: dict[str, list[Candidate]] = {}  # more than one after slots have moved
-        for candidate in found:
-            by_slot.setdefault(candidate.tag, []).append(candidate)
-        requests += [(tag, some) for together in by_slot.values() for some in _requests_of(together)]
-    asked = await asyncio.gather(*(_ask(shards, tag, found, question, deadline) for tag, found in requests))
-    outcomes = {(each.shard, each.candidate): each for together in asked for each in together}
-    return [outcomes[tag, candidate] for tag, found in candidates.items() for candidate in found]
-
-
-def _requests_of(found: list[Candidate]) -> Iterator[list[Candidate]]:
-    for at in range(0, len(found), MAX_KEYS):
-        yield found[at : at + MAX_KEYS]
-
-
-async def _ask(
-    shards: ShardMap, tag: str, found: Sequence[Candidate], question: str, deadline: float
-) -> list[Outcome]:
-    keys = [span_key(candidate.article, candidate.tag, candidate.idx, question) for candidate in found]
+    """One outcome for each candidate, in their order, by ``deadline`` of the loop's clock at the latest."""
+    wanted = [(tag, candidate) for tag, found in candidates.items() for candidate in found]
+    keys = [span_key(each.article, each.tag, each.idx, question) for _, each in wanted]
     start = time.perf_counter()
-    try:
-        async with asyncio.timeout_at(deadline):
-            answers = await ask_keys(shards, keys, deadline)
-    except (RedisError, OSError, TimeoutError) as error:
-        answers = [Missed(error)] * len(found)
-    took_ms = round((time.perf_counter() - start) * 1000, 2)
+    ended_ms: dict[str, float] = {}
+
+    def ended(some: Iterable[str]) -> None:
+        ended_ms.update(dict.fromkeys(some, round((time.perf_counter() - start) * 1000, 2)))
+
+    answers = await ask_keys(shards, keys, deadline, ended)
     return [
-        _outcome(tag, candidate, answer, took_ms) for candidate, answer in zip(found, answers, strict=True)
+        _outcome(shards.name_of_shard(key, tag), candidate, answer, ended_ms[key])
+        for (tag, candidate), key, answer in zip(wanted, keys, answers, strict=True)
     ]
 
 
@@ -79,8 +61,9 @@ def _outcome(tag: str, candidate: Candidate, answer: Missed, took_ms: float) -> 
         log.info("shard {%s} %s: %s: %s", tag, candidate.sentencekey, status, _without_the_question(error))
         return Outcome(tag, candidate, status, None, took_ms)
     # nil: plain Redis's own reply, so no registration asks for this key on that shard
-    status = Status.FAILED if answer.raw is None else Status.ANSWERED
-    return Outcome(tag, candidate, status, answer.raw, took_ms, answer.there)
+    given = None if answer.raw is None else given_answer(answer.raw)
+    status = Status.FAILED if given is None else Status.ANSWERED
+    return Outcome(tag, candidate, status, given, took_ms, answer.there)
 
 
 def _without_the_question(error: BaseException) -> str:

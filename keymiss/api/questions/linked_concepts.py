@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from keymiss.api.graph.concept_names import Concepts
+from keymiss.api.graph.link_members import link_members
 from keymiss.api.unused import Reason, Signal, Unused
 from keymiss.graph.events import MAX_YEAR, MIN_YEAR
-from keymiss.graph.pages import GraphAway, GraphReader
+from keymiss.graph.pages import GraphAway, GraphReader, Link, LinksBetween
 from keymiss.graph.years import Years
 from keymiss.retrieval import WHOLE_CORPUS, CorpusFilter
 
@@ -29,10 +30,12 @@ class About:
 
 @dataclass(frozen=True, slots=True)
 class Linked:
-    """Sentence id -> score of the best sentences behind those links, best first; what could not be read."""
+    """Sentence id -> score of the best sentences behind those links, best first; what could not be read.
+    ``links``: all links between the concepts, best first; None when not all could be read."""
 
     scores: Mapping[str, float]
     unused: tuple[Unused, ...] = ()
+    links: tuple[Link, ...] | None = None
 
 
 class GraphKnowledge:
@@ -43,22 +46,21 @@ class GraphKnowledge:
         self._graph = graph
         self._linked_limit_s = linked_limit_s
 
-    async def about(self, question: str) -> About:
-        """For the reply."""
+    async def about(self, question: str, known: tuple[Link, ...] | None = None) -> About:
+        """For the reply. ``known``: the links, if they were read already."""
         mentioned = self._concepts.mentioned(question)
         concepts = [{"id": each.id, "name": each.name} for each in mentioned]
+        found = LinksBetween((known or ())[:MAX_LINKS], {})
         try:
-            found = await self._graph.links_between([each.id for each in mentioned], MAX_LINKS)
+            if known is None:
+                found = await self._graph.links_between([each.id for each in mentioned], MAX_LINKS)
         except GraphAway as error:
             return About(concepts, [], _all_of(error))
         links = [
-            {
-                "source": link.source,
-                "target": link.target,
+            link_members(link)
+            | {
                 "source_name": self._concepts.name(link.source),
                 "target_name": self._concepts.name(link.target),
-                "rank": link.rank,
-                "first_year": link.first_year,
             }
             for link in found.links
         ]
@@ -76,7 +78,8 @@ class GraphKnowledge:
             )
         except GraphAway as error:
             return Linked({}, _all_of(error))
-        return Linked(found.scores, self._unread_table() + _some(found.missing))
+        links = None if found.missing else found.links
+        return Linked(found.scores, self._unread_table() + _some(found.missing), links)
 
     def _unread_table(self) -> tuple[Unused, ...]:
         """Without the table no question names a concept."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from keymiss.api.questions.fanout import Outcome
+from keymiss.api.questions.given_answer import GivenAnswer
 from keymiss.api.questions.sureness import sureness
 from keymiss.api.shard_status import Status
 from keymiss.api.unused import Unused
@@ -70,38 +69,27 @@ class Coverage:
     unused: tuple[Unused, ...] = ()
 
 
-def parse_answer(outcome: Outcome) -> Answer | None:
-    """The answer in a ``bertspan`` value; None when the value is not what it should be."""
-    try:
-        value = json.loads(outcome.raw or b"")
-        answer, score = value["answer"], value["score"]
-    except (ValueError, RecursionError, TypeError, KeyError):
-        return None
-    if not isinstance(answer, str) or isinstance(score, bool) or not isinstance(score, int | float):
-        return None
-    if not math.isfinite(score):
-        return None
-    reader_score = min(max(float(score), 0.0), 1.0)
-    span = _span(outcome.candidate.sentence, answer, value.get("start"), value.get("end"))
+def _answer(outcome: Outcome, given: GivenAnswer) -> Answer:
     return Answer(
-        answer,
-        reader_score,
-        sureness(reader_score, outcome.candidate),
+        given.answer,
+        given.score,
+        sureness(given.score, outcome.candidate),
         outcome.candidate,
         outcome.shard,
         outcome.took_ms,
-        span,
+        _span(outcome.candidate.sentence, given),
         outcome.cached,
     )
 
 
-def _span(sentence: str, answer: str, start: object, end: object) -> tuple[int, int] | None:
+def _span(sentence: str, given: GivenAnswer) -> tuple[int, int] | None:
     """Where the answer stands in the sentence as retrieval knows it, which may be older or newer than the
     one that was read."""
-    if isinstance(start, int) and isinstance(end, int) and start >= 0 and sentence[start:end] == answer:
+    start, end = given.start, given.end
+    if isinstance(start, int) and isinstance(end, int) and start >= 0 and sentence[start:end] == given.answer:
         return start, end
-    at = sentence.find(answer)
-    return (at, at + len(answer)) if at >= 0 else None
+    at = sentence.find(given.answer)
+    return (at, at + len(given.answer)) if at >= 0 else None
 
 
 def ranked(answers: Iterable[Answer]) -> list[Answer]:
@@ -121,9 +109,10 @@ def merge(outcomes: Iterable[Outcome]) -> list[Group]:
     another, so they are no independent witnesses. Measured on the same questions as RETRIEVAL_POWER: 59 and
     267 right first answers by the best member, 58 and 267 by the product or the sum.
     """
-    parsed = [parse_answer(outcome) for outcome in outcomes if outcome.status is Status.ANSWERED]
+    given = ((outcome, outcome.given) for outcome in outcomes if outcome.given is not None)
+    answers = (_answer(outcome, each) for outcome, each in given if each.answer.strip())
     groups: dict[str, list[Answer]] = {}
-    for answer in ranked(answer for answer in parsed if answer and answer.answer.strip()):
+    for answer in ranked(answers):
         groups.setdefault(bare(answer.answer), []).append(answer)
     return [Group(tuple(members)) for members in groups.values()]
 
@@ -146,18 +135,11 @@ def bare(answer: str) -> str:
         text = stripped
 
 
-def final_status(outcome: Outcome) -> Status:
-    """As the shard's, but an answer that cannot be read counts as failed."""
-    if outcome.status is Status.ANSWERED and parse_answer(outcome) is None:
-        return Status.FAILED
-    return outcome.status
-
-
 def coverage(
     outcomes: Sequence[Outcome], unindexed: Iterable[str] = (), unused: tuple[Unused, ...] = ()
 ) -> Coverage:
     """Sentences and shards asked, answered, late, failed (busy is failed here)."""
-    statuses = [(o.shard, Status.FAILED if (s := final_status(o)) is Status.BUSY else s) for o in outcomes]
+    statuses = [(o.shard, Status.FAILED if o.status is Status.BUSY else o.status) for o in outcomes]
     kinds = (Status.ANSWERED, Status.LATE, Status.FAILED)
     sentences = {"asked": len(outcomes)} | {k.value: sum(s is k for _, s in statuses) for k in kinds}
     shards = {"asked": _unique(shard for shard, _ in statuses)}

@@ -27,7 +27,7 @@ class QuestionVectors:
 
     async def get(self, question: str) -> Encoded | Unused:
         """The vector; or why there is none: the question is then searched for without."""
-        tags = sorted(shard.tag for shard in self._shards.shards)
+        tags = sorted(each.tag for each in self._shards.shards if not self._shards.is_silent(each.master))
         if not tags:
             return Unused(Signal.VECTORS, Reason.FAILED)
         tag = tags[zlib.crc32(question.encode()) % len(tags)]

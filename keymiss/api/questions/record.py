@@ -14,7 +14,6 @@ from keymiss.api.http.disconnect import ClientLeft
 from keymiss.api.http.problems import TABLE, Problem
 from keymiss.api.metrics import ApiMetrics, Ended, SentenceEnded, Stage
 from keymiss.api.questions.fanout import Outcome
-from keymiss.api.questions.merge import final_status
 from keymiss.api.shard_status import Status
 from keymiss.api.unused import Unused
 from keymiss.logs import log_event
@@ -111,7 +110,6 @@ def recorded(metrics: ApiMetrics) -> Iterator[QuestionRecord]:
 
 
 def _ended(outcome: Outcome) -> SentenceEnded:
-    status = final_status(outcome)
-    if status is Status.ANSWERED:
+    if outcome.status is Status.ANSWERED:
         return SentenceEnded.CACHED if outcome.cached else SentenceEnded.COMPUTED
-    return NOT_ANSWERED[status]
+    return NOT_ANSWERED[outcome.status]

@@ -7,6 +7,7 @@ from typing import Any
 
 from keymiss.api.articles.titles import ArticleFacts
 from keymiss.api.questions.merge import Answer, Group
+from keymiss.keys import SENTENCE_PREFIX
 from keymiss.retrieval import Candidate
 
 Facts = Mapping[str, ArticleFacts]
@@ -43,7 +44,7 @@ def _passage(candidate: Candidate, facts: Facts, best: float) -> dict[str, Any]:
     about = facts[candidate.article]
     return {
         "sentence": candidate.sentence,
-        "sentencekey": candidate.sentencekey,
+        "sentencekey": f"{SENTENCE_PREFIX}{candidate.sentencekey}",
         "article": candidate.article,
         "title": about.title,
         "year": about.year,
@@ -61,7 +62,7 @@ def _source(answer: Answer, facts: Facts) -> dict[str, Any]:
     return {
         "answer": answer.answer,
         "sentence": candidate.sentence,
-        "sentencekey": candidate.sentencekey,
+        "sentencekey": f"{SENTENCE_PREFIX}{candidate.sentencekey}",
         "article": candidate.article,
         "title": about.title,
         "year": about.year,
