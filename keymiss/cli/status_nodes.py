@@ -19,7 +19,7 @@ from keymiss.cluster.async_connection import replies_of
 from keymiss.cluster.credentials import Credentials, refusal
 from keymiss.cluster.every_node import Answer, Answers, NodeAsker
 from keymiss.cluster.shard_replies import ask_shard
-from keymiss.cluster.topology import MASTER, REPLICA, count_slots, view_of_reply
+from keymiss.cluster.topology import MASTER, REPLICA, KnownNode, count_slots, parts_in, view_of_reply
 from keymiss.keys import SLOTS
 
 NODE_TIMEOUT_S = 2.0
@@ -240,15 +240,15 @@ async def _answer_of(connection: Connection, at: Address) -> Answer[_Said]:
         offset=int(info.get("slave_repl_offset" if is_replica else "master_repl_offset", 0)),
     )
     if view.own.role == MASTER and view.own.tag:
-        node = await _with_shard(connection, node, view.own.tag)
+        node = await _with_shard(connection, node, view.own)
     own = view.own
     node = replace(node, role=own.role, shard=own.tag, slots=count_slots(own.slots))
     return Answer(view, _Said(state, node))
 
 
-async def _with_shard(connection: Connection, node: NodeStatus, tag: str) -> NodeStatus:
+async def _with_shard(connection: Connection, node: NodeStatus, own: KnownNode) -> NodeStatus:
     """The figures of a master's shard; what it refuses to say stays empty."""
-    said = await ask_shard(connection, tag)
+    said = await ask_shard(connection, own.tag, parts_in(own.slots))
     return replace(
         node,
         stats=said.stats,

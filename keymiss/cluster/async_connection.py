@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
-from redis.asyncio.connection import Connection
+from redis.asyncio.connection import Connection, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from keymiss.addresses import Address
 from keymiss.cluster.credentials import Credentials
+from keymiss.cluster.tls import Tls, TlsTrouble, trouble
+
+
+class TlsConnection(SSLConnection):
+    """With one context for all connections: redis-py makes each its own, which takes 30 ms."""
+
+    def __init__(self, tls: Tls, **options: Any) -> None:
+        super().__init__(**options)
+        self.ssl_context.context = tls.context
+
+
+def options_of(credentials: Credentials) -> dict[str, Any]:
+    """As a pool of redis-py's takes it: the class of its connections, user and password. Without its CLIENT
+    SETINFO, which no user of ours may: looking its own version up takes longer than a question."""
+    options = {"driver_info": None, **credentials.login}
+    if not credentials.tls:
+        return {"connection_class": Connection, **options}
+    return {"connection_class": TlsConnection, "tls": credentials.tls, **options}
 
 
 @contextlib.asynccontextmanager
@@ -21,21 +40,26 @@ async def connected(
 ) -> AsyncIterator[Connection]:
     """A RESP2 connection that repeats nothing and waits for replies without a limit: that is the caller's.
 
-    Raises RedisError or OSError when the node cannot be reached or refuses the user.
+    Raises RedisError or OSError when the node cannot be reached or refuses the user, TlsTrouble among them.
     """
-    connection = Connection(
+    options = options_of(credentials)
+    connection: Connection = options.pop("connection_class")(
         host=address.host,
         port=address.port,
         protocol=2,
         socket_timeout=None,
         socket_connect_timeout=connect_timeout_s,
         client_name=client_name,
-        driver_info=None,  # else redis-py looks its own version up, which takes longer than a question
         retry=Retry(NoBackoff(), 0),
-        **credentials.login,
+        **options,
     )
     try:
-        await connection.connect()
+        try:
+            await connection.connect()
+        except (RedisError, OSError) as error:
+            if why := await asyncio.to_thread(trouble, error, address, credentials.tls):
+                raise TlsTrouble(why) from error
+            raise
         yield connection
     finally:
         await connection.disconnect(nowait=True)

@@ -2,22 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from redis.client import Redis
 from redis.cluster import ClusterNode, RedisCluster
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisClusterException, RedisError
 
 from keymiss.addresses import Address
-from keymiss.cluster.credentials import Credentials
+from keymiss.cluster.credentials import Credentials, refusal
+from keymiss.cluster.tls import Tls, TlsTrouble, look_at, trouble
 from keymiss.cluster.topology import Shard, parse_cluster_slots
+
+LOOKED_AT = 3
+"""So many nodes are asked whether they speak TLS, when none can be connected to."""
 
 
 def open_cluster(nodes: Iterable[Address], credentials: Credentials, **options: Any) -> RedisCluster:
     """A client of the cluster that any of the nodes belongs to. Raises what redis-py raises; `refusal` of
-    `keymiss.cluster.credentials` says whether the user was refused."""
-    startup = [ClusterNode(*address) for address in nodes]
-    return RedisCluster(startup_nodes=startup, protocol=2, **options, **credentials.login)
+    `keymiss.cluster.credentials` says whether the user was refused, or TLS is why."""
+    addresses = list(nodes)
+    if credentials.tls:  # a node that does not speak it says nothing, for as long as a command may take
+        _look_at_one(addresses, credentials.tls)
+    startup = [ClusterNode(*address) for address in addresses]
+    try:
+        return RedisCluster(startup_nodes=startup, protocol=2, **options, **credentials.client_options)
+    except (RedisError, RedisClusterException) as error:
+        for address in (
+            addresses[:LOOKED_AT] if not credentials.tls and not refusal(error, credentials) else ()
+        ):
+            if why := trouble(RedisConnectionError(), address, None):
+                raise TlsTrouble(why) from error
+        raise
+
+
+def _look_at_one(addresses: Sequence[Address], tls: Tls) -> None:
+    """Raises the first TlsTrouble when none of them can be connected to."""
+    found: TlsTrouble | None = None
+    for address in addresses:
+        try:
+            look_at(address, tls)
+            return
+        except TlsTrouble as error:
+            found = found or error
+        except OSError:
+            continue  # redis-py says it
+    if found:
+        raise found
 
 
 def shards_of(client: RedisCluster) -> tuple[Shard, ...]:

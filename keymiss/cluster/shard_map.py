@@ -8,6 +8,9 @@ A GET that misses blocks its connection until the answer is there, so one connec
 the pool's bound is the number of GETs in flight on that master, and what is over it waits its turn
 inside its own time limit. A connection whose GET was given up is closed, which is how the module
 learns that nobody waits.
+
+A master that has let a time limit pass without a word is not asked again until it answers a PING: what would
+wait for it fails at once.
 """
 
 from __future__ import annotations
@@ -25,17 +28,22 @@ from redis.exceptions import AskError, MovedError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from keymiss.addresses import Address
-from keymiss.cluster.async_connection import connected, replies_of
+from keymiss.cluster.async_connection import connected, options_of, replies_of
 from keymiss.cluster.credentials import Credentials, refusal
-from keymiss.cluster.topology import Shard, shard_of, shards_of_reply
+from keymiss.cluster.topology import NoShard, Shard, shard_of, shards_of_reply
 
 log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S = 1.0
 TOPOLOGY_TIMEOUT_S = 1.0  # one node's answer to CLUSTER SLOTS
 MIN_REFRESH_S = 0.2  # a burst of errors reads the map once
+PING_EVERY_S = 0.2
 
 Command = Sequence[str | bytes | int | float]
+
+
+class MasterIsSilent(RedisConnectionError):
+    """It has not answered in time, nor a PING since."""
 
 
 class Access(Protocol):
@@ -65,10 +73,11 @@ class ShardMap:
         self._settings = settings
         self._clients: dict[Address, Redis] = {}
         self._poll: asyncio.Task[None] | None = None
+        self._silent: dict[Address, asyncio.Task[None]] = {}
         self._lock = asyncio.Lock()
         self._read_at = float("-inf")
         self.shards: tuple[Shard, ...] = ()
-        self.refused = False  # no node gave the map because of the user or the password
+        self.refused: Exception | None = None  # why no node gave the map: user, password or TLS
         self.on_change: Callable[[tuple[Shard, ...]], Awaitable[None]] | None = None
 
     async def start(self) -> None:
@@ -82,6 +91,8 @@ class ShardMap:
             self._poll.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._poll
+        for ping in list(self._silent.values()):
+            ping.cancel()
         for node in list(self._clients):
             await self._close(node)
 
@@ -98,7 +109,7 @@ class ShardMap:
                 protocol=2,
                 client_name="keymiss-api",
                 retry=Retry(NoBackoff(), 0),
-                **self._settings.credentials.login,
+                **options_of(self._settings.credentials),
             )
             self._clients[node] = Redis.from_pool(pool)
         return self._clients[node]
@@ -106,6 +117,39 @@ class ShardMap:
     def shard_of(self, key: str) -> Shard:
         """The shard that owns a key. Raises NoShard."""
         return shard_of(self.shards, key)
+
+    def name_of_shard(self, key: str, otherwise: str) -> str:
+        """The tag of the shard that has a key now, or `otherwise` while no shard has its slot."""
+        try:
+            return self.shard_of(key).tag
+        except NoShard:
+            return otherwise
+
+    @property
+    def silent(self) -> int:
+        """How many masters have let a time limit pass, and do not answer yet."""
+        return len(self._silent)
+
+    def is_silent(self, node: Address) -> bool:
+        """Whether it is one of them."""
+        return node in self._silent
+
+    def was_silent(self, node: Address) -> None:
+        """A master has let a time limit pass that it knew of."""
+        if node not in self._silent:
+            log.warning("%s does not answer: it is not asked until it does", node)
+            self._silent[node] = asyncio.create_task(self._until_it_answers(node), name="silent")
+
+    async def _until_it_answers(self, node: Address) -> None:
+        try:
+            while node in (shard.master for shard in self.shards):
+                with contextlib.suppress(RedisError, OSError, TimeoutError):
+                    async with asyncio.timeout(TOPOLOGY_TIMEOUT_S):
+                        await _reply_from(node, self._settings.credentials, "PING")
+                        break
+                await asyncio.sleep(PING_EVERY_S)
+        finally:
+            del self._silent[node]
 
     async def execute(self, key: str, *command: str | bytes | int | float) -> Any:
         """Runs a command on the master that owns ``key``; follows MOVED and ASK, and a failover, once.
@@ -129,11 +173,15 @@ class ShardMap:
             return await self._run(Address(error.host, error.port), commands)
         except AskError as error:
             return await self._run(Address(error.host, error.port), commands, asking=True)
+        except MasterIsSilent:
+            raise
         except (RedisConnectionError, OSError):
             await self.refresh()
             return await self._run(self.shard_of(key).master, commands)
 
     async def _run(self, node: Address, commands: Sequence[Command], asking: bool = False) -> list[Any]:
+        if self.is_silent(node):
+            raise MasterIsSilent(f"{node} does not answer")
         async with self.client(node).pipeline(transaction=False) as pipe:
             for command in commands:
                 if asking:  # holds for the next command only
@@ -145,6 +193,17 @@ class ShardMap:
             if isinstance(reply, Exception):
                 raise reply
         return replies
+
+    async def execute_at(self, node: Address, key: str, *command: str | bytes | int | float) -> Any:
+        """Runs a command that names its keys to the module only, on a node that owns them; after a failover,
+        once more, where ``key`` lies then. Raises what redis-py raises."""
+        try:
+            return (await self._run(node, [command]))[0]
+        except MasterIsSilent:
+            raise
+        except (RedisConnectionError, OSError):
+            await self.refresh()
+            return (await self._run(self.shard_of(key).master, [command]))[0]
 
     async def refresh(self) -> None:
         """Reads the map again, unless that was just done. Keeps the old one when no node answers."""
@@ -165,20 +224,21 @@ class ShardMap:
 
     async def _read_from_any(self) -> tuple[Shard, ...] | None:
         nodes = dict.fromkeys([shard.master for shard in self.shards] + list(self._settings.nodes))
-        refused = ""
-        for node in nodes:
+        refused: Exception | None = None
+        for node in sorted(nodes, key=self.is_silent):
             try:
                 async with asyncio.timeout(TOPOLOGY_TIMEOUT_S):
                     shards = await _read_from(node, self._settings.credentials)
             except (RedisError, OSError, TimeoutError, ValueError) as error:
                 log.debug("no topology from %s: %s", str(node), error)
-                refused = refused or refusal(error, self._settings.credentials)
+                refused = refused or (error if refusal(error, self._settings.credentials) else None)
                 continue
             if shards:
-                self.refused = False
+                self.refused = None
                 return shards
-        self.refused = bool(refused)
-        log.warning("no node gives the cluster's slots%s", f": {refused}" if refused else "")
+        self.refused = refused
+        why = refusal(refused, self._settings.credentials)
+        log.warning("no node gives the cluster's slots%s", f": {why}" if why else "")
         return None
 
     async def _follow(self) -> None:
@@ -198,6 +258,9 @@ class ShardMap:
 
 async def _read_from(node: Address, credentials: Credentials) -> tuple[Shard, ...]:
     """One node's map, over a connection of its own: a pool full of waiting GETs must not hide it."""
+    return shards_of_reply(await _reply_from(node, credentials, "CLUSTER", "SLOTS"), node)
+
+
+async def _reply_from(node: Address, credentials: Credentials, *command: str) -> Any:
     async with connected(node, credentials, CONNECT_TIMEOUT_S, "keymiss-topology") as connection:
-        (reply,) = await replies_of(connection, ("CLUSTER", "SLOTS"))
-    return shards_of_reply(reply, node)
+        return (await replies_of(connection, command))[0]

@@ -39,7 +39,8 @@ class ShardReplies:
     """What the server refuses to say is empty or None.
 
     ``stats``: KM.STATS. ``models``: name without its tag -> AI.INFO, of the models that there are.
-    ``edges_waiting``: entries of the edge stream. ``graph_concepts``: concepts that have a link.
+    ``edges_waiting``: entries of the edge streams. ``graph_concepts``: concepts that have a link, those of
+    each part of the graph counted.
     ``evicted``: keys of articles that were evicted and are missing.
     """
 
@@ -51,30 +52,37 @@ class ShardReplies:
     evicted: int | None
 
 
-async def ask_shard(connection: Connection, tag: str) -> ShardReplies:
-    """Asks the master of the shard of that hash tag. Raises what the connection raises."""
+async def ask_shard(connection: Connection, tag: str, parts: Sequence[str]) -> ShardReplies:
+    """Asks the master of the shard of that hash tag, which has the keys of these parts. Raises what the
+    connection raises."""
     models = {without_tag(key): key for key in (model_key(tag), lower_model_key(tag), encoder_key(tag))}
-    stats, registrations, edges, concepts, evicted, *infos = await replies_of(
+    sizes = (("XLEN", edges_key), ("ZCARD", graph_nodes_key), ("HLEN", evicted_key))
+    stats, registrations, *replies = await replies_of(
         connection,
         ("KM.STATS",),
         ("RG.DUMPREGISTRATIONS",),
-        ("XLEN", edges_key(tag)),
-        ("ZCARD", graph_nodes_key(tag)),
-        ("HLEN", evicted_key(tag)),
         *(("AI.INFO", key) for key in models.values()),
+        *((command, key_of(part)) for command, key_of in sizes for part in parts),
     )
+    infos, counted, n = replies[: len(models)], replies[len(models) :], len(parts)
+    edges, concepts, evicted = (_sum(counted[at * n : (at + 1) * n]) for at in range(len(sizes)))
     return ShardReplies(
         _fields(stats) if isinstance(stats, list) else {},
         tuple(map(_registration, registrations)) if isinstance(registrations, list) else (),
-        edges if isinstance(edges, int) else None,
-        concepts if isinstance(concepts, int) else None,
+        edges,
+        concepts,
         {
             name: _fields(info)
             for name, info in zip(models, infos, strict=True)
             if isinstance(info, list)  # else there is no such model
         },
-        evicted if isinstance(evicted, int) else None,
+        evicted,
     )
+
+
+def _sum(replies: Sequence[Any]) -> int | None:
+    numbers = [reply for reply in replies if isinstance(reply, int)]
+    return sum(numbers) if len(numbers) == len(replies) else None
 
 
 def _fields(flat: Sequence[Any]) -> dict[str, Any]:
@@ -83,12 +91,22 @@ def _fields(flat: Sequence[Any]) -> dict[str, Any]:
     return {name.decode(): value for name, value in zip(names, values, strict=True)}
 
 
+def subject_of(args: Mapping[str, Any]) -> str:
+    """What a registration is for, of the ``args`` in RG.DUMPREGISTRATIONS: keys, streams, a trigger or a
+    command."""
+    for name in ("regex", "stream", "trigger", "hook"):
+        if name in args:
+            value = args[name]
+            return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+    return ""
+
+
 def _registration(reply: Sequence[Any]) -> RegistrationReply:
     entry = _fields(reply)
     data = _fields(entry["RegistrationData"])
-    prefix = str(_fields(data["args"])["regex"]).removesuffix("*")
+    about = subject_of(_fields(data["args"])).removesuffix("*")
     return RegistrationReply(
-        (entry["desc"] or f"{entry['reader']} {prefix}").strip(),
+        (entry["desc"] or f"{entry['reader']} {about}").strip(),
         data["numTriggered"],
         data["numSuccess"],
         data["numFailures"],

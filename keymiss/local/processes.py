@@ -23,7 +23,7 @@ from keymiss.local.observe import LOOPBACK, observing_programs, prometheus_url, 
 from keymiss.local.programs import Program, escaped
 from keymiss.local.redis_users import acl_file, environment_of, password_of
 from keymiss.resources import PACKAGE, PROJECT
-from keymiss.settings import SERVER_BINARIES, Settings
+from keymiss.settings import SERVER_NAMES, Settings, server_program
 
 MARK = "KEYMISS_STARTED_IN"
 STOP_TIMEOUT_S = 120.0
@@ -32,7 +32,7 @@ STOP_TIMEOUT_S = 120.0
 REDIS_CONF = """\
 # Generated at every start; change the template in keymiss/local/processes.py, or use CONFIG SET.
 bind {host}
-port {port}
+{ports}
 dir {data}
 pidfile {run}/redis-{port}.pid
 daemonize no
@@ -47,7 +47,7 @@ cluster-require-full-coverage no
 cluster-announce-ip {host}
 # Answers and question vectors go first, and nothing else: nothing else has a time to live.
 maxmemory-policy volatile-lru
-# A model is one value of up to 2 GB, sent in one command and on to the replicas.
+# A model is one value of up to 2 GB, that a client may send in one command.
 proto-max-bulk-len 2gb
 client-query-buffer-limit 3gb
 client-output-buffer-limit replica 4gb 4gb 60
@@ -56,6 +56,8 @@ aclfile {users}
 masteruser replica
 masterauth {password}
 loadmodule {module}
+# The nodes have the blobs of models in memory once.
+keymiss.model-folder {blobs}
 """
 
 SUPERVISOR_CONF = """\
@@ -99,6 +101,18 @@ stdout_logfile_backups=2
 {programs}"""
 
 
+TLS_CONF = """\
+port 0
+tls-port {port}
+tls-cluster yes
+tls-replication yes
+tls-ca-cert-file "{folder}/ca.pem"
+tls-cert-file "{folder}/node.pem"
+tls-key-file "{folder}/node-key.pem"
+# A user and a password say who a client is. The cluster bus wants a certificate always.
+tls-auth-clients no"""
+
+
 class StartError(RuntimeError):
     """Something could not be started; the text says what, and what its log says."""
 
@@ -112,11 +126,13 @@ def write_configuration(settings: Settings) -> None:
             REDIS_CONF.format(
                 host=settings.host,
                 port=port,
+                ports=_ports(settings, port),
                 data=f'"{data}"',
                 run=settings.run,
                 users=f'"{acl_file(settings)}"',
                 password=password_of(settings, "replica"),
                 module=f'"{module_file(settings)}"',
+                blobs=f'"{settings.blobs}"',
             )
         )
     if settings.observe:
@@ -129,7 +145,7 @@ def write_configuration(settings: Settings) -> None:
             project=escaped(PROJECT),
             path=escaped(PACKAGE.parent),
             mark=MARK,
-            server=SERVER_BINARIES[settings.server],
+            server=escaped(server_program(settings.server)),
             count=len(settings.ports),
             base_port=settings.base_port,
             programs="".join(program.section(settings.log) for program in programs(settings)),
@@ -168,39 +184,10 @@ def programs(settings: Settings) -> list[Program]:
     ]
 
 
-def make_certificate(settings: Settings) -> None:
-    """A self-signed certificate for localhost in var/tls, when there is none yet (10 years)."""
-    folder = settings.var / "tls"
-    key, certificate = folder / "key.pem", folder / "cert.pem"
-    if key.exists() and certificate.exists():
-        return
-    made = subprocess.run(
-        [
-            "openssl",
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:prime256v1",
-            "-nodes",
-            "-days",
-            "3650",
-            "-subj",
-            "/CN=localhost",
-            "-addext",
-            "subjectAltName=DNS:localhost,IP:127.0.0.1",
-            "-keyout",
-            str(key),
-            "-out",
-            str(certificate),
-        ],
-        capture_output=True,
-        text=True,
-    )
-    if made.returncode:
-        raise StartError(f"openssl could not make a certificate: {made.stderr.strip()}")
-    key.chmod(0o600)
+def _ports(settings: Settings, port: int) -> str:
+    if not settings.tls:
+        return f"port {port}"
+    return TLS_CONF.format(port=port, folder=settings.tls_authority.parent)
 
 
 class Supervisor:
@@ -328,7 +315,7 @@ def _works_in(process: Path, var: Path) -> bool:
     folder = (process / "cwd").readlink()
     if name == "nginx":
         return folder == var / "nginx"
-    return name in SERVER_BINARIES.values() and folder.parent == var / "data"
+    return name in SERVER_NAMES and folder.parent == var / "data"
 
 
 def _wait_gone(var: Path, timeout_s: float) -> None:

@@ -11,10 +11,13 @@ import os
 import secrets
 import socket
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
-from keymiss.cluster.credentials import NO_CREDENTIALS, PASSWORD, USERNAME, Credentials
+from keymiss.cluster.credentials import PASSWORD, USERNAME, Credentials
+from keymiss.cluster.tls import CA, CERTIFICATE, KEY
 from keymiss.environment import BadSetting
+from keymiss.local.certificates import local_tls
 from keymiss.resources import PROJECT
 from keymiss.settings import Settings
 
@@ -50,9 +53,11 @@ def password_of(settings: Settings, user: str) -> str:
 
 
 def environment_of(settings: Settings, user: str) -> dict[str, str]:
-    """What makes a process this user, whatever its parent's environment says."""
-    file = str(password_file(settings, user))
-    return {USERNAME: user, PASSWORD: "", f"{PASSWORD}_FILE": file}
+    """What makes a process this user, and its connections what the nodes speak, whatever its parent's
+    environment says."""
+    file, tls = str(password_file(settings, user)), local_tls(settings)
+    login = {USERNAME: user, PASSWORD: "", f"{PASSWORD}_FILE": file}
+    return login | {CA: tls.ca if tls else "", CERTIFICATE: "", KEY: ""}
 
 
 def credentials_for(nodes: Iterable[tuple[str, int]]) -> Credentials:
@@ -62,12 +67,15 @@ def credentials_for(nodes: Iterable[tuple[str, int]]) -> Credentials:
     """
     given = Credentials.from_env()
     settings = Settings.from_env()
-    if given != NO_CREDENTIALS or not all(_is_local(settings, *node) for node in nodes):
+    if not all(_is_local(settings, *node) for node in nodes):
         return given
+    tls = given.tls or local_tls(settings)
+    if given.is_somebody:
+        return replace(given, tls=tls)
     try:
-        return Credentials("admin", password_of(settings, "admin"))
+        return Credentials("admin", password_of(settings, "admin"), tls)
     except (FileNotFoundError, NotADirectoryError):  # not started yet: nothing answers there
-        return NO_CREDENTIALS
+        return given
     except PermissionError:
         raise BadSetting(
             f"You may not read the administrator's password, {password_file(settings, 'admin')}: run this as "

@@ -17,13 +17,14 @@ from functools import partial
 import redis
 
 from keymiss.addresses import Address
+from keymiss.local.certificates import make_certificates
 from keymiss.local.cluster_creation import WAIT_S, cluster_is_ok, create_cluster, wait
 from keymiss.local.cluster_creation import connection as node_connection
 from keymiss.local.module_build import build_module
 from keymiss.local.nginx import render_nginx
 from keymiss.local.observe import grafana_url, prometheus_url, without_grafana
 from keymiss.local.preflight import observing_problems, problems
-from keymiss.local.processes import StartError, Supervisor, make_certificate, write_configuration
+from keymiss.local.processes import StartError, Supervisor, write_configuration
 from keymiss.local.redis_users import make_users
 from keymiss.local.var_folders import make_folders
 from keymiss.settings import Settings
@@ -104,6 +105,10 @@ def start(settings: Settings, say: Say = print) -> bool:
     """
     supervisor = Supervisor(settings)
     running = supervisor.running()
+    if running and settings.tls != settings.tls_authority.exists():
+        raise StartError(
+            f"The nodes that run speak {'no TLS' if settings.tls else 'TLS'}: keymiss down, then start again."
+        )
     states = supervisor.states() if running else {}
     observed = "prometheus" in states
     if running and all(s == "RUNNING" for s, _ in states.values()) and (observed or not settings.observe):
@@ -134,7 +139,8 @@ def _launch(settings: Settings, supervisor: Supervisor) -> None:
         raise StartError(why)
     (settings.data / "layout.json").write_text(json.dumps(_layout(settings)) + "\n")
     make_users(settings)
-    make_certificate(settings)
+    if why := make_certificates(settings):
+        raise StartError(why)
     write_configuration(settings)
     render_nginx(settings)
     supervisor.launch()

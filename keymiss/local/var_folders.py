@@ -14,7 +14,7 @@ from pathlib import Path
 from keymiss.local.process_user import ProcessUser
 from keymiss.settings import Settings
 
-THEIRS = ("run", "log", "data", "secrets", "tls", "nginx", "prometheus", "grafana")
+THEIRS = ("run", "log", "data", "blobs", "secrets", "tls", "nginx", "prometheus", "grafana")
 SHARED = ("app", "models")
 
 
