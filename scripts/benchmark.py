@@ -30,10 +30,16 @@ from rich.console import Console
 from rich.table import Table
 
 from keymiss import keys
+from keymiss.addresses import Address
 from keymiss.api.questions.question_in_key import question_in_key
-from keymiss.cluster.credentials import NO_CREDENTIALS, Credentials
+from keymiss.cluster.credentials import Credentials
+from keymiss.cluster.redis_cluster import shards_of
+from keymiss.cluster.topology import shard_of
 from keymiss.local.cluster_access import connect
+from keymiss.local.redis_users import credentials_for
 from keymiss.settings import Settings
+from scripts.benchmarks.failure import BenchFailed
+from scripts.benchmarks.redis_benchmark import redis_benchmark
 
 UNCACHED_RUNS = 5
 CACHED_RUNS = 20
@@ -76,36 +82,6 @@ def sentences_read(client: RedisCluster, question: str) -> list[str]:
         parts = keys.parse_answer_key(key.decode())
         found.append(shard.hget(parts.sentence_key, parts.idx).decode())
     return found
-
-
-def redis_benchmark(port: int, host: str, key: str, requests: int, pipeline: int) -> tuple[float, float]:
-    """Requests per second and the median latency in ms of `GET key` with 50 clients."""
-    done = subprocess.run(
-        [
-            "redis-benchmark",
-            "-h",
-            host,
-            "-p",
-            str(port),
-            "-c",
-            str(CLIENTS),
-            "-n",
-            str(requests),
-            "-P",
-            str(pipeline),
-            "--csv",
-            "get",
-            key,
-        ],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    last = done.stdout.strip().splitlines()[-1] if done.stdout.strip() else ""
-    numbers = [field.strip('"') for field in re.findall(r'"[^"]*"(?=,|$)', last)][-7:]
-    if done.returncode or len(numbers) < 7:
-        raise SystemExit(f"redis-benchmark: {done.stderr.strip() or done.stdout.strip() or done.returncode}")
-    return float(numbers[0]), float(numbers[3])
 
 
 def model_calls(shard: redis.Redis, tag: str) -> int:
@@ -152,20 +128,24 @@ def measure_gets(client: RedisCluster, table: Table, sentencekey: str, question:
     key = keys.answer_key(article, tag, idx, question)
     node = client.get_node_from_key(key)
     assert node is not None
-    shard = client.get_redis_connection(node)
+    shard, port = client.get_redis_connection(node), int(node.port)
     shard.get(key)
-    rate, median_ms = redis_benchmark(int(node.port), node.host, key, GETS, 1)
+    tls = credentials_for([Address(node.host, port)]).tls
+    rate, median_ms = redis_benchmark(port, CLIENTS, GETS, "get", key, host=node.host, tls=tls)
     table.add_row("GET of a cached key", f"{rate:,.0f} /s", f"{CLIENTS} clients, p50 {median_ms:.2f} ms")
-    rate, median_ms = redis_benchmark(int(node.port), node.host, key, 5 * GETS, 16)
+    rate, median_ms = redis_benchmark(
+        port, CLIENTS, 5 * GETS, "get", key, pipeline=16, host=node.host, tls=tls
+    )
     table.add_row(
         "GET of a cached key, -P 16", f"{rate:,.0f} /s", f"{CLIENTS} clients, p50 {median_ms:.2f} ms"
     )
 
     new = f"{question} ({time.time_ns()})"
-    before = model_calls(shard, tag)
+    model_tag = shard_of(shards_of(client), key).tag
+    before = model_calls(shard, model_tag)
     missing = keys.answer_key(article, tag, idx, new)
-    _, median_ms = redis_benchmark(int(node.port), node.host, missing, CLIENTS, 1)
-    calls = model_calls(shard, tag) - before
+    _, median_ms = redis_benchmark(port, CLIENTS, CLIENTS, "get", missing, host=node.host, tls=tls)
+    calls = model_calls(shard, model_tag) - before
     forget(client, new)
     table.add_row(
         "GET of one missing key", f"{median_ms:.1f} ms", f"{CLIENTS} clients at once: {calls} model call(s)"
@@ -210,8 +190,11 @@ def main(
             f"median of {CACHED_RUNS}, API with TLS",
         )
 
-        if Credentials.from_env() == NO_CREDENTIALS:
-            measure_gets(client, table, results[0]["sentencekey"], question)
+        if not Credentials.from_env().is_somebody:
+            try:
+                measure_gets(client, table, results[0]["sentencekey"], question)
+            except BenchFailed as error:
+                raise SystemExit(str(error)) from None
 
     plain = baseline(model or settings.model, question, sentences)
     table.add_row(

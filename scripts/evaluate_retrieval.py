@@ -37,8 +37,7 @@ from keymiss.api.settings import ApiSettings
 from keymiss.api.unused import Unused
 from keymiss.cluster.redis_cluster import shards_of
 from keymiss.cluster.shard_map import ShardMap
-from keymiss.cluster.topology import Shard
-from keymiss.corpus.loading import article_tag
+from keymiss.cluster.topology import Shard, shard_of
 from keymiss.corpus.progress import wait_processed
 from keymiss.corpus.prose import join_paragraphs
 from keymiss.graph.graph_url import graph_url
@@ -143,8 +142,8 @@ def _read(client: RedisCluster, corpus: Corpus) -> dict[str, Hashes]:
     """What the functions wrote. The client decodes replies; vectors are read by `Retrieval`, not here."""
     now, shards = shards_of(client), dict[str, Hashes]()
     for name in corpus.articles:
-        tag = article_tag(now, name)
-        shard = shards.setdefault(tag, Hashes())
+        tag = keys.article_tag(name)
+        shard = shards.setdefault(shard_of(now, keys.paragraphs_key(name)).tag, Hashes())
         sentences = client.hgetall(keys.sentence_key(name, tag))
         numbers = json.loads(client.hget(keys.state_key(name, tag), "paragraph_of") or "[]")
         shard.paragraph_of |= {(name, str(idx)): number for idx, number in enumerate(numbers)}

@@ -28,7 +28,7 @@ RANKINGS: dict[str, Callable[[dict[str, Any]], float]] = {
 
 
 def right_sentence(question: dict[str, str], result: dict[str, Any]) -> bool:
-    of_article = result["sentencekey"].startswith(question["paper_id"] + ":")
+    of_article = result["article"] == question["paper_id"]
     return of_article and question["answer"].casefold() in result["sentence"].casefold()
 
 

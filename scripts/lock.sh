@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Makes the lock files with hashes from pyproject.toml: requirements.lock (everything), requirements-dev.lock (what the
-# tests need besides) and those of the containers' images, parts of the first and held to its versions.
+# tests need besides), requirements-valkey9.lock (the server of --server valkey9), requirements-audit.lock (what
+# scripts/audit.sh runs), requirements-haystack.lock (what scripts/bench.py --haystack compares with) and those of the
+# containers' images, parts of the first and held to its versions.
 # Needs pip-tools in a Python no newer than the oldest that runs this (Debian 12: 3.11.2). torch is pinned to its CPU build: its
 # builds for GPUs bring gigabytes of libraries.
 set -euo pipefail
@@ -22,4 +24,7 @@ lock requirements.lock --extra all pyproject.toml
 lock requirements-dev.lock -c requirements.lock --extra dev pyproject.toml
 lock requirements-api.lock -c requirements.lock --extra api pyproject.toml
 lock requirements-worker.lock -c requirements.lock --extra worker --extra spelling pyproject.toml
+lock requirements-valkey9.lock -c requirements.lock --extra valkey9 pyproject.toml
+lock requirements-audit.lock requirements-audit.in
 lock requirements-loader.lock -c requirements.lock --extra load --extra spelling pyproject.toml
+lock requirements-haystack.lock requirements-haystack.in

@@ -12,4 +12,7 @@ file=${KEYMISS_VAR:-var}/secrets/admin
 }
 REDISCLI_AUTH=$(cat "$file")
 export REDISCLI_AUTH
-exec redis-cli --user admin --no-auth-warning -h "${KEYMISS_HOST:-127.0.0.1}" -p "${KEYMISS_BASE_PORT:-30001}" "$@"
+authority=${KEYMISS_VAR:-var}/tls/ca.pem # there while the nodes speak TLS
+tls=()
+[ ! -e "$authority" ] || tls=(--tls --cacert "$authority")
+exec redis-cli "${tls[@]}" --user admin --no-auth-warning -h "${KEYMISS_HOST:-127.0.0.1}" -p "${KEYMISS_BASE_PORT:-30001}" "$@"

@@ -4,7 +4,7 @@
 # Quick when there is nothing to do. Exit code 2 and one sentence when something cannot be had.
 #
 # Settings:
-#   KEYMISS_SERVER    redis or valkey
+#   KEYMISS_SERVER    redis, valkey or valkey9
 #   KEYMISS_OBSERVE   yes: Prometheus and the Redis exporter too
 #   KEYMISS_USER      as root: who the processes run as; default keymiss, made here, or nobody where that cannot be
 #   KEYMISS_PIP_ARGS  more arguments for pip, as --extra-index-url ... (words are split at blanks)
@@ -100,7 +100,7 @@ venv_works() {
 
 # Debian packages for what is missing, one a line; with `dev` the tests' too.
 missing_packages() {
-    command -v "$KEYMISS_SERVER-server" >/dev/null || echo "$KEYMISS_SERVER-server"
+    [ "$KEYMISS_SERVER" = valkey9 ] || command -v "$KEYMISS_SERVER-server" >/dev/null || echo "$KEYMISS_SERVER-server"
     command -v redis-cli >/dev/null && command -v redis-benchmark >/dev/null || echo redis-tools
     command -v nginx >/dev/null || echo nginx-light
     command -v gcc >/dev/null || echo gcc
@@ -199,19 +199,35 @@ set_up_python() {
     fi
     install_lock requirements.lock
     install_lock requirements-nodeps.lock --no-deps
+    if [ "$KEYMISS_SERVER" = valkey9 ]; then install_lock requirements-valkey9.lock; fi
     if [ "${1:-}" = dev ]; then install_lock requirements-dev.lock; fi
 }
 
-# The environment of clients that need redis-py < 4, which the tests run: .venv-oldclients.
-set_up_old_clients() {
-    local VENV=$KEYMISS_HOME/.venv-oldclients python
+# An environment beside .venv: $1 its name, $2 its lock file.
+set_up_another() {
+    local VENV=$KEYMISS_HOME/$1 python
     if ! "$VENV/bin/python" -c 'import sys, pip; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null; then
         python=$(find_python)
         [ -n "$python" ] || python=$KEYMISS_HOME/.venv/bin/python
         rm -rf "$VENV"
         "$python" -m venv "$VENV" || give_up "$python could not make $VENV: see its words above."
     fi
-    install_lock requirements-oldclients.lock
+    install_lock "$2"
+}
+
+# Of clients that need redis-py < 4, which the tests run.
+set_up_old_clients() {
+    set_up_another .venv-oldclients requirements-oldclients.lock
+}
+
+# Of scripts/audit.sh.
+set_up_audit() {
+    set_up_another .venv-audit requirements-audit.lock
+}
+
+# Of what scripts/bench.py --haystack compares with.
+set_up_haystack() {
+    set_up_another .venv-haystack requirements-haystack.lock
 }
 
 set_up_module() {
@@ -220,8 +236,8 @@ set_up_module() {
 
 set_up() {
     case $KEYMISS_SERVER in
-        redis | valkey) ;;
-        *) give_up "KEYMISS_SERVER must be redis or valkey, not '$KEYMISS_SERVER'." ;;
+        redis | valkey | valkey9) ;;
+        *) give_up "KEYMISS_SERVER must be redis, valkey or valkey9, not '$KEYMISS_SERVER'." ;;
     esac
     set_up_user
     set_up_place
@@ -240,6 +256,8 @@ read_options() {
     while [ $# -gt 0 ]; do
         case $1=${2:-} in
             --observe=*) KEYMISS_OBSERVE=yes; shift; continue ;;
+            --tls=*) export KEYMISS_TLS=yes; shift; continue ;;
+            --no-tls=*) export KEYMISS_TLS=no; shift; continue ;;
             --masters=?*) export KEYMISS_MASTERS=$2 ;;
             --replicas=?*) export KEYMISS_REPLICAS=$2 ;;
             --server=?*) KEYMISS_SERVER=$2 ;;

@@ -48,7 +48,8 @@ def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
         if file in ELSEWHERE:
             return f"[{text}]({ELSEWHERE[file]}{anchor})"
         if file.startswith("docs/"):
-            return f"[{text}]({file.removeprefix('docs/')}{anchor})"
+            here = os.path.dirname(page.file.src_uri) or "."
+            return f"[{text}]({os.path.relpath(file.removeprefix('docs/'), here)}{anchor})"
         return text if (ROOT / file).exists() else found[0]
 
     return LINK.sub(link, markdown)

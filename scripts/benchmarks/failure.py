@@ -1,0 +1,5 @@
+"""What ends a run."""
+
+
+class BenchFailed(RuntimeError):
+    """The text says what failed."""
