@@ -5,16 +5,17 @@ from __future__ import annotations
 import inspect
 import os
 import tempfile
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, get_args
 
 import httpx
 import pytest
 import pytest_timeout
 
+from keymiss.settings import ServerKind
 from tests.keeper import RUN, hung_before, keeper
 from tests.patience import patient
-from tests.scheduling import ByGroup, first_the_heavy, is_slow, missing
+from tests.scheduling import ByGroup, first_the_heavy, is_long, is_slow, missing
 from tests.servers import Process, RedisClusterServers, RedisServer, WorkerProcess, take_logs
 
 HANGS_AFTER_S = 30.0
@@ -22,8 +23,10 @@ HANGS_AFTER_S = 30.0
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--server", choices=("redis", "valkey"), help="the server to test with (default: redis)")
+    kinds = get_args(ServerKind)
+    parser.addoption("--server", choices=kinds, help="the server to test with (default: redis)")
     parser.addoption("--quick", action="store_true", help="leave out what tests/scheduling.py says is slow")
+    parser.addoption("--long", action="store_true", help="run what tests/scheduling.py says is long, too")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -49,9 +52,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if gone := missing():
         raise pytest.UsageError(f"tests/scheduling.py names what is not there: {', '.join(gone)}")
     if config.getoption("--quick"):
-        config.hook.pytest_deselected(items=[item for item in items if is_slow(item)])
-        items[:] = [item for item in items if not is_slow(item)]
+        _leave_out(config, items, is_slow)
+    if not config.getoption("--long"):
+        _leave_out(config, items, is_long)
     first_the_heavy(items)
+
+
+def _leave_out(config: pytest.Config, items: list[pytest.Item], which: Callable[[pytest.Item], bool]) -> None:
+    config.hook.pytest_deselected(items=[item for item in items if which(item)])
+    items[:] = [item for item in items if not which(item)]
 
 
 @pytest.hookimpl(optionalhook=True)

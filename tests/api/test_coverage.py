@@ -57,8 +57,8 @@ def test_every_shard_answers(quick_api: ApiProcess) -> None:
     first = reply.results[0]
     assert first.answer == f"answer 0 of {tags[0]}"
     assert first.sentence.startswith("Viral transmission among adults")
-    article, tag, idx = first.sentencekey.split(":")
-    assert (tag, idx, first.shard) == (f"{{{tags[0]}}}", "0", tags[0])
+    kind, article, tag, idx = first.sentencekey.split(":")
+    assert (kind, tag, idx, first.shard) == ("sentence", f"{{{tags[0]}}}", "0", tags[0])
     assert (first.article, first.title, first.year) == (article, f"Title of {article}", None)
     assert first.cached is True
     assert first.reader_score == 0.9

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterable
+from typing import Any
 
 import pytest
 
-from keymiss.api.questions.fanout import Outcome
-from keymiss.api.questions.merge import Answer, bare, coverage, merge, parse_answer, shown
+from keymiss.addresses import Address
+from keymiss.api.questions.fanout import Outcome, ask_all
+from keymiss.api.questions.given_answer import given_answer
+from keymiss.api.questions.merge import Answer, bare, coverage, merge, shown
 from keymiss.api.questions.sureness import sureness
+from keymiss.api.settings import ApiSettings
 from keymiss.api.shard_status import Status
+from keymiss.cluster.shard_map import ShardMap
+from keymiss.cluster.topology import Shard
 from keymiss.retrieval import Candidate
 
 
@@ -28,11 +35,27 @@ def outcome(
     text = sentence or f"{article} {idx}"
     candidate = Candidate(article, shard, idx, text, 1.0, score=rank, coverage=coverage)
     value = {"answer": answer, "score": score, **more}
-    return Outcome(shard, candidate, Status.ANSWERED, json.dumps(value).encode(), 1.0)
+    return Outcome(shard, candidate, Status.ANSWERED, given_answer(json.dumps(value).encode()), 1.0)
 
 
 def best(outcomes: Iterable[Outcome]) -> list[Answer]:
     return [group.best for group in merge(outcomes)]
+
+
+class OneShard(ShardMap):
+    """A shard that gives the same value for every key."""
+
+    def __init__(self, value: bytes) -> None:
+        super().__init__(ApiSettings())
+        self.value = value
+        self.shards = (Shard(Address("127.0.0.1", 1), "x"),)
+
+    async def execute_at(self, node: Address, key: str, *command: str | bytes | int | float) -> Any:
+        return [(0, self.value)] * int(command[1])
+
+
+def soon() -> float:
+    return asyncio.get_running_loop().time() + 5
 
 
 def not_answered(status: Status, shard: str) -> Outcome:
@@ -136,15 +159,13 @@ def test_what_answers_are_compared_by(answer: str, compared_by: str) -> None:
 def test_the_place_of_the_answer(start: object, end: object, span: tuple[int, int]) -> None:
     """As the reader says; where that does not fit the sentence, the first place where the answer stands."""
     given = outcome("virus", 0.5, sentence="\U0001f9a0: virus or virus", start=start, end=end)
-    answer = parse_answer(given)
-    assert answer is not None
+    (answer,) = best([given])
     assert answer.span == span
     assert given.candidate.sentence[slice(*span)] == "virus"
 
 
 def test_an_answer_that_is_not_in_the_sentence_has_no_place() -> None:
-    answer = parse_answer(outcome("virus", 0.5, sentence="changed meanwhile", start=0, end=5))
-    assert answer is not None
+    (answer,) = best([outcome("virus", 0.5, sentence="changed meanwhile", start=0, end=5)])
     assert answer.span is None
 
 
@@ -172,12 +193,11 @@ def test_empty_answers_are_left_out_but_count_as_answered() -> None:
         b"[" * 100_000,
     ],
 )
-def test_a_value_that_cannot_be_read_counts_as_failed(raw: bytes) -> None:
-    bad = Outcome("x", Candidate("A", "x", "0", "s", 1.0), Status.ANSWERED, raw, 1.0)
-    assert parse_answer(bad) is None
+async def test_a_value_that_cannot_be_read_counts_as_failed(raw: bytes) -> None:
+    (bad,) = await ask_all(OneShard(raw), {"x": [Candidate("A", "x", "0", "s", 1.0)]}, "q", soon())
     assert merge([bad]) == []
     assert coverage([bad]).sentences == {"asked": 1, "answered": 0, "late": 0, "failed": 1}
-    assert coverage([bad]).shards["failed"] == ["x"]
+    assert coverage([bad]).shards["failed"] == [bad.shard]
 
 
 def test_coverage_counts_sentences_and_names_shards() -> None:

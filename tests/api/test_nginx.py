@@ -31,6 +31,13 @@ def calm(nginx: NginxProcess) -> None:
     time.sleep(2.1)
 
 
+def logs_of(nginx: NginxProcess) -> str:
+    """All that it has written, after a moment."""
+    time.sleep(0.1)
+    names = ("nginx-access.log", "nginx-error.log")
+    return nginx.log_text() + "".join((nginx.folder / name).read_text() for name in names)
+
+
 def test_a_question_is_answered_over_tls(nginx: NginxProcess) -> None:
     done = subprocess.run(
         [
@@ -111,7 +118,7 @@ def test_too_many_requests_are_429(nginx: NginxProcess) -> None:
 
     def several(_: int) -> list[httpx.Response]:
         with client(nginx) as http:
-            return [http.get("/nothing") for _ in range(50)]
+            return [http.get("/nothing?search=a+private+matter") for _ in range(50)]
 
     with ThreadPoolExecutor(8) as pool:
         replies = [reply for some in pool.map(several, range(8)) for reply in some]
@@ -122,6 +129,7 @@ def test_too_many_requests_are_429(nginx: NginxProcess) -> None:
     assert refused[0].headers["retry-after"] == "1"
     assert refused[0].json()["status"] == 429
     assert refused[0].json()["request_id"] == refused[0].headers["x-request-id"]
+    assert "private" not in logs_of(nginx)
     calm(nginx)
 
 
@@ -131,6 +139,8 @@ def test_an_api_that_is_away_is_503() -> None:
         assert reply.status_code == 503
         assert reply.headers["content-type"] == "application/problem+json"
         assert reply.json()["title"] == "The API is not running"
+        assert http.get("/search?search=a+private+matter").status_code == 503
+        assert "private" not in logs_of(alone)
         assert alone.terminate() == 0
 
 

@@ -72,7 +72,7 @@ def test_without_a_sure_answer_there_are_the_closest_passages(api: ApiProcess) -
     assert scores[0] == 1
     best = reply.closest[0]
     assert best.sentence.startswith("Virus 0 of")
-    assert best.sentencekey.startswith(f"{best.article}:")
+    assert best.sentencekey.startswith(f"sentence:{best.article}:")
     assert (best.title, best.found_by) == (f"On {best.year}", ("bm25",))
     assert best.bm25 > 0
 

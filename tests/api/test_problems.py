@@ -11,6 +11,7 @@ from redis.exceptions import ResponseError
 from keymiss.api.http import problems
 from keymiss.api.questions.answering import refuse_if_none_answered
 from keymiss.api.questions.fanout import Outcome
+from keymiss.api.questions.given_answer import GivenAnswer
 from keymiss.api.questions.merge import coverage
 from keymiss.api.settings import ApiSettings
 from keymiss.api.shard_status import Status, status_of
@@ -76,7 +77,7 @@ def test_the_module_s_error_words(error: Exception, status: Status) -> None:
 
 
 def outcomes(*statuses: Status) -> list[Outcome]:
-    good = b'{"answer": "x", "score": 1}'
+    good = GivenAnswer("x", 1.0)
     return [
         Outcome("t", Candidate("A", "t", str(i), "s", 1.0), s, good if s is Status.ANSWERED else None, 1.0)
         for i, s in enumerate(statuses)

@@ -59,7 +59,7 @@ def grown(api: ApiProcess) -> Callable[[], Scraped]:
 
 
 @contextlib.contextmanager
-def stopped(shards: RedisClusterServers, *numbers: int) -> Iterator[None]:
+def stopped(api: ApiProcess, shards: RedisClusterServers, *numbers: int) -> Iterator[None]:
     """These masters do not answer inside the block."""
     for number in numbers:
         pause(shards.masters[number])
@@ -69,6 +69,7 @@ def stopped(shards: RedisClusterServers, *numbers: int) -> Iterator[None]:
         for number in numbers:
             resume(shards.masters[number])
         shards.wait_ok()
+        wait_until(lambda: scrape(api.url).value("keymiss_silent_masters") == 0, 10, "they are asked again")
 
 
 def outcomes(scraped: Scraped) -> dict[str, float]:
@@ -146,13 +147,13 @@ def test_paths_are_counted_by_their_template(api: ApiProcess, grown: Callable[[]
 def test_a_stopped_shard_makes_it_partial_all_of_them_late(
     api: ApiProcess, shards: RedisClusterServers, grown: Callable[[], Scraped]
 ) -> None:
-    with stopped(shards, 1):
+    with stopped(api, shards, 1):
         assert api.ask().found
         scraped = grown()
         assert outcomes(scraped) == {"answered": 1}
         assert sentences(scraped) == {"cached": len(SENTENCES), "late": len(SENTENCES)}
         assert scraped.value("keymiss_questions_partial_total") == 1
-    with stopped(shards, 0, 1), pytest.raises(Late):
+    with stopped(api, shards, 0, 1), pytest.raises(Late):
         api.ask()
     scraped = grown()
     assert outcomes(scraped) == {"answered": 1, "late": 1}
@@ -164,7 +165,7 @@ def test_a_stopped_shard_makes_it_partial_all_of_them_late(
 def test_too_many_at_once_are_busy(
     api: ApiProcess, shards: RedisClusterServers, grown: Callable[[], Scraped]
 ) -> None:
-    with stopped(shards, 0, 1), ThreadPoolExecutor(1) as pool:
+    with stopped(api, shards, 0, 1), ThreadPoolExecutor(1) as pool:
         first = pool.submit(api.ask)
         wait_until(lambda: grown().value("keymiss_questions_in_flight") == 1, 5, "it is being asked")
         with pytest.raises(TooBusy):
@@ -178,7 +179,7 @@ def test_a_client_that_leaves(
     api: ApiProcess, shards: RedisClusterServers, grown: Callable[[], Scraped]
 ) -> None:
     body = json.dumps({"search": QUESTION})
-    with stopped(shards, 0, 1):
+    with stopped(api, shards, 0, 1):
         with socket.create_connection(("127.0.0.1", api.port)) as client:
             client.sendall(
                 f"POST /qasearch HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()

@@ -124,7 +124,7 @@ def test_evicted_sentences_are_said_until_they_are_there_again(
 ) -> None:
     name = on_shard(client, 0)
     assert evicted_keys(api, TAGS[0]) == 0
-    evict(servers, worker, client, keys.sentence_key(name, TAGS[0]))
+    evict(servers, worker, client, keys.sentence_key(name, keys.article_tag(name)))
     is_missing(api, f"shard {{{TAGS[0]}}}: 1 keys of articles were evicted and are missing")
     assert evicted_keys(api, TAGS[0]) == 1
     assert evicted_keys(api, TAGS[1]) == 0
@@ -154,9 +154,11 @@ def test_an_evicted_tensor_is_made_again_and_nothing_is_said(
     servers: RedisClusterServers, worker: WorkerProcess, client: RedisCluster, api: ApiProcess
 ) -> None:
     name = on_shard(client, 0)
-    tensor = keys.tokenized_key(name, TAGS[0], 0)
+    tensor = keys.tokenized_key(name, keys.article_tag(name), 0)
     evict(servers, worker, client, tensor)
-    assert client.get(keys.answer_key(name, TAGS[0], 0, "Who transmits without a tensor")) in TEXT
+    assert (
+        client.get(keys.answer_key(name, keys.article_tag(name), 0, "Who transmits without a tensor")) in TEXT
+    )
     assert client.exists(tensor)
     assert api.missing() == []
 

@@ -19,71 +19,35 @@ from keymiss.client import NotFound
 from keymiss.cluster.shard_map import ShardMap
 from keymiss.corpus.concept_table import Concept, ConceptTable
 from keymiss.graph.cluster_reader import ClusterGraphReader
-from keymiss.graph.cluster_writer import ClusterGraph
-from keymiss.keys import article_key, concept_table_key, sentence_id, sentence_key
-from tests.api.processes import SILENT_FOR_LONG, ApiProcess, article_with_title_on, pause, resume, shard_tags
+from keymiss.keys import concept_table_key
+from tests.api.concept_graph import (
+    ARTICLES,
+    FIRST,
+    SECOND,
+    TABLE,
+    TEXTS,
+    knowing_concepts,
+    sentence,
+    shown,
+    with_concept_graph,
+)
+from tests.api.processes import ApiProcess, pause, resume
 from tests.api.test_qasearch_bad_input import assert_problem
-from tests.graph_cases import add
-from tests.patience import patient, slower
+from tests.patience import patient
 from tests.servers import REPO, RedisClusterServers, wait_until
 
-TABLE = ConceptTable(
-    [
-        Concept("T1", "transmission", ("spread",)),
-        Concept("T2", "child", ("children",)),
-        Concept("T3", "adult", ()),
-        Concept("T4", "quarantine", ()),
-        Concept("T5", "pangolin", ()),
-    ]
-)
-TEXTS = {
-    "0": "Children spread it to adults.",
-    "1": "Transmission among adults is rare.",
-    "2": "Quarantine stops the spread.",
-}
-FIRST, SECOND = shard_tags(2)
 T = TypeVar("T")
-ARTICLES = {tag: article_with_title_on(tag, 2) for tag in (FIRST, SECOND)}
-
-
-def sentence(tag: str, idx: int) -> str:
-    return sentence_id(ARTICLES[tag], tag, idx)
 
 
 @pytest.fixture(scope="module")
 def servers() -> Iterator[RedisClusterServers]:
-    """Two shards: transmission-adult is on both, the other links on one each."""
-    with RedisClusterServers(*SILENT_FOR_LONG, masters=2) as running:
-        with running.client() as client:
-            for tag, article in ARTICLES.items():
-                client.hset(sentence_key(article, tag), mapping=TEXTS)
-                mapping = {"sha256": TABLE.digest, "csv": TABLE.csv_text}
-                client.hset(concept_table_key(tag), mapping=mapping)
-            client.hset(article_key(ARTICLES[FIRST]), mapping={"title": "On households", "year": 2017})
-        events = {
-            FIRST: [
-                add("T1", "T2", sentence(FIRST, 0), 0.25, 2019),
-                add("T1", "T3", sentence(FIRST, 0), 0.25, 2019),
-                add("T2", "T3", sentence(FIRST, 0), 0.25, 2019),
-                add("T1", "T3", sentence(FIRST, 1), 1.0),
-            ],
-            SECOND: [
-                add("T1", "T3", sentence(SECOND, 1), 0.5, 2020),
-                add("T1", "T4", sentence(SECOND, 2), 1.0, 2021),
-                add("T1", "T9", sentence(SECOND, 3), 1.0, 2021),
-            ],
-        }
-        for server, tag in zip(running.masters, (FIRST, SECOND), strict=True):
-            with server.client() as shard:
-                ClusterGraph(shard.execute_command, tag).apply(events[tag])
+    with with_concept_graph() as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def api(servers: RedisClusterServers) -> Iterator[ApiProcess]:
-    env = {"KEYMISS_API_TOPOLOGY_POLL_S": "0.1", "KEYMISS_API_TIME_LIMIT_S": str(slower(1.5))}
-    with ApiProcess(servers.addresses, wait_indexed=2, env=env) as running:
-        wait_until(lambda: get(running, search="adult").json()["concepts"], 20, "the concept table is loaded")
+    with knowing_concepts(servers) as running:
         yield running
 
 
@@ -120,16 +84,17 @@ def test_links_of_the_concepts_in_a_question(api: ApiProcess) -> None:
             {"id": "T9", "name": "T9", "rank": 1},
         ],
         "links": [
-            {"source": "T1", "target": "T3", "rank": 3, "first_year": 2019},
-            {"source": "T1", "target": "T2", "rank": 1, "first_year": 2019},
-            {"source": "T1", "target": "T4", "rank": 1, "first_year": 2021},
-            {"source": "T1", "target": "T9", "rank": 1, "first_year": 2021},
-            {"source": "T2", "target": "T3", "rank": 1, "first_year": 2019},
+            {"source": "T1", "target": "T3", "rank": 3, "first_year": 2019, "created_at": "2019"},
+            {"source": "T1", "target": "T2", "rank": 1, "first_year": 2019, "created_at": "2019"},
+            {"source": "T1", "target": "T4", "rank": 1, "first_year": 2021, "created_at": "2021"},
+            {"source": "T1", "target": "T9", "rank": 1, "first_year": 2021, "created_at": "2021"},
+            {"source": "T2", "target": "T3", "rank": 1, "first_year": 2019, "created_at": "2019"},
         ],
         "years": [2019, 2020, 2021],
         "total": 5,
-        "limit": 20,
+        "limit": 300,
         "offset": 0,
+        "excluded": [],
         "missing": [],
     }
 
@@ -139,14 +104,18 @@ def test_post_gives_the_same_as_get(api: ApiProcess) -> None:
     with api.client() as client:
         by_body = client.search("adults", limit=1, offset=1, years=["2019-2020", 2022])
     assert by_address | {"took_ms": 0} == by_body.model_dump(mode="json") | {"took_ms": 0}
-    assert by_body.links == (GraphLink(source="T2", target="T3", rank=1, first_year=2019),)
-    assert by_address["links"] == [{"source": "T2", "target": "T3", "rank": 1, "first_year": 2019}]
+    assert by_body.links == (GraphLink(source="T2", target="T3", rank=1, first_year=2019, created_at="2019"),)
+    assert by_address["links"] == [
+        {"source": "T2", "target": "T3", "rank": 1, "first_year": 2019, "created_at": "2019"}
+    ]
     assert by_address["total"] == 2
 
 
 def test_years_filter_the_ranks(api: ApiProcess) -> None:
     found = get(api, search="adults", years="2020").json()
-    assert found["links"] == [{"source": "T1", "target": "T3", "rank": 1, "first_year": 2020}]
+    assert found["links"] == [
+        {"source": "T1", "target": "T3", "rank": 1, "first_year": 2020, "created_at": "2020"}
+    ]
     assert found["years"] == [2019, 2020]
     assert get(api, search="adults", years="1990").json()["links"] == []
 
@@ -160,8 +129,9 @@ def test_a_text_without_a_concept(api: ApiProcess) -> None:
         "links": [],
         "years": [],
         "total": 0,
-        "limit": 20,
+        "limit": 300,
         "offset": 0,
+        "excluded": [],
         "missing": [],
         "took_ms": 0,
     }
@@ -175,7 +145,7 @@ def test_a_text_without_a_concept(api: ApiProcess) -> None:
         ({"search": " "}, "blank"),
         ({"search": "x" * 513}, "512"),
         ({"search": "x", "limit": 0}, "limit"),
-        ({"search": "x", "limit": 201}, "200"),
+        ({"search": "x", "limit": 401}, "400"),
         ({"search": "x", "offset": -1}, "offset"),
         ({"search": "x", "offset": 10001}, "10000"),
         ({"search": "x", "limit": "many"}, "limit"),
@@ -211,7 +181,7 @@ def test_an_edge_and_its_sentences(api: ApiProcess) -> None:
     assert found["sentences"] == [
         {
             "sentence": TEXTS["1"],
-            "sentencekey": sentence(FIRST, 1),
+            "sentencekey": shown(FIRST, 1),
             "article": ARTICLES[FIRST],
             "title": "On households",
             "year": 2017,  # the article's: the edge knows none
@@ -220,7 +190,7 @@ def test_an_edge_and_its_sentences(api: ApiProcess) -> None:
         },
         {
             "sentence": TEXTS["1"],
-            "sentencekey": sentence(SECOND, 1),
+            "sentencekey": shown(SECOND, 1),
             "article": ARTICLES[SECOND],
             "title": None,
             "year": 2020,
@@ -229,7 +199,7 @@ def test_an_edge_and_its_sentences(api: ApiProcess) -> None:
         },
         {
             "sentence": TEXTS["0"],
-            "sentencekey": sentence(FIRST, 0),
+            "sentencekey": shown(FIRST, 0),
             "article": ARTICLES[FIRST],
             "title": "On households",
             "year": 2019,
@@ -247,9 +217,9 @@ def test_the_ends_of_an_edge_in_any_order(api: ApiProcess) -> None:
 
 def test_pages_and_years_of_an_edge(api: ApiProcess) -> None:
     keys = [linked(api, "T1", "T3", limit=1, offset=i).sentences[0].sentencekey for i in range(3)]
-    assert keys == [sentence(FIRST, 1), sentence(SECOND, 1), sentence(FIRST, 0)]
+    assert keys == [shown(FIRST, 1), shown(SECOND, 1), shown(FIRST, 0)]
     found = linked(api, "T1", "T3", years=2019)
-    assert [each.sentencekey for each in found.sentences] == [sentence(FIRST, 0)]
+    assert [each.sentencekey for each in found.sentences] == [shown(FIRST, 0)]
     assert (found.rank, found.total, found.years) == (1, 1, {"2019": 1, "2020": 1})
     none = linked(api, "T1", "T3", years="1990")
     assert (none.rank, none.sentences, none.first_year) == (0, (), None)
@@ -298,7 +268,13 @@ def test_a_shard_that_does_not_answer_is_named(api: ApiProcess, servers: RedisCl
         of_edge = with_one_paused(lambda: client.edge("T1", "T3"))
     absent = with_one_paused(lambda: edge(api, "T1:T4"))
     assert found["missing"] == [SECOND]
-    assert found["links"][0] == {"source": "T1", "target": "T3", "rank": 2, "first_year": 2019}
+    assert found["links"][0] == {
+        "source": "T1",
+        "target": "T3",
+        "rank": 2,
+        "first_year": 2019,
+        "created_at": "2019",
+    }
     assert of_edge.missing == (SECOND,)
     assert [each.shard for each in of_edge.sentences] == [FIRST, FIRST]
     assert_problem(absent, 503, SECOND)
@@ -355,7 +331,7 @@ async def test_what_is_known_of_a_question(servers: RedisClusterServers) -> None
     try:
         unread = (Unused(Signal.LINKS, Reason.FAILED),)
         assert await knowledge.about(question) == About([], [], unread)
-        assert await knowledge.linked(question) == Linked({}, unread)
+        assert await knowledge.linked(question) == Linked({}, unread, ())
         await concepts.refresh()
         about = await knowledge.about(question)
         named, links = about.concepts, about.links
@@ -368,6 +344,7 @@ async def test_what_is_known_of_a_question(servers: RedisClusterServers) -> None
             "target_name": "adult",
             "rank": 3,
             "first_year": 2019,
+            "created_at": "2019",
         }
         assert [(each["source"], each["target"]) for each in links] == [
             ("T1", "T3"),
@@ -375,13 +352,16 @@ async def test_what_is_known_of_a_question(servers: RedisClusterServers) -> None
             ("T1", "T4"),
             ("T2", "T3"),
         ]
-        assert (await knowledge.linked(question)).scores == {
+        linked = await knowledge.linked(question)
+        assert linked.links is not None
+        assert await knowledge.about(question, linked.links) == about
+        assert linked.scores == {
             sentence(SECOND, 2): 1.0,
             sentence(FIRST, 1): 1.0,
             sentence(FIRST, 0): 0.75,
             sentence(SECOND, 1): 0.5,
         }
-        assert await knowledge.linked("Are children safe") == Linked({})
+        assert await knowledge.linked("Are children safe") == Linked({}, links=())
     finally:
         await shards.stop()
 

@@ -156,9 +156,11 @@ def test_models_and_the_graph(api: ApiProcess, client: RedisCluster) -> None:
     assert scrape(api.url).by("keymiss_model_calls_total") == {}
     model = keys.model_key(tag)
     client.execute_command("AI.MODELSTORE", model, "DUMMY", "CPU", "BLOB", "{}")
-    client.execute_command("KM.MODELRAN", model, 3, 7, 1_500_000, 1)
-    client.xadd(keys.edges_key(tag), {"a": "b"})
-    client.zadd(keys.graph_nodes_key(tag), {"KC0001": 1, "KC0002": 1})
+    node = client.get_node_from_key(model)
+    client.execute_command("KM.MODELRAN", model, 3, 7, 1_500_000, 1, target_nodes=node)
+    part = next(part for part in keys.part_tags() if client.get_node_from_key(keys.edges_key(part)) == node)
+    client.xadd(keys.edges_key(part), {"a": "b"})
+    client.zadd(keys.graph_nodes_key(part), {"KC0001": 1, "KC0002": 1})
     scraped = scrape(api.url)
     of_model = {
         what: scraped.value(f"keymiss_model_{what}_total", shard=tag, model="bert-qa")

@@ -82,6 +82,8 @@ CALLS: list[tuple[tuple[Any, ...], dict[str, Any], str, str, Any, Any]] = [
         None,
         graph.EdgeReply,
     ),
+    (("exclude", "T1"), {}, "POST", "/exclude", {"id": "T1"}, graph.Excluded),
+    (("exclude_nothing",), {}, "DELETE", "/exclude", None, graph.Excluded),
     (("add_article", ARTICLE), {}, "POST", "/articles", ARTICLE, articles.Accepted),
     (("add_article", json.dumps(ARTICLE).encode()), {}, "POST", "/articles", ARTICLE, articles.Accepted),
     (

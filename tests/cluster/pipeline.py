@@ -15,9 +15,7 @@ from typing import Any
 from redis.cluster import RedisCluster
 
 from keymiss import keys
-from keymiss.cluster.redis_cluster import shards_of
 from keymiss.corpus.concept_table import ConceptTable
-from keymiss.corpus.loading import article_tag
 from keymiss.corpus.progress import wait_processed
 from keymiss.corpus.prose import join_paragraphs, split_sentences
 from tests.patience import patient
@@ -108,19 +106,14 @@ def wait_caught_up(worker: WorkerProcess, times: int = 1) -> None:
     wait_until(told, 20, "the worker has caught up with every shard")
 
 
-def tag_of(client: RedisCluster, article: str) -> str:
-    """The tag of the shard that holds an article."""
-    return article_tag(shards_of(client), article)
-
-
 def state_of(client: RedisCluster, article: str) -> dict[str, str]:
     """The fields of the article's state; empty when there is none."""
-    return dict[Any, Any](client.hgetall(keys.state_key(article, tag_of(client, article))))
+    return dict[Any, Any](client.hgetall(keys.state_key(article, keys.article_tag(article))))
 
 
 def sentences_of(client: RedisCluster, article: str) -> list[str]:
     """The article's sentences in order."""
-    found: dict[Any, Any] = client.hgetall(keys.sentence_key(article, tag_of(client, article)))
+    found: dict[Any, Any] = client.hgetall(keys.sentence_key(article, keys.article_tag(article)))
     return [found[str(idx)] for idx in range(len(found))]
 
 

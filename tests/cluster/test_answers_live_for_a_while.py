@@ -13,7 +13,7 @@ from tests.servers import REPO, RedisClusterServers, RedisServer, WorkerProcess,
 
 WEEK_S = 604800
 SENTENCE = "Among adults, viral transmission is performed mainly by young parents of school children."
-TAG = keys.tag_for_slot(0)
+TAG = keys.article_tag("PMC1")
 MADE_ON_A_MISS = (b"bertqa{", b"bertspan{", b"bertvec{")
 
 

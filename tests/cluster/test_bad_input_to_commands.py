@@ -15,11 +15,21 @@ BAD = [
     (["KM.PULL", "w", "0", "1"], "max must"),
     (["KM.PULL", "w", "x", "1"], "max must"),
     (["KM.PULL", "w", "1", "-1"], "block_ms"),
+    (["KM.PULL", "w", "1", "1", "LOOK"], "syntax"),
     (["KM.DONE", "1"], "wrong number"),
     (["KM.DONE", "x", "+OK\r\n"], "whole number"),
     (["KM.DONE", "1", "+OK"], "RESP2"),
     (["KM.DONE", "1", "*2\r\n+a\r\n"], "RESP2"),
     (["KM.FAIL", "-1", "t"], "whole number"),
+    (["KM.FAIL", "1", "t", "x"], "syntax"),
+    (["KM.LOOKED", "k", "1", "1", "0"], "as many names"),
+    (["KM.LOOKED", "k", "1", "-1", "0"], "as many names"),
+    (["KM.LOOKED", "k", "1", "0", "0", "x"], "as many names"),
+    (["KM.CANDIDATE", "1", "-1", "1"], "offset"),
+    (["KM.CANDIDATE", "1", "0", "1"], "job is over"),
+    (["KM.MODELNAMES", "k", "*", "1", "a", "1"], "as many names"),
+    (["KM.SCRIPTINFO", "k"], "script key is empty"),
+    (["AI._MODELSCAN", "x"], "wrong number"),
     (["KM.GIVEBACK"], "wrong number"),
     (["KM.ALIVE", "x"], "whole number"),
     (["KM.SCRIPT"], "wrong number"),
@@ -35,7 +45,7 @@ BAD = [
     (["KM.DERIVE", "2", "s", "k"], "at least one key"),
     (["RG.PYEXECUTE"], "wrong number"),
     (["RG.PYEXECUTE", "x", "FLY"], "unknown arguments"),
-    (["RG.PYEXECUTE", "x", "ID"], "ID is not supported"),
+    (["RG.PYEXECUTE", "x", "ID"], "ID is missing"),
     (["RG.UNREGISTER"], "wrong number"),
     (["RG.DUMPREGISTRATIONS", "x"], "wrong number"),
     (["KM.STATS", "x"], "wrong number"),
@@ -91,11 +101,31 @@ def test_random_arguments_crash_nothing(one_server: RedisServer) -> None:
         b"UNBLOCKING",
         b"SET",
         b"GET",
+        b"STRING",
+        b"BOOL",
+        b"a\0b\0",
+        b"ENTRY_POINTS",
+        b"SOURCE",
+        b"KEYS",
+        b"ARGS",
+        b"TIMEOUT",
+        b"TAG",
+        b"BATCHSIZE",
+        b"MINBATCHSIZE",
+        b"LOAD",
+        b"PERSIST",
+        b"ROUTING",
+        b"|>",
+        b"$",
+        b"AI.TENSORSET",
+        b"AI.TENSORGET",
+        b"AI.MODELEXECUTE",
+        b"AI.SCRIPTEXECUTE",
     ]
     client.config_set("keymiss.noworker-grace-ms", 0)
     errors = 0
     for _ in range(4000):
-        command = [rng.choice(names)] + [rng.choice(words) for _ in range(rng.randrange(0, 9))]
+        command = [rng.choice(names)] + [rng.choice(words) for _ in range(rng.randrange(0, 12))]
         try:
             client.execute_command(*command)
         except redis.exceptions.ResponseError:

@@ -29,10 +29,12 @@ def restart(servers: RedisClusterServers) -> None:
 
 
 def events_waiting(servers: RedisClusterServers) -> int:
+    """Also those that a worker who stands still was given, with its last pull."""
     total = 0
     for server in servers.masters:
         with server.client() as client:
-            total += keymiss_info(client)["events_queued"]
+            info = keymiss_info(client)
+            total += info["events_queued"] + info["events_running"]
     return total
 
 
@@ -74,7 +76,7 @@ def test_what_was_made_of_a_deleted_key_goes_when_the_event_was_lost(deleted: st
     with pipeline.running(masters=1) as (servers, worker, client):
         pipeline.store_table(client, TABLE)
         write(client, "A1", SENTENCE, year=2019)
-        tag = pipeline.tag_of(client, "A1")
+        tag = keys.article_tag("A1")
         settle(client)
         if deleted == "sentence":
             delete(client, "A1")
@@ -162,6 +164,21 @@ def test_an_event_that_failed_because_another_shard_was_away_is_done_later() -> 
         wait_until(lambda: '"job_failed"' in worker.log_text(), 20, "the split fails")
         away.signal(signal.SIGCONT)
         wait_until(lambda: pipeline.years(client) == {"2019": 1}, 30, "it was split and has its year")
+
+
+def test_an_event_that_failed_because_the_server_took_no_writes_is_done_later() -> None:
+    """For want of replicas here; NOREPLICAS and MISCONF, of a full disk, are errors of one kind."""
+    with pipeline.running(masters=1) as (servers, worker, client):
+        worker.signal(signal.SIGSTOP)
+        write(client, "A1", SENTENCE, year=2020)
+        (server,) = servers.masters
+        with server.client() as admin:
+            admin.config_set("min-replicas-to-write", 1)
+            worker.signal(signal.SIGCONT)
+            wait_until(lambda: "NOREPLICAS" in worker.log_text(), 20, "the event fails")
+            admin.config_set("min-replicas-to-write", 0)
+        tag = keys.article_tag("A1")
+        wait_until(lambda: client.hgetall(keys.sentence_key("A1", tag)) == {"0": SENTENCE}, 20, "it is done")
 
 
 def test_a_function_that_is_registered_later_does_what_is_there() -> None:

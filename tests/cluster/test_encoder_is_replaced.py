@@ -39,9 +39,9 @@ def store(servers: RedisClusterServers, form: str) -> None:
     assert load_encoder.main(["--nodes", servers.addresses, "--form", form]) == 0
 
 
-def made_by(raw: redis.Redis, tag: str) -> list[bytes]:
+def made_by(raw: redis.Redis) -> list[bytes]:
     """The encoders of the sentences' vectors."""
-    fields = raw.hgetall(keys.vectors_key("A", tag))
+    fields = raw.hgetall(keys.vectors_key("A", keys.article_tag("A")))
     found = [from_field(fields.get(b"%d" % idx, b""), text) for idx, text in enumerate(SENTENCES)]
     return [each.encoder for each in found if each]
 
@@ -59,11 +59,11 @@ def test_vectors_are_made_again(
     servers, _, client = running
     (tag,) = tags_of(client)
     with servers.masters[0].client() as raw:
-        assert made_by(raw, tag) == [marks["onnx-int8"]] * 2
+        assert made_by(raw) == [marks["onnx-int8"]] * 2
         assert question(raw, tag).encoder == marks["onnx-int8"]
         store(servers, "onnx")
         pipeline.settle(client)
-        wait_until(lambda: made_by(raw, tag) == [marks["onnx"]] * 2, 30, "all are the new encoder's")
+        wait_until(lambda: made_by(raw) == [marks["onnx"]] * 2, 30, "all are the new encoder's")
         assert question(raw, tag).encoder == marks["onnx"]
 
 
@@ -71,8 +71,7 @@ def test_also_where_nobody_was_told_of_the_new_encoder(
     running: tuple[RedisClusterServers, WorkerProcess, RedisCluster], marks: dict[str, bytes]
 ) -> None:
     """The event is lost with the shard's memory; the worker that comes back asks what was missed."""
-    servers, worker, client = running
-    (tag,) = tags_of(client)
+    servers, worker, _ = running
     worker.kill()
     store(servers, "onnx")
     servers.masters[0].restart(save=True)  # the queue, with the event, is gone
@@ -81,4 +80,4 @@ def test_also_where_nobody_was_told_of_the_new_encoder(
     pipeline.wait_caught_up(worker)
     with servers.client(decode_responses=True) as again, servers.masters[0].client() as raw:
         pipeline.settle(again)
-        wait_until(lambda: made_by(raw, tag) == [marks["onnx"]] * 2, 30, "all are the new encoder's")
+        wait_until(lambda: made_by(raw) == [marks["onnx"]] * 2, 30, "all are the new encoder's")

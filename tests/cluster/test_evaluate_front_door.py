@@ -26,7 +26,6 @@ from tests.cluster.pipeline import (
     keyspace,
     settle,
     store_table,
-    tag_of,
     upload,
     write,
 )
@@ -90,7 +89,7 @@ def test_figures_and_nothing_stays(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     before, edges, out = there(cluster), graph(client), tmp_path / "out.json"
-    cached = keys.span_key("other", tag_of(client, "other"), 0, BRIDGE.lower())
+    cached = keys.span_key("other", keys.article_tag("other"), 0, BRIDGE.lower())
     assert client.get(cached)  # its answer is cached, and read anew
     assert evaluate.main(command(cluster, api, "--refusal", "--json", out, file)) == 0
     found = json.loads(out.read_text())["files"]["two_articles"]

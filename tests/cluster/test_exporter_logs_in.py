@@ -9,18 +9,18 @@ import httpx
 import pytest
 
 from tests.patience import patient
-from tests.servers import REPO, Process, RedisServer, connect, free_port, wait_until
+from tests.servers import NEEDS_TLS, REPO, Process, RedisServer, ServerTls, connect, free_port, wait_until
 
 PASSWORD = "only-for-this-test"
 
 
-def scraped(server: RedisServer, env: dict[str, str]) -> str:
+def scraped(server: RedisServer, env: dict[str, str], scheme: str = "redis") -> str:
     """What the exporter says of the server, when it is started with these variables."""
     exporter = Process("exporter", {"PYTHONPATH": str(REPO), **env})
     address = f"127.0.0.1:{free_port()}"
     exporter.spawn([sys.executable, "-m", "keymiss.local.exporter", address], cwd=REPO)
     try:
-        target = {"target": f"redis://127.0.0.1:{server.port}"}
+        target = {"target": f"{scheme}://127.0.0.1:{server.port}"}
 
         def asked() -> str:
             try:
@@ -57,6 +57,13 @@ def test_with_a_user_and_a_password(server: RedisServer, tmp_path: Path, by_file
 
 def test_without(server: RedisServer) -> None:
     assert "\nredis_up 1" in scraped(server, {})
+
+
+@NEEDS_TLS
+def test_by_tls(tmp_path: Path) -> None:
+    tls = ServerTls(tmp_path)
+    with RedisServer(tls=tls) as server:
+        assert "\nredis_up 1" in scraped(server, tls.env, "rediss")
 
 
 def test_a_password_file_that_is_not_there(tmp_path: Path) -> None:

@@ -159,7 +159,8 @@ def wait(_):
     execute('SET', 'went{%s}' % hashtag(), 1)
 GB('ShardsIDReader').foreach(wait).run()
 """
-        assert client.execute_command("RG.PYEXECUTE", script, "UNBLOCKING").isdigit()
+        execution = client.execute_command("RG.PYEXECUTE", script, "UNBLOCKING")
+        assert client.execute_command("RG.GETEXECUTION", execution)[0][3][:2] == ["status", "running"]
     tags = [keys.tag_for_slot(slot) for slot in (0, 8192)]
     with data.client() as client:
         assert [client.exists(f"went{{{tag}}}") for tag in tags] == [0, 0]
@@ -167,6 +168,9 @@ GB('ShardsIDReader').foreach(wait).run()
             client.rpush(f"go{{{tag}}}", "x")
         for tag in tags:
             wait_until(lambda tag=tag: client.exists(f"went{{{tag}}}"), 20, "the run goes on")  # type: ignore[misc]
+    with data.masters[0].client(decode_responses=True) as client:
+        results, errors = client.execute_command("RG.GETRESULTSBLOCKING", execution)
+        assert (len(results), errors) == (2, [])
 
 
 def test_unblocking_of_a_script_that_only_registers_is_ok(data: RedisClusterServers) -> None:

@@ -212,13 +212,20 @@ def test_interrupted_and_run_again_it_goes_on(
     try:
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
         with subprocess.Popen(
-            command, cwd=REPO, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+            command,
+            cwd=REPO,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+            # a test run in the background of a shell ignores SIGINT, and so would what it starts
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         ) as loading:
             assert loading.stdout is not None
             assert loading.stdout.readline().startswith("40 articles, ")
             loading.send_signal(signal.SIGINT)
             _, said = loading.communicate(timeout=patient(60))
-        assert loading.returncode == 130
+        assert loading.returncode == 130, said
         assert "Interrupted: 40 articles are there, and the functions go on with them." in said
         assert "Traceback" not in said
     finally:

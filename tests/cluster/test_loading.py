@@ -14,8 +14,7 @@ import pytest
 from redis.cluster import RedisCluster
 
 from keymiss import keys
-from keymiss.cluster.redis_cluster import shards_of
-from keymiss.corpus import article_file, loading
+from keymiss.corpus import article_file
 from keymiss.corpus.prose import split_sentences
 from tests.cluster import pipeline
 from tests.patience import patient
@@ -87,18 +86,11 @@ def test_an_article_becomes_two_keys(load: Load, plain_cluster: RedisClusterServ
     assert names(plain_cluster) == {"article:PMC1", "paragraphs:PMC1"}
 
 
-def test_the_tag_is_the_one_of_the_shard_that_has_the_text(plain_cluster: RedisClusterServers) -> None:
-    with plain_cluster.client() as client:
-        shards = shards_of(client)
-        lowest = [keys.tag_for_slot(round(i * 16384 / 3)) for i in range(3)]
-        articles = [f"PMC{i}" for i in range(200)]
-        for name in articles[:20]:
-            owner = plain_cluster.server_of(keys.paragraphs_key(name))
-            assert loading.article_tag(shards, name) == lowest[plain_cluster.masters.index(owner)]
-            assert (
-                plain_cluster.server_of(keys.sentence_key(name, loading.article_tag(shards, name))) is owner
-            )
-        assert {loading.article_tag(shards, name) for name in articles} == set(lowest)
+def test_the_tag_is_the_one_of_the_slot_of_the_text(plain_cluster: RedisClusterServers) -> None:
+    for name in [f"PMC{i}" for i in range(20)]:
+        text, sentences = keys.paragraphs_key(name), keys.sentence_key(name, keys.article_tag(name))
+        assert keys.slot_of(sentences) == keys.slot_of(text)
+        assert plain_cluster.server_of(sentences) is plain_cluster.server_of(text)
 
 
 def test_loading_again_writes_only_what_changed(
@@ -300,7 +292,7 @@ def test_load_waits_until_all_is_processed_and_names_what_was_left_out(tmp_path:
         assert "article MIXED: paragraphs left out by language: de:1" in done.stderr
         assert "of them processed now, in" in done.stdout
         assert len(pipeline.sentences_of(client, "ENGLISH")) == 2
-        assert client.exists(keys.tokenized_key("ENGLISH", pipeline.tag_of(client, "ENGLISH"), 1))
+        assert client.exists(keys.tokenized_key("ENGLISH", keys.article_tag("ENGLISH"), 1))
         (tmp_path / "GERMAN.json").unlink()
         assert pipeline.cli(servers, "load", tmp_path).returncode == 0
 

@@ -12,10 +12,12 @@ import redis
 from redis.cluster import RedisCluster
 
 from keymiss import keys
+from keymiss.cluster.redis_cluster import shards_of
+from keymiss.cluster.topology import shard_at, shard_of
 from tests.api.processes import pause, resume
 from tests.cluster import pipeline
-from tests.cluster.pipeline import cli, keyspace, sentences_of, settle, tag_of, write
-from tests.servers import RedisClusterServers, RedisServer, WorkerProcess, tags_of, wait_until
+from tests.cluster.pipeline import cli, keyspace, sentences_of, settle, write
+from tests.servers import RedisClusterServers, RedisServer, WorkerProcess, wait_until
 
 TABLE = pipeline.table("C1,influenza,flu|influenza virus", "C2,pneumonia,lung inflammation", "C3,fever,")
 FIRST = "Influenza often begins with fever and cough."
@@ -45,7 +47,8 @@ def client(system: Running) -> Iterator[RedisCluster]:
         for key in list(made.scan_iter(f"{prefix}*", target_nodes=RedisCluster.PRIMARIES)):
             made.delete(key)
     settle(made)
-    made.unlink(*(keys.evicted_key(tag) for tag in tags_of(made)))
+    for part in keys.part_tags():
+        made.unlink(keys.evicted_key(part))
 
 
 def set_memory(server: RedisServer, limit: int, policy: str) -> None:
@@ -76,8 +79,9 @@ def article(client: RedisCluster, name: str = "A1") -> tuple[str, str, str]:
     """Writes it and waits; its text's key, its sentences', and what notes its evictions."""
     write(client, name, FIRST, SECOND, year=2019)
     settle(client)
-    tag = tag_of(client, name)
-    return keys.paragraphs_key(name), keys.sentence_key(name, tag), keys.evicted_key(tag)
+    tag = keys.article_tag(name)
+    text = keys.paragraphs_key(name)
+    return text, keys.sentence_key(name, tag), keys.evicted_key(keys.part_of(text))
 
 
 def said_by(system: Running) -> tuple[int, str]:
@@ -103,7 +107,7 @@ def test_evicted_sentences_are_noted_until_a_catch_up_makes_them_again(
     assert code == 1
     assert "1 keys of articles were evicted and are missing" in said
     assert "2 sentences of 1 articles: A1 (sentence)" in said
-    assert not client.exists(keys.tokens_key("A1", tag_of(client, "A1")))
+    assert not client.exists(keys.tokens_key("A1", keys.article_tag("A1")))
     assert cli(system[0], "catch-up").returncode == 0
     settle(client)
     assert sentences_of(client, "A1") == [FIRST, SECOND]
@@ -132,7 +136,7 @@ def test_an_evicted_text_takes_its_sentences_along_and_is_noted_until_it_is_load
 
 def test_all_of_an_article_at_once(system: Running, client: RedisCluster) -> None:
     text, sentences, noted = article(client)
-    evict(system, text, sentences, keys.state_key("A1", tag_of(client, "A1")))
+    evict(system, text, sentences, keys.state_key("A1", keys.article_tag("A1")))
     assert set(client.hgetall(noted)) == {text, sentences}
     code, said = said_by(system)
     assert code == 1
@@ -145,7 +149,7 @@ def test_evicted_concepts_are_noted_until_a_catch_up_finds_them_again(
     system: Running, client: RedisCluster
 ) -> None:
     _, _, noted = article(client)
-    concepts = keys.concepts_key("A1", tag_of(client, "A1"))
+    concepts = keys.concepts_key("A1", keys.article_tag("A1"))
     before = keyspace(system[0])
     evict(system, concepts)
     assert client.hgetall(noted) == {concepts: "2"}
@@ -184,7 +188,7 @@ def test_loading_the_same_article_again_brings_evicted_sentences_back(
     file.write_text(json.dumps(body))
     assert cli(system[0], "load", file).returncode == 0
     before = keyspace(system[0])
-    evict(system, keys.sentence_key("A2", tag_of(client, "A2")))
+    evict(system, keys.sentence_key("A2", keys.article_tag("A2")))
     again = cli(system[0], "load", file)
     assert again.returncode == 0, again.stderr
     assert "1 written" in again.stdout
@@ -205,14 +209,17 @@ def test_a_policy_that_takes_everything_is_said_of_the_shard_that_has_it(
     assert said.count("shard {") == 1
 
 
-def lost_on(server: RedisServer, names: list[str], tag: str) -> set[str]:
+def lost_on(server: RedisServer, names: list[str]) -> set[str]:
     """Those of the articles that lie on the shard whose text or sentences are not there."""
     with server.client() as shard:
         here = [name for name in names if server.port == node_of(shard, keys.paragraphs_key(name))]
         return {
             name
             for name in here
-            if not (shard.exists(keys.paragraphs_key(name)) and shard.exists(keys.sentence_key(name, tag)))
+            if not (
+                shard.exists(keys.paragraphs_key(name))
+                and shard.exists(keys.sentence_key(name, keys.article_tag(name)))
+            )
         }
 
 
@@ -251,11 +258,12 @@ def test_nothing_is_lost_silently_under_a_policy_that_takes_everything(
     assert code == 1
     assert "allkeys" not in said
     for server, tag in zip(system[0].masters, (keys.tag_for_slot(0), keys.tag_for_slot(8192)), strict=True):
-        lost = lost_on(server, names, tag)
+        lost = lost_on(server, names)
         assert lost
-        noted = set(client.hgetall(keys.evicted_key(tag)))
+        lists = [keys.evicted_key(part) for part in shard_at(shards_of(client), keys.slot_of(tag)).parts]
+        noted = {key for each in lists for key in client.hgetall(each)}
         named = {key.split(":")[1] for key in noted}
-        assert lost <= named or keys.evicted_key(tag) in noted
+        assert lost <= named or noted & set(lists)
         assert f"shard {{{tag}}}: {len(noted)} keys of articles were evicted" in said
     pipeline.store_table(client, TABLE)
     for name in names:
@@ -263,8 +271,8 @@ def test_nothing_is_lost_silently_under_a_policy_that_takes_everything(
     settle(client)
     assert cli(system[0], "catch-up").returncode == 0
     settle(client)
-    for tag in tags_of(client):
-        client.hdel(keys.evicted_key(tag), keys.evicted_key(tag))
+    for noted_at in map(keys.evicted_key, keys.part_tags()):
+        client.hdel(noted_at, noted_at)
     assert said_by(system) == (0, "")
     sentences = {key: value for key, value in before.items() if key.startswith(keys.SENTENCE_PREFIX)}
     assert {key: value for key, value in keyspace(system[0]).items() if key in sentences} == sentences
@@ -303,8 +311,9 @@ def test_a_list_of_evicted_keys_that_is_evicted_itself_says_so(system: Running, 
 
 
 def test_an_evicted_concept_table_is_missed_until_it_is_loaded(system: Running, client: RedisCluster) -> None:
-    _, _, noted = article(client)
-    concept_table = keys.concept_table_key(tag_of(client, "A1"))
+    article(client)
+    concept_table = keys.concept_table_key(shard_of(shards_of(client), keys.paragraphs_key("A1")).tag)
+    noted = keys.evicted_key(keys.part_of(concept_table))
     evict(system, concept_table)
     assert client.hgetall(noted) == {concept_table: "0"}
     assert "the concept table: keymiss concepts load" in said_by(system)[1]

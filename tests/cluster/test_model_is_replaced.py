@@ -51,21 +51,23 @@ def other_model(folder: Path) -> Path:
     return folder
 
 
-@pytest.fixture(autouse=True)
-def exports_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What other_model is exported to is of no use later."""
-    monkeypatch.setenv("KEYMISS_VAR", str(tmp_path))
-
-
 @pytest.fixture(scope="module")
 def client(cluster: RedisClusterServers, cluster_worker: WorkerProcess) -> Iterator[RedisCluster]:
-    assert load.main(["--model", "models/reader", "--nodes", cluster.addresses]) == 0
+    load_model(cluster, "models/reader")
     with cluster.client(decode_responses=True) as made:
         assert script(made, "tokenize.py") == "OK"
         assert script(made, "qa.py") == "OK"
         for tag in tags(made):
             made.hset(keys.sentence_key(ARTICLE, tag), mapping=SENTENCES)
         yield made
+
+
+def load_model(cluster: RedisClusterServers, model: str, var: Path | None = None) -> None:
+    """`var`: where what other_model is exported to lies; it is of no use later."""
+    with pytest.MonkeyPatch.context() as patch:
+        if var is not None:
+            patch.setenv("KEYMISS_VAR", str(var))
+        assert load.main(["--model", model, "--nodes", cluster.addresses]) == 0
 
 
 def span(client: RedisCluster, tag: str, idx: int, question: str) -> dict[str, object]:
@@ -124,8 +126,8 @@ def test_replaced_without_a_failed_request_and_without_an_old_answer(
     old = {tag: model_of(client, tag) for tag in tags(client)}
     folder = other_model(tmp_path / "other")
     with Askers(cluster, tags(client)[0]) as askers:
-        for model in (str(folder), "models/reader", str(folder)):
-            assert load.main(["--model", model, "--nodes", cluster.addresses]) == 0
+        for model, var in ((str(folder), tmp_path), ("models/reader", None), (str(folder), tmp_path)):
+            load_model(cluster, model, var)
             new = {tag: model_of(client, tag) for tag in tags(client)}
             for tag, idx, question in asked:
                 assert span(client, tag, idx, question)["model"] == new[tag]
@@ -143,7 +145,7 @@ def test_the_answers_are_those_of_the_model_with_its_own_tokenizer(
     from keymiss.reading.tokenizers import load_tokenizer
 
     folder = other_model(tmp_path / "again")
-    assert load.main(["--model", str(folder), "--nodes", cluster.addresses]) == 0
+    load_model(cluster, str(folder), tmp_path)
     reader, model = Reader(load_tokenizer(folder / "tokenizer.json")), load_eager(folder)
     for idx in ("0", "1"):
         sentence = reader.sentence(SENTENCES[idx])
@@ -161,7 +163,7 @@ def test_the_answers_are_those_of_the_model_with_its_own_tokenizer(
 def test_a_changed_sentence_takes_its_answers_with_it(
     client: RedisCluster, cluster: RedisClusterServers
 ) -> None:
-    assert load.main(["--model", "models/reader", "--nodes", cluster.addresses]) == 0
+    load_model(cluster, "models/reader")
     tag = tags(client)[1]
     about = ("changing", tag, 0, "Who carries the virus")
     client.hset(keys.sentence_key("changing", tag), "0", "Mostly children carry the virus.")

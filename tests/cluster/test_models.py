@@ -19,15 +19,27 @@ def shard() -> Iterator[RedisServer]:
 
 BAD = [
     (["m"], "wrong number"),
+    (["m", "TORCH", "BLOB", "x"], "wrong number"),
     (["m", "CAFFE", "CPU", "BLOB", "x", "y"], "unsupported backend"),
-    (["m", "TORCH", "TPU", "BLOB", "x"], "invalid device"),
-    (["m", "TORCH", "CPU:x", "BLOB", "x"], "invalid device"),
-    (["m", "TORCH", "CPU", "TAG", "BLOB"], "BLOB"),
+    (["m", "TORCH", "TPU", "BLOB", "x"], "Invalid DEVICE"),
+    (["m", "TORCH", "CPU:x", "BLOB", "x"], "Invalid DEVICE"),
+    (["m", "TORCH", "CPU:123456", "BLOB", "x"], "Invalid DEVICE"),
+    (["m", "TORCH", "CPU", "TAG", "BLOB"], "missing model BLOB"),
+    (["m", "TORCH", "CPU", "BATCHSIZE", "2"], "missing model BLOB"),
+    (["m", "TORCH", "CPU", "BATCHSIZE", "2", "BLOB"], "missing model BLOB"),
     (["m", "TORCH", "CPU", "BLOB", ""], "empty"),
-    (["m", "TORCH", "CPU", "INPUTS", "4", "a", "BLOB", "x"], "INPUTS and OUTPUTS"),
-    (["m", "TORCH", "CPU", "FLY", "1", "BLOB", "x"], "unknown option"),
-    (["m", "TORCH", "CPU", "BATCHSIZE", "-1", "BLOB", "x"], "batch setting"),
-    (["m", "TORCH", "CPU", "MINBATCHSIZE", "2", "BLOB", "x"], "needs BATCHSIZE"),
+    (["m", "TORCH", "CPU", "INPUTS", "4", "a", "BLOB", "x"], "number of model inputs"),
+    (["m", "TORCH", "CPU", "INPUTS", "1", "a", "BLOB", "x"], "INPUTS argument should not be specified"),
+    (["m", "ONNX", "CPU", "OUTPUTS", "1", "a", "BLOB", "x"], "should not be specified for this backend"),
+    (["m", "TORCH", "CPU", "FLY", "1", "BLOB", "x"], "expected BLOB"),
+    (["m", "TORCH", "CPU", "BATCHSIZE", "-1", "BLOB", "x"], "Invalid argument for BATCHSIZE"),
+    (["m", "TORCH", "CPU", "BATCHSIZE", "2", "MINBATCHSIZE", "x", "BLOB", "x"], "for MINBATCHSIZE"),
+    (["m", "TORCH", "CPU", "MINBATCHSIZE", "2", "BLOB", "x"], "MINBATCHSIZE specified without BATCHSIZE"),
+    (["m", "TORCH", "CPU", "BATCHSIZE", "2", "MINBATCHTIMEOUT", "2", "BLOB", "x"], "without MINBATCHSIZE"),
+    (["m", "TF", "CPU", "BLOB", "x"], "INPUTS not specified for TF"),
+    (["m", "TF", "CPU", "INPUTS", "1", "a", "BLOB", "x"], "OUTPUTS not specified for TF"),
+    (["m", "TF", "CPU", "INPUTS", "1", "a", "OUTPUTS", "1", "b", "BLOB", "x"], "TORCH and ONNX do"),
+    (["m", "TFLITE", "CPU", "BLOB", "x"], "TORCH and ONNX do"),
     (["string", "TORCH", "CPU", "BLOB", "x"], "WRONGTYPE"),
 ]
 
@@ -82,7 +94,7 @@ def test_info_counts_and_resets(shard: RedisServer) -> None:
     assert execute("AI.INFO", "i", "RESETSTAT") == b"OK"
     assert execute("AI.INFO", "i")[11::2] == [0, 0, 0, 0]
     execute("AI.MODELDEL", "i")
-    with pytest.raises(redis.exceptions.ResponseError, match="model key is empty"):
+    with pytest.raises(redis.exceptions.ResponseError, match="cannot find run info for key"):
         execute("AI.INFO", "i")
 
 
@@ -92,9 +104,18 @@ def test_execute_is_checked_then_a_job(shard: RedisServer) -> None:
     execute("AI.MODELSTORE", "m2", "TORCH", "CPU", "BLOB", b"x")
     execute("AI.TENSORSET", "in", "FLOAT", 1)
     for bad, message in (
-        (("m2", "INPUTS", 1, "in", "OUTPUTS", 0, "out"), "syntax"),
-        (("m2", "INPUTS", 9, "in", "OUTPUTS", 1, "out"), "syntax"),
-        (("m2", "INPUTS", 1, "in", "OUTPUTS", 1, "out", "x"), "syntax"),
+        (("m2", "IN", 1, "in", "OUTPUTS", 1, "out"), "INPUTS not specified"),
+        (("m2", "INPUTS", "x", "in", "OUTPUTS", 1, "out"), "Invalid argument for input_count"),
+        (("m2", "INPUTS", 0, "in", "OUTPUTS", 1, "out"), "Input count must be a positive integer"),
+        (("m2", "INPUTS", 1, "in", "OUT", 1, "out"), "OUTPUTS not specified"),
+        (("m2", "INPUTS", 1, "in", "OUTPUTS", "x", "out"), "Invalid argument for output_count"),
+        (("m2", "INPUTS", 1, "in", "OUTPUTS", 0, "out"), "Output count must be a positive integer"),
+        (("m2", "INPUTS", 9, "in", "OUTPUTS", 1, "out"), "number of input keys to AI.MODELEXECUTE"),
+        (("m2", "INPUTS", 1, "in", "OUTPUTS", 2, "out"), "number of output keys to AI.MODELEXECUTE"),
+        (("m2", "INPUTS", 1, "in", "OUTPUTS", 1, "out", "x"), "Invalid argument: x"),
+        (("m2", "INPUTS", 1, "in", "OUTPUTS", 1, "out", "TIMEOUT"), "No value provided for TIMEOUT"),
+        (("m2", "INPUTS", 1, "in", "OUTPUTS", 1, "out", "TIMEOUT", 0), "Invalid value for TIMEOUT"),
+        (("m2", "INPUTS", 1, "in", "OUTPUTS", 1, "out", "TIMEOUT", 9, "x"), "Invalid argument: x"),
         (("no", "INPUTS", 1, "in", "OUTPUTS", 1, "out"), "model key"),
         (("m2", "INPUTS", 1, "no", "OUTPUTS", 1, "out"), "tensor key"),
     ):
@@ -112,7 +133,34 @@ def test_execute_is_checked_then_a_job(shard: RedisServer) -> None:
 
 def test_config_says_how_large_a_chunk_is(shard: RedisServer) -> None:
     execute = shard.client().execute_command
-    assert int(execute("AI.CONFIG", "GET", "MODEL_CHUNK_SIZE")) == 256 * 1024 * 1024
+    assert int(execute("AI.CONFIG", "GET", "MODEL_CHUNK_SIZE")) == 511 * 1024 * 1024
     assert execute("AI.CONFIG", "GET", "OTHER") is None
-    with pytest.raises(redis.exceptions.ResponseError, match="the syntax is"):
-        execute("AI.CONFIG", "SET", "x")
+    for bad, message in (
+        (("SET", "x"), "unsupported subcommand"),
+        (("MODEL_CHUNK_SIZE",), "missing chunk size"),
+        (("MODEL_CHUNK_SIZE", 0), "invalid chunk size"),
+        (("LOADBACKEND", "CAFFE", "x"), "unsupported backend"),
+        (("LOADBACKEND", "TORCH", "x"), "error loading backend: .* TORCH and ONNX"),
+        (("BACKENDSPATH",), "missing path argument"),
+        (("BACKENDSPATH", "/x"), "no libraries to find"),
+    ):
+        with pytest.raises(redis.exceptions.ResponseError, match=message):
+            execute("AI.CONFIG", *bad)
+
+
+def test_a_blob_comes_in_chunks_of_that_size_however_it_was_stored(shard: RedisServer) -> None:
+    execute = shard.client().execute_command
+    blob = bytes(range(100))
+    execute("AI.MODELSTORE", "whole", "TORCH", "CPU", "BLOB", blob)
+    execute("AI.MODELSTORE", "cut", "TORCH", "CPU", "BLOB", blob[:33], blob[33:40], b"", blob[40:])
+    try:
+        for key in ("whole", "cut"):
+            assert execute("AI.MODELGET", key, "BLOB") == blob
+            assert execute("AI.CONFIG", "MODEL_CHUNK_SIZE", 30) == b"OK"
+            assert execute("AI.MODELGET", key, "BLOB") == [blob[:30], blob[30:60], blob[60:90], blob[90:]]
+            assert execute("AI.MODELGET", key)[-1] == execute("AI.MODELGET", key, "BLOB")
+            execute("AI.CONFIG", "MODEL_CHUNK_SIZE", 50)
+            assert b"".join(execute("AI.MODELGET", key, "BLOB")) == blob
+            execute("AI.CONFIG", "MODEL_CHUNK_SIZE", 511 * 1024 * 1024)
+    finally:
+        execute("AI.CONFIG", "MODEL_CHUNK_SIZE", 511 * 1024 * 1024)

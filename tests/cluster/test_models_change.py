@@ -23,7 +23,7 @@ def shard() -> Iterator[RedisServer]:
 def store(client: redis.Redis, key: str = "m", blob: bytes = b"abc") -> int:
     """Stores a model; returns its version."""
     client.execute_command(
-        "AI.MODELSTORE", key, "TORCH", "CPU", "TAG", "v1", "INPUTS", 1, "a", "BLOB", blob, b"de"
+        "AI.MODELSET", key, "TORCH", "CPU", "TAG", "v1", "INPUTS", "a", "BLOB", blob, b"de"
     )
     return version(client, key) or 0
 
@@ -115,8 +115,8 @@ def test_the_digest_of_a_value_covers_its_settings(shard: RedisServer) -> None:
     client = shard.client()
     client.flushall()
     seen = set()
-    for options in (), ("TAG", "t"), ("BATCHSIZE", 2), ("INPUTS", 1, "a"), ("OUTPUTS", 1, "a"):
-        client.execute_command("AI.MODELSTORE", "m", "TORCH", "CPU", *options, "BLOB", b"x")
+    for options in (), ("TAG", "t"), ("BATCHSIZE", 2), ("INPUTS", "a"), ("OUTPUTS", "a"):
+        client.execute_command("AI.MODELSET", "m", "TORCH", "CPU", *options, "BLOB", b"x")
         seen.add(str(client.execute_command("DEBUG", "DIGEST-VALUE", "m")))
     assert len(seen) == 5
 

@@ -60,7 +60,7 @@ def first_article(client: RedisCluster) -> None:
 
 
 def sentencekey(client: RedisCluster, article: str, idx: int) -> str:
-    return keys.sentence_id(article, pipeline.tag_of(client, article), idx)
+    return keys.sentence_id(article, keys.article_tag(article), idx)
 
 
 def writes(servers: RedisClusterServers) -> list[int]:
@@ -85,7 +85,7 @@ def test_an_article_becomes_sentences_and_a_state(client: RedisCluster) -> None:
 
 def test_every_sentence_has_its_tokens(client: RedisCluster) -> None:
     first_article(client)
-    tag = pipeline.tag_of(client, "A1")
+    tag = keys.article_tag("A1")
     node = client.get_node_from_key(keys.tokens_key("A1", tag))
     with connect(node.port) as shard:
         for idx, sentence in enumerate((FIRST, SECOND, THIRD)):
@@ -105,7 +105,7 @@ def test_every_sentence_has_its_tokens(client: RedisCluster) -> None:
 
 def test_concepts_become_edges(client: RedisCluster) -> None:
     first_article(client)
-    tag = pipeline.tag_of(client, "A1")
+    tag = keys.article_tag("A1")
     assert client.hgetall(keys.concepts_key("A1", tag)) == {"0": "2019 C1 C3", "1": "2019 C1 C2 C4"}
     zero, one = (f"{sentencekey(client, 'A1', idx)} 2019" for idx in (0, 1))
     assert pipeline.graph(client) == {
@@ -114,11 +114,12 @@ def test_concepts_become_edges(client: RedisCluster) -> None:
         ("C1", "C4"): {one: 0.6667},
         ("C2", "C4"): {one: 0.6667},
     }
-    assert client.zrange(keys.graph_nodes_key(tag), 0, -1, withscores=True) == [
+    part = keys.part_of(keys.paragraphs_key("A1"))
+    assert client.zrange(keys.graph_nodes_key(part), 0, -1, withscores=True) == [
         ("C3", 1.0), ("C2", 2.0), ("C4", 2.0), ("C1", 3.0),
     ]  # fmt: skip
     assert pipeline.years(client) == {"2019": 4}
-    assert client.xlen(keys.edges_key(tag)) == 0
+    assert client.xlen(keys.edges_key(part)) == 0
 
 
 def test_an_article_without_a_year(client: RedisCluster) -> None:
@@ -182,7 +183,7 @@ def test_a_changed_sentence_changes_what_was_made_of_it_only(system: Running, cl
     write(client, "A1", f"{FIRST} {changed}", THIRD, year=2019)
     settle(client)
     now = pipeline.keyspace(servers)
-    tag = pipeline.tag_of(client, "A1")
+    tag = keys.article_tag("A1")
     tensors = [keys.tokenized_key("A1", tag, idx) for idx in range(3)]
     assert [now[key] == there[key] for key in tensors] == [True, False, True]
     assert client.hgetall(keys.concepts_key("A1", tag)) == {"0": "2019 C1 C3", "1": "2019 C3 C2"}
@@ -193,7 +194,7 @@ def test_a_shorter_article_loses_the_rest(client: RedisCluster) -> None:
     first_article(client)
     client.set(keys.paragraphs_key("A1"), FIRST)
     settle(client)
-    tag = pipeline.tag_of(client, "A1")
+    tag = keys.article_tag("A1")
     assert pipeline.sentences_of(client, "A1") == [FIRST]
     assert list(client.hgetall(keys.tokens_key("A1", tag))) == ["0"]
     assert [client.exists(keys.tokenized_key("A1", tag, idx)) for idx in range(3)] == [1, 0, 0]
@@ -287,7 +288,7 @@ def test_many_sentences(client: RedisCluster) -> None:
     write(client, "LONG", *(" ".join(sentences[at : at + 50]) for at in range(0, 6000, 50)), year=2020)
     settle(client)
     assert pipeline.sentences_of(client, "LONG") == sentences
-    tag = pipeline.tag_of(client, "LONG")
+    tag = keys.article_tag("LONG")
     assert client.hlen(keys.tokens_key("LONG", tag)) == client.hlen(keys.concepts_key("LONG", tag)) == 6000
     assert pipeline.years(client) == {"2020": 6000}
     client.set(keys.paragraphs_key("LONG"), FIRST)

@@ -24,17 +24,15 @@ def crc64(data: bytes, crc: int = 0) -> int:
     [
         ("AI.TENSORSET", "k", "INT64", 2, 2, "VALUES", 1, 2, 3, 4),
         (
-            "AI.MODELSTORE",
+            "AI.MODELSET",
             "k",
             "TORCH",
             "CPU",
             "TAG",
             "t",
             "INPUTS",
-            1,
             "a",
             "OUTPUTS",
-            1,
             "b",
             "BLOB",
             b"abc",

@@ -26,7 +26,7 @@ from keymiss.cli.status_nodes import NODE_TIMEOUT_S, ClusterAsker
 from keymiss.cluster.credentials import NO_CREDENTIALS
 from keymiss.keys import tag_for_slot
 from tests.patience import patient
-from tests.servers import REPO, RedisClusterServers, WorkerProcess, wait_until
+from tests.servers import REPO, RedisClusterServers, WorkerProcess, stand_still, wait_until
 
 ANSWER = """
 def answer(record):
@@ -202,7 +202,7 @@ def test_wrong_use(arguments: list[str]) -> None:
 
 def test_a_node_that_hangs_is_not_waited_for_for_ever(servers: RedisClusterServers, nodes: str) -> None:
     hangs = servers.replicas[1]
-    os.kill(hangs.pid, signal.SIGSTOP)
+    stand_still(hangs.pid)
     try:
         asker = ClusterAsker(parse_addresses(servers.addresses), NO_CREDENTIALS)
         began_s = time.monotonic()

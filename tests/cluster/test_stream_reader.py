@@ -76,10 +76,24 @@ def rest(client: redis.Redis) -> None:
     wait_until(resting, 20, "no event waits")
 
 
-def last_error(client: redis.Redis) -> str:
+def told(client: redis.Redis, field: str) -> str:
+    """Of the registration's data in RG.DUMPREGISTRATIONS."""
     (row,) = client.execute_command("RG.DUMPREGISTRATIONS")
     data = row[row.index("RegistrationData") + 1]
-    return str(data[data.index("lastError") + 1])
+    return str(data[data.index(field) + 1])
+
+
+def last_error(client: redis.Redis) -> str:
+    return told(client, "lastError")
+
+
+def status(client: redis.Redis) -> str:
+    return told(client, "status")
+
+
+def unpause(client: redis.Redis) -> None:
+    (row,) = client.execute_command("RG.DUMPREGISTRATIONS")
+    assert client.execute_command("RG.UNPAUSEREGISTRATIONS", row[1]) == "OK"
 
 
 def test_batches_come_in_order_and_are_deleted(server: RedisServer, client: redis.Redis) -> None:
@@ -175,6 +189,8 @@ def test_an_entry_deleted_while_it_was_pending(server: RedisServer, client: redi
     rest(client)
     client.xdel("in:a", first)
     client.delete("broken")
+    unpause(client)
+    rest(client)
     add(client, 3)
     rest(client)
     batches = [[record[2] for record in batch] for batch in seen(client)]
@@ -202,9 +218,14 @@ def test_abort_stays_at_a_batch_that_fails(server: RedisServer, client: redis.Re
     assert numbers(client) == [[1, 2]]
     assert "a record that fails" in last_error(client)
     client.delete("broken")
-    add(client, 3)  # what comes next finds it again
+    add(client, 3)  # nothing runs before somebody says so
+    rest(client)
+    assert numbers(client) == [[1, 2]]
+    assert status(client) == "ABORTED"
+    unpause(client)
     rest(client)
     assert numbers(client) == [[1, 2], [1, 2], [3]]
+    assert status(client) == "OK"
     assert client.xlen("in:a") == 0
 
 
@@ -302,6 +323,58 @@ def test_register_checks_its_arguments(
     assert client.execute_command("RG.DUMPREGISTRATIONS") == []
 
 
-def test_run_is_refused(client: redis.Redis) -> None:
-    with pytest.raises(redis.ResponseError, match="StreamReader works with register"):
-        client.execute_command("RG.PYEXECUTE", "GB('StreamReader').run('in:a')")
+@pytest.mark.parametrize("options", [(), ("ID", "mine", "UPGRADE")])
+def test_an_upload_again_goes_on_where_it_was(
+    server: RedisServer, worker: WorkerProcess, client: redis.Redis, options: tuple[str, ...]
+) -> None:
+    script = SCRIPT.replace("{options}", "batch=5, trimStream=False")
+    for n in (1, 2):
+        assert client.execute_command("RG.PYEXECUTE", script, *options) == "OK"
+        add(client, n)
+        rest(client)
+    assert numbers(client) == [[1], [2]]
+
+
+@pytest.mark.parametrize("trim", ["True", "False"])
+def test_an_upload_again_waits_for_the_batch_that_runs(
+    server: RedisServer, worker: WorkerProcess, client: redis.Redis, trim: str
+) -> None:
+    """It would read the same records."""
+    upload = ("RG.PYEXECUTE", HELD.replace("{options}", f"trimStream={trim}"), "ID", "mine", "UPGRADE")
+    assert client.execute_command(*upload) == "OK"
+    add(client, 1)
+    rest(client)
+    add(client, 2)
+    wait_until(lambda: len(seen(client)) == 2, 10, "the second batch runs")
+    assert client.execute_command(*upload) == "OK"
+    add(client, 3)
+    client.set("go", "")
+    rest(client)
+    assert numbers(client) == [[1], [2], [3]]
+
+
+def test_run_reads_a_stream_or_those_with_a_prefix(client: redis.Redis) -> None:
+    first, second = add(client, 1, 2)
+    client.xadd("in:b", {"n": 3})
+    client.set("in:c", "no stream")
+    after = f"GB('StreamReader').map(lambda r: (r['key'], r['value']['n'])).run('in:a', fromId={first!r})"
+    assert client.execute_command("RG.PYEXECUTE", after) == [["('in:a', '2')"], []]
+    every = "GB('StreamReader', 'in:*').map(lambda r: r['value']['n']).sort().run()"
+    assert client.execute_command("RG.PYEXECUTE", every) == [["1", "2", "3"], []]
+    ids = "GB('StreamReader').map(lambda r: r['id']).run('in:a')"
+    assert client.execute_command("RG.PYEXECUTE", ids) == [[first, second], []]
+    assert client.execute_command("RG.PYEXECUTE", "GB('StreamReader').run('in:none')") == [[], []]
+    _, errors = client.execute_command("RG.PYEXECUTE", "GB('StreamReader').run('in:a', fromId='x')")
+    assert errors == ["ERR Invalid stream ID specified as stream command argument"]
+
+
+def test_a_batch_waits_for_its_duration_to_be_full(server: RedisServer, client: redis.Redis) -> None:
+    register(server, "batch=2, duration=600000")
+    add(client, 1)
+    rest(client)
+    assert numbers(client) == []
+    add(client, 2)
+    wait_until(lambda: numbers(client) == [[1, 2]], 20, "the batch is full")
+    register(server, "batch=2, duration=300")
+    add(client, 3)
+    wait_until(lambda: numbers(client)[-1] == [3], 20, "its time is over")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import redis
 
 from tests.cluster.test_restore_corrupt import crc64
+from tests.damage import damaged_at_random
 from tests.servers import RedisServer, keymiss_info, wait_until
 
 
@@ -24,7 +27,7 @@ def shard() -> Iterator[RedisServer]:
 def test_products_that_overflow(shard: RedisServer, dims: tuple[int, ...]) -> None:
     client = shard.client()
     for data in (), ("BLOB", b"x"), ("VALUES", 1):
-        with pytest.raises(redis.exceptions.ResponseError, match="dimension"):
+        with pytest.raises(redis.exceptions.ResponseError, match=r"dimensions|tensor shape"):
             client.execute_command("AI.TENSORSET", "t", "INT8", *dims, *data)
     assert shard.alive
 
@@ -40,7 +43,9 @@ def test_values_of_a_large_tensor_are_refused_its_blob_is_not(shard: RedisServer
 
 def test_a_bool_that_is_neither(shard: RedisServer) -> None:
     client = shard.client()
-    client.execute_command("AI.TENSORSET", "b", "BOOL", 3, "BLOB", b"\x00\x01\x07")
+    client.execute_command("AI.TENSORSET", "b", "BOOL", 3, "BLOB", b"\x00\x01\x01")
+    with pytest.raises(redis.exceptions.ResponseError, match="must be 0 or 1"):
+        client.execute_command("AI.TENSORSET", "b", "BOOL", 3, "BLOB", b"\x00\x01\x07")
     assert client.execute_command("AI.TENSORGET", "b", "VALUES") == [0, 1, 1]
     payload = client.dump("b")
     damaged = payload[:-8].replace(b"\x00\x01\x01", b"\x00\x01\x07")
@@ -53,6 +58,8 @@ SOURCES = [
     ("AI.TENSORSET", "k", "DOUBLE", 4, 4),
     ("AI.TENSORSET", "k", "UINT8", 2, 100, "BLOB", bytes(200)),  # saved compressed
     ("AI.TENSORSET", "k", "INT16", *[1] * 32, "VALUES", 7),
+    ("AI.TENSORSET", "k", "STRING", 3, 2, "VALUES", "a", "", "bcd", "e" * 40, "f", "g"),
+    ("AI.SCRIPTSTORE", "k", "CPU", "TAG", "t", "ENTRY_POINTS", 2, "f", "g", "SOURCE", "def f(): pass\n" * 20),
     (
         "AI.MODELSTORE",
         "k",
@@ -69,17 +76,15 @@ SOURCES = [
         b"12345",
     ),
     (
-        "AI.MODELSTORE",
+        "AI.MODELSET",
         "k",
         "TORCH",
         "CPU",
         "INPUTS",
-        3,
         "a",
         "b",
         "c",
         "OUTPUTS",
-        2,
         "d",
         "e",
         "BLOB",
@@ -88,39 +93,28 @@ SOURCES = [
 ]
 
 
-@pytest.mark.parametrize("make", SOURCES, ids=["zeros", "compressed", "32-dims", "batches", "chunks"])
-def test_random_damage(server: RedisServer, make: tuple[object, ...]) -> None:
+@pytest.mark.parametrize(
+    "make", SOURCES, ids=["zeros", "compressed", "32-dims", "strings", "script", "batches", "chunks"]
+)
+def test_random_damage(server: RedisServer, make: tuple[Any, ...]) -> None:
     """Bytes changed, removed, repeated or inserted: refused, or a value that every command can read."""
     client = server.client()
     client.execute_command(*make)
-    if make[0] == "AI.MODELSTORE":
+    if make[0].startswith("AI.MODEL"):
         client.execute_command("KM.MODELDIGEST", "k", "*", "0f" * 32)
     payload = client.dump("k")
     body, version = payload[9:-10], payload[-10:-8]
     rng = random.Random(11)
     refused = accepted = 0
     for _ in range(800):
-        damaged = bytearray(body)
-        for _ in range(rng.choice((1, 1, 2, 5))):
-            at = rng.randrange(len(damaged))
-            end = min(len(damaged), at + rng.randrange(1, 9))
-            what = rng.randrange(4)
-            if what == 0:
-                damaged[at] = rng.choice((0, 1, 0x40, 0x7F, 0x80, 0x81, 0xC0, 0xC3, 0xFF, rng.randrange(256)))
-            elif what == 1 and end - at < len(damaged):
-                del damaged[at:end]
-            elif what == 2:
-                damaged[at:at] = damaged[at:end]
-            else:
-                damaged[at:at] = rng.randbytes(rng.randrange(1, 9))
-        raw = payload[:9] + bytes(damaged) + version
+        raw = payload[:9] + damaged_at_random(rng, body) + version
         try:
             client.restore("copy", 0, raw + crc64(raw).to_bytes(8, "little"), replace=True)
         except redis.exceptions.ResponseError:
             refused += 1
             continue
         accepted += 1
-        client.execute_command("AI.TENSORGET" if make[0] == "AI.TENSORSET" else "AI.MODELGET", "copy")
+        client.execute_command(re.sub("SET|STORE", "GET", make[0]), "copy")
         client.dump("copy")
         client.memory_usage("copy")
         client.copy("copy", "again", replace=True)

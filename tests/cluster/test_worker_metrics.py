@@ -20,6 +20,7 @@ from redis.exceptions import ResponseError
 from keymiss import __version__, keys
 from keymiss.worker.job import JobKind, JobStatus
 from keymiss.worker.lifecycle import EXIT_USAGE
+from tests.api.processes import shard_tags
 from tests.hand_worker import Asker
 from tests.patience import patient, slower
 from tests.servers import (
@@ -56,7 +57,7 @@ for prefix, function in {'say:': say, 'fail:': fail, 'late:': outlive_its_client
 GB().map(lambda record: record).register('e:', eventTypes=['set'], mode='async')
 """.replace("SPIN_S", str(slower(3)))
 ROWS, WIDTH = 4, 7
-TAGS = [keys.tag_for_slot(0), keys.tag_for_slot(keys.SLOTS - 1)]
+TAGS = shard_tags(2)  # of the fixture `cluster`
 
 Figures = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -140,7 +141,7 @@ def test_known_traffic(uploaded: RedisClusterServers) -> None:
         assert run_model(client, keys.model_key(TAGS[0]), TAGS[0], rows=100) == b"OK"
         assert run_model(client, f"slow{{{TAGS[0]}}}", TAGS[0]) == b"OK"
         for _ in range(2):
-            with pytest.raises(ResponseError, match="FAILED ModelError"):
+            with pytest.raises(ResponseError, match=r"^the model run failed: no luck"):
                 run_model(client, f"broken{{{TAGS[0]}}}", TAGS[0])
         upload(server)
         ids = [row[0] for row in client.execute_command("KM.REGISTRATIONS")]
@@ -152,6 +153,7 @@ def test_known_traffic(uploaded: RedisClusterServers) -> None:
             (JobKind.EVENT, JobStatus.DONE): 2,
             (JobKind.MODEL, JobStatus.DONE): 4,
             (JobKind.MODEL, JobStatus.FAILED): 2,
+            (JobKind.LOOK, JobStatus.DONE): 3,
             (JobKind.SCRIPT, JobStatus.DONE): 1,
             (JobKind.UNREGISTER, JobStatus.DONE): 1,
         }

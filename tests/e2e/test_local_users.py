@@ -7,22 +7,28 @@ import os
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import httpx
 import pytest
 import redis
 from redis.cluster import ClusterNode, RedisCluster
 from redis.exceptions import NoPermissionError, ResponseError
 
+from keymiss.cluster.credentials import Credentials
 from keymiss.local.processes import processes_of
 from tests.e2e.test_gearsclient import run_documented
 from tests.e2e.test_start_stop import Local
+from tests.patience import patient
 from tests.servers import REPO, connect, open_folder
 
 SENTENCE = "sentence:KM0001:{1bz}"
 ASKED = "bertqa{1bz}_KM0001:{1bz}:0_Who asks"
 TENSOR = "tokenized:bert:qa:KM0001:{1bz}:0"
+ADMIN_KEY = "the key that this test gives to the API"
 ANSWERING = """
 async def answer(record):
     execute('SET', record['key'], 'an answer')
@@ -37,6 +43,7 @@ GB('KeysReader').foreach(answer).register(
 def local() -> Iterator[Local]:
     """One master and its replica, with a function that answers and a sentence."""
     system = Local(open_folder())
+    system.env["KEYMISS_API_ADMIN_KEY"] = ADMIN_KEY
     try:
         started = system.script("start")
         assert started.returncode == 0, started.stdout + started.stderr
@@ -157,7 +164,7 @@ def test_anybody_may_read_and_ask(anybody: redis.Redis) -> None:
         anybody.execute_command(*words)
     assert anybody.get(ASKED) == b"an answer"
     assert anybody.get(f"{ASKED} again") == b"an answer"
-    with pytest.raises(ResponseError, match="model") as caught:
+    with pytest.raises(ResponseError, match="run info") as caught:
         anybody.execute_command("AI.INFO", "bert-qa{1bz}")
     assert not isinstance(caught.value, NoPermissionError), "there is none, but one may ask"
 
@@ -221,15 +228,56 @@ def test_the_command_line_is_the_administrator(local: Local) -> None:
         client.config_get("appendonly")
 
 
-def test_no_password_is_seen(local: Local) -> None:
+@contextmanager
+def command_lines() -> Iterator[set[bytes]]:
+    """Of all processes of this machine, as long as it lasts: looked at again and again."""
+    seen, ends = set[bytes](), threading.Event()
+
+    def look() -> None:
+        while not ends.wait(0.01):
+            for process in Path("/proc").iterdir():
+                if process.name.isdigit():
+                    with suppress(OSError):
+                        seen.add((process / "cmdline").read_bytes())
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        yield seen
+    finally:
+        ends.set()
+        looking.join()
+
+
+def test_no_secret_is_seen(local: Local) -> None:
     files = [file for file in local.settings.secrets.iterdir() if file.suffix != ".acl"]
     passwords = [file.read_text().strip() for file in files]
     assert len(set(passwords)) == 5
     for pid in processes_of(local.settings.var):
         shown = Path(f"/proc/{pid}/cmdline").read_bytes() + Path(f"/proc/{pid}/environ").read_bytes()
         assert not [password for password in passwords if password.encode() in shown]
+
+    url = f"https://localhost:{local.settings.https_port}"
+    private = "Who asks about a private matter"
+    with command_lines() as seen, httpx.Client(base_url=url, verify=False, timeout=patient(30)) as http:
+        http.post("/qasearch", json={"search": private})
+        http.get("/search", params={"search": private})
+        for key in (ADMIN_KEY, f"{ADMIN_KEY}, but wrong"):
+            http.post("/articles", headers={"X-Admin-Key": key}, json={"paper_id": "x"})
+        assert local.script("redis-cli", "PING").stdout.strip() == "PONG"
+        local.script("status")
+        with local.admin(local.settings.base_port) as client:
+            client.get(f"{ASKED}, {private}")
+            wrong = Credentials("admin", passwords[0] + "x").login
+            with suppress(redis.AuthenticationError), connect(local.settings.base_port, **wrong) as nobody:
+                nobody.ping()
+    assert any(b"redis-cli" in line for line in seen)
+    secrets = [*passwords, ADMIN_KEY]
+    assert not [line for line in seen for secret in secrets if secret.encode() in line]
     logs = "".join(log.read_text(errors="replace") for log in local.settings.log.glob("*.log"))
-    assert not [password for password in passwords if password in logs]
+    assert '"path":"/articles","status":' in logs.replace(": ", ":"), "they are the right ones"
+    assert not [secret for secret in (*secrets, "private matter", "private+matter") if secret in logs]
+    assert "BEGIN" not in logs, "nor a key"
 
 
 def test_no_process_is_roots(local: Local) -> None:
@@ -251,7 +299,7 @@ def test_what_is_written_is_for_its_owner_only(local: Local) -> None:
     var = local.settings.var
     with local.admin(local.settings.base_port) as client:
         client.execute_command("BGREWRITEAOF")  # files made while it runs, too
-    mine = {var / name for name in ("run", "log", "data", "secrets", "tls", "nginx")}
+    mine = {var / name for name in ("run", "log", "data", "blobs", "secrets", "tls", "nginx")}
     seen = 0
     for folder in mine:
         assert stat.S_IMODE(folder.lstat().st_mode) == 0o700, folder

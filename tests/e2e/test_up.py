@@ -148,6 +148,15 @@ def test_what_the_readme_shows(local: Local) -> None:
 
 
 @pytest.mark.timeout(patient(300))
+def test_the_benchmark_of_the_bootstrap(local: Local) -> None:
+    script = str(REPO / "scripts" / "benchmark.py")
+    printed = typed(local, "env", f"PYTHONPATH={REPO}", sys.executable, script)
+    for row in ("question, not cached", "question, cached", "GET of a cached key", "transformers, warm"):
+        assert row in printed
+    assert "50 clients at once: 1 model" in printed
+
+
+@pytest.mark.timeout(patient(300))
 def test_the_sample_is_not_put_among_other_articles(local: Local) -> None:
     admin = Credentials("admin", password_of(local.settings, "admin"))
     with open_cluster(parse_addresses(local.settings.nodes), admin) as client:

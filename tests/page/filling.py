@@ -17,8 +17,10 @@ from keymiss.graph.cluster_writer import ClusterGraph
 from keymiss.graph.events import ADD, EdgeEvent
 from keymiss.keys import (
     article_key,
+    article_tag,
     concept_table_key,
     paragraphs_key,
+    part_of,
     sentence_id,
     sentence_key,
     slot_of,
@@ -83,15 +85,22 @@ def tags() -> list[str]:
 
 @cache
 def articles() -> list[str]:
-    """One article's name for each shard, whose title and text lie there too: a shard that stops has only its
-    own."""
+    """One article's name for each shard, whose title, text and part of the graph lie there too: a shard that
+    stops has only its own."""
     firsts = [slot_of(f"{{{tag}}}") for tag in tags()]
     names: dict[int, str] = {}
     for name in (f"KP{i}" for i in range(10_000)):
-        title, text = (bisect_right(firsts, slot_of(key(name))) - 1 for key in (article_key, paragraphs_key))
-        if title == text:
-            names.setdefault(title, name)
+        lie_in = {
+            bisect_right(firsts, slot_of(key)) - 1 for key in (article_key(name), *_text_and_part(name))
+        }
+        if len(lie_in) == 1:
+            names.setdefault(*lie_in, name)
     return [names[shard] for shard in range(MASTERS)]
+
+
+def _text_and_part(article: str) -> tuple[str, str]:
+    text = paragraphs_key(article)
+    return text, f"{{{part_of(text)}}}"
 
 
 def fill_for_page(cluster: RedisClusterServers) -> None:
@@ -102,10 +111,11 @@ def fill_for_page(cluster: RedisClusterServers) -> None:
             client.hset(article_key(article), mapping=said | {"journal": JOURNAL, "authors": AUTHORS})
             client.set(paragraphs_key(article), TEXT)
             state = {"year": str(year), "paragraph_of": json.dumps([0, 1]), "text": TEXT_DIGEST}
-            client.hset(state_key(article, tag), mapping=state)
+            client.hset(state_key(article, article_tag(article)), mapping=state)
             client.hset(concept_table_key(tag), mapping={"sha256": TABLE.digest, "csv": TABLE.csv_text})
         for read in READ:
-            tag, article = tags()[read.shard], articles()[read.shard]
+            article = articles()[read.shard]
+            tag = article_tag(article)
             client.hset(sentence_key(article, tag), str(read.idx), read.sentence)
             start = read.sentence.index(read.answer)
             value = {
@@ -116,9 +126,10 @@ def fill_for_page(cluster: RedisClusterServers) -> None:
             }
             client.set(span_key(article, tag, read.idx, question_in_key(QUESTION)), json.dumps(value))
         linked = {str(100 + i): f"Report {i} is about influenza in children." for i in range(LINKED)}
-        client.hset(sentence_key(articles()[0], tags()[0]), mapping=linked)
+        first, tag = articles()[0], article_tag(articles()[0])
+        client.hset(sentence_key(first, tag), mapping=linked)
         for idx in linked:  # should the search take one of these along: the reader saw no answer in it
-            key = span_key(articles()[0], tags()[0], idx, question_in_key(QUESTION))
+            key = span_key(first, tag, idx, question_in_key(QUESTION))
             client.set(key, json.dumps({"answer": "", "score": 0.0, "start": 0, "end": 0}))
     _link(cluster, 0, "KT01", "KT03", [100 + i for i in range(LINKED)])
     _link(cluster, 0, "KT01", "KT02", [0])
@@ -129,10 +140,11 @@ def fill_for_page(cluster: RedisClusterServers) -> None:
 
 
 def _link(cluster: RedisClusterServers, shard: int, source: str, target: str, carriers: list[int]) -> None:
-    tag, article = tags()[shard], articles()[shard]
+    article = articles()[shard]
+    tag = article_tag(article)
     events = [
         EdgeEvent(ADD, source, target, sentence_id(article, tag, idx), 1.0 - idx / 1000, YEARS[shard])
         for idx in carriers
     ]
     with cluster.masters[shard].client() as client:
-        ClusterGraph(client.execute_command, tag).apply(events)
+        ClusterGraph(client.execute_command, part_of(paragraphs_key(article))).apply(events)

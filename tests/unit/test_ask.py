@@ -65,7 +65,11 @@ def test_answer_sentence_score_and_sources(service: Service, capsys: pytest.Capt
     lines = capsys.readouterr().out.splitlines()
     result = EXAMPLE_REPLY["results"][0]
     assert lines[:3] == [result["answer"], f"  {result['sentence']}", "  score 0.83"]
-    assert [line for line in lines if result["title"] in line and result["sentencekey"] in line]
+    assert [
+        line
+        for line in lines
+        if result["title"] in line and result["sentencekey"].removeprefix("sentence:") in line
+    ]
     assert "15 of 20 sentences were read in time." in lines
     assert "Searched without links: late." in lines
 
@@ -82,7 +86,7 @@ def test_no_answer_is_1_and_shows_the_closest_passages(
     assert ask("--url", service.url, "Who passes it?") == 1
     lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
     passage = EXAMPLE_PASSAGE
-    where = f"  {passage['title']}, {passage['year']} ({passage['sentencekey']})  0.62"
+    where = f"  {passage['title']}, {passage['year']} (KM0012:{{b3}}:8)  0.62"
     assert lines[:4] == ["Nothing was found here.", "Closest passages:", f"  {passage['sentence']}", where]
 
 

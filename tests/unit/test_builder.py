@@ -15,14 +15,18 @@ from keymiss.addresses import Address
 from keymiss.cluster.credentials import Credentials
 from keymiss.cluster.shard_connection import ThreadConnections
 from keymiss.cluster.topology import Shard
-from keymiss.reading.backends.table import backend_table
 from keymiss.worker.functions.builder import GearsBuilder, Recorder
 from keymiss.worker.functions.execution import flows_of_run, run_flow
+from keymiss.worker.functions.inner_runs import start_run
 from keymiss.worker.functions.job_context import CURRENT, GearsError, JobContext, current
 from keymiss.worker.functions.scripts import ScriptStore
-from keymiss.worker.metrics import ModelMetrics
-from keymiss.worker.model_runner import ModelPool, ModelRunner, ModelStore
+from keymiss.worker.jobs.limits import JobLimits
+from keymiss.worker.metrics import ModelMetrics, RunnerMetrics
+from keymiss.worker.model_processes.libraries import Libraries
+from keymiss.worker.model_processes.pool import ModelPool
+from keymiss.worker.model_runner import ModelRunner, ModelStore
 from keymiss.worker.not_kept import NotKept
+from keymiss.worker.script_runner import ScriptRunner
 from keymiss.worker.services import Services
 
 LEFT = Shard(Address("127.0.0.1", 1), "left", ((0, 8191),))
@@ -36,27 +40,37 @@ Build = Callable[[GearsBuilder], Any]
 def context() -> JobContext:
     not_kept = NotKept(CollectorRegistry())
     models = ModelRunner(
-        ModelStore(backend_table("dummy"), not_kept),
-        ModelPool(1, [], lambda _: None),
+        ModelStore(Libraries("dummy"), not_kept),
+        ModelPool(1, 60, RunnerMetrics(CollectorRegistry()), lambda _: None),
         ModelMetrics(CollectorRegistry()),
         not_kept,
     )
+    connections = ThreadConnections(1.0, Credentials())
     services = Services(
-        connections=ThreadConnections(1.0, Credentials()),
+        connections=connections,
         masters=lambda: [LEFT, RIGHT],
         models=models,
+        torch_scripts=ScriptRunner(models, Libraries("dummy"), connections),
         scripts=ScriptStore(),
         waiting=contextlib.nullcontext,
         not_kept=not_kept,
+        limits=JobLimits(60, connections, lambda _run, _text: None, lambda _: None),
+        start=start_run,
+        max_idle_s=lambda _: 10.0,
     )
     return JobContext(services, LEFT)
+
+
+def recorder_of(keep_runs: bool) -> Recorder:
+    """With ids that count."""
+    return Recorder("upload", keep_runs=keep_runs, new_id=lambda ordinal: f"id-{ordinal}")
 
 
 def run(
     context: JobContext, build: Build, errors: list[Exception] | None = None, **options: Any
 ) -> list[Any]:
     """The result of ``build(GB('PythonReader')).run()`` over DATA."""
-    recorder = Recorder(keep_runs=True)
+    recorder = recorder_of(True)
     token = CURRENT.set(JobContext(context.services, context.shard, recorder=recorder))
     try:
         build(GearsBuilder("PythonReader")).run(
@@ -71,7 +85,7 @@ def run(
             raise error
         errors.append(error)
 
-    return run_flow(context, [LEFT, RIGHT], flows_of_run(recorder.run, LEFT, others=True), sink)
+    return run_flow(context, [LEFT, RIGHT], flows_of_run(recorder.run, context, others=True), sink)
 
 
 def by_key(records: list[Any]) -> dict[Any, Any]:
@@ -205,7 +219,7 @@ def test_results_become_strings_unless_told_otherwise(context: JobContext) -> No
 
 
 def test_register_takes_everything_down(context: JobContext) -> None:
-    recorder = Recorder(keep_runs=False)
+    recorder = recorder_of(False)
     token = CURRENT.set(JobContext(context.services, LEFT, recorder=recorder))
     try:
         GearsBuilder(desc="first").map(str).register(
@@ -237,7 +251,10 @@ def test_register_takes_everything_down(context: JobContext) -> None:
     ("build", "text"),
     [
         (lambda: GearsBuilder("NoSuchReader"), "reader does not exists: 'NoSuchReader'"),
-        (lambda: GearsBuilder("ShardsIDReader").register(), "works with KeysReader and StreamReader, not"),
+        (
+            lambda: GearsBuilder("ShardsIDReader").register(),
+            "register\\(\\) works with KeysReader, StreamReader, CommandReader",
+        ),
         (lambda: GearsBuilder().register(mode="never"), "mode must be one of"),
         (lambda: GearsBuilder().register(eventTypes="keymiss"), "eventTypes must be a list"),
         (lambda: GearsBuilder().register(commands=["get,set"]), "without commas"),
@@ -248,7 +265,7 @@ def test_register_takes_everything_down(context: JobContext) -> None:
     ],
 )
 def test_wrong_use_is_explained(context: JobContext, build: Callable[[], Any], text: str) -> None:
-    token = CURRENT.set(JobContext(context.services, LEFT, recorder=Recorder(keep_runs=True)))
+    token = CURRENT.set(JobContext(context.services, LEFT, recorder=recorder_of(True)))
     try:
         with pytest.raises(GearsError, match=text):
             build()
@@ -256,12 +273,24 @@ def test_wrong_use_is_explained(context: JobContext, build: Callable[[], Any], t
         CURRENT.reset(token)
 
 
-def test_run_inside_a_step_is_refused(context: JobContext) -> None:
+def test_register_in_a_step_is_refused(context: JobContext) -> None:
     token = CURRENT.set(context)
     try:
         with pytest.raises(GearsError, match="top level"):
-            GearsBuilder().run()
+            GearsBuilder().register()
     finally:
         CURRENT.reset(token)
     with pytest.raises(GearsError, match="no shard here"):
         GearsBuilder().run()
+
+
+def test_a_builder_may_be_registered_again(context: JobContext) -> None:
+    recorder = recorder_of(False)
+    token = CURRENT.set(JobContext(context.services, LEFT, recorder=recorder))
+    try:
+        builder = GearsBuilder("StreamReader").map(str)
+        assert [builder.register("a"), builder.register("b")] == ["id-0", "id-1"]
+    finally:
+        CURRENT.reset(token)
+    first, second = recorder.registrations
+    assert [step.name for step in first.steps] == [step.name for step in second.steps]

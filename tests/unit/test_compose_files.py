@@ -140,6 +140,15 @@ def test_the_example_with_more_shards_tells_everybody_too() -> None:
         assert services[name]["environment"]["KEYMISS_NODES"].split(",") == told
 
 
+def test_every_shard_has_the_blobs_of_models_in_one_volume() -> None:
+    services = SERVICES | read(ROOT / "compose.shards.example.yml")["services"]
+    shards = {name: service for name, service in services.items() if name.startswith("shard-")}
+    assert set(SHARDS) < set(shards)
+    for name, service in shards.items():
+        assert service["volumes"] == [f"{name}:/data", "blobs:/blobs", "secrets-shard:/secrets:ro"]
+    assert "blobs" in read(COMPOSE)["volumes"]
+
+
 def test_prometheus_is_told_of_every_worker_of_the_example() -> None:
     services = read(ROOT / "compose.override.example.yml")["services"]
     workers = ["worker", *(name for name in services if name.startswith("worker-"))]
@@ -195,7 +204,7 @@ def test_a_shard_has_the_settings_of_a_local_node() -> None:
     local, shard = directives(REDIS_CONF), directives((ROOT / "docker/shard.conf").read_text())
     assert local - shard == {
         "bind {host}",
-        "port {port}",
+        "{ports}",
         "dir {data}",
         "pidfile {run}/redis-{port}.pid",
         "cluster-node-timeout 3000",
@@ -203,6 +212,7 @@ def test_a_shard_has_the_settings_of_a_local_node() -> None:
         "aclfile {users}",
         "masterauth {password}",
         "loadmodule {module}",
+        "keymiss.model-folder {blobs}",
     }
     assert shard - local == {
         "port 6379",
@@ -210,6 +220,7 @@ def test_a_shard_has_the_settings_of_a_local_node() -> None:
         "dir /data",
         "aclfile /secrets/users.acl",
         "loadmodule /usr/local/lib/keymiss/keymiss.so",
+        "keymiss.model-folder /blobs",
     }
 
 

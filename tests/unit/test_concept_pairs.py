@@ -7,6 +7,7 @@ from keymiss.pipeline.concepts import (
     Entry,
     SentenceChange,
     changed_concepts,
+    edges_command,
     entries_between,
     write_command,
 )
@@ -76,12 +77,13 @@ def test_the_first_concepts_of_a_long_list_count() -> None:
     assert {one.target for one in change.entries} < set(sentence.split()[:MAX_CONCEPTS])
 
 
-def test_the_command_counts_the_entries_of_each_sentence() -> None:
+def test_entries_and_what_was_found_are_two_commands() -> None:
     changed = [SentenceChange("0", "2019 C1 C3", [entry("add", "C1", "C3", "1", "2019")])]
     changed.append(SentenceChange("1", "", []))
-    command = write_command("concepts:A1:{x}", "edges:{x}", changed)
-    assert command[2:] == [
-        *("2", "concepts:A1:{x}", "edges:{x}"),
-        *("0", "2019 C1 C3", "1", "add", "C1", "C3", SENTENCE, "1", "2019"),
-        *("1", "", "0"),
+    edges = edges_command("edges:{x}", changed)
+    assert edges[2:] == ["1", "edges:{x}", "add", "C1", "C3", SENTENCE, "1", "2019"]
+    assert edges_command("edges:{x}", changed[1:]) == []
+    assert write_command("concepts:A1:{y}", changed)[2:] == [
+        *("1", "concepts:A1:{y}"),
+        *("0", "2019 C1 C3", "1", ""),
     ]

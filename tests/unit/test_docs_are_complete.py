@@ -32,7 +32,8 @@ def missing(names: set[str], text: str = DOCS) -> list[str]:
 
 
 def commands() -> set[str]:
-    return set(re.findall(r'\{"((?:km|rg|ai)\.[a-z]+)",', sources("module/*.c")))
+    named = re.findall(r'\{"((?:km|rg|ai|AI)\.\w+)", \w+_command', sources("module/*.c"))
+    return {name.lower() for name in named}
 
 
 def figures() -> set[str]:
@@ -46,7 +47,7 @@ def figures() -> set[str]:
 def module_settings() -> set[str]:
     config = (ROOT / "module/config.c").read_text()
     names = re.findall(r'\{"([a-z-]+)", &km_config', config)
-    names += re.findall(r'RegisterBoolConfig\(ctx, "([a-z-]+)"', config)
+    names += re.findall(r'Register(?:Bool|String)Config\(ctx, "([a-z-]+)"', config)
     return {f"keymiss.{name}" for name in names}
 
 
@@ -76,7 +77,7 @@ def test_the_sources_are_read_at_all() -> None:
     assert {"km.miss", "km.pull", "rg.pyexecute", "ai.modelexecute", "km.stats"} <= commands()
     assert len(commands()) >= 26
     assert {"workers", "scripts", "filter_hits", "events_dropped"} <= figures()
-    assert {"keymiss.cache", "keymiss.queue-limit", "keymiss.miss-timeout-ms"} <= module_settings()
+    assert {"keymiss.cache", "keymiss.model-folder", "keymiss.queue-limit"} <= module_settings()
     assert {"KEYMISS_VAR", "KEYMISS_PIP_ARGS", "KEYMISS_API_RESCAN_S"} <= variables()
 
 
@@ -86,7 +87,7 @@ def test_every_command_has_a_heading() -> None:
 
 
 def test_every_command_in_the_docs_exists() -> None:
-    named = re.findall(r"^### ((?:KM|RG|AI)\.[A-Z]+)", (ROOT / "docs/commands.md").read_text(), re.M)
+    named = re.findall(r"^### ((?:KM|RG|AI)\.[A-Z_]+)", (ROOT / "docs/commands.md").read_text(), re.M)
     assert {name.lower() for name in named} - commands() == set()
 
 

@@ -139,8 +139,8 @@ def test_refusals_by_hand(item: Item) -> None:
 
 def test_a_result_has_its_own_score_and_all_its_sources() -> None:
     sources = [
-        {"sentencekey": "evaluate-1-a-0:{6fd}:33", "reader_score": 0.2},
-        {"sentencekey": "KM0007:{a0}:4", "reader_score": 0.6},
+        {"sentencekey": "sentence:evaluate-1-a-0:{6fd}:33", "reader_score": 0.2},
+        {"sentencekey": "sentence:KM0007:{a0}:4", "reader_score": 0.6},
     ]
     result = sources[0] | {"answer": "trout", "sentence": "A trout.", "score": 0.7, "sources": sources}
     [found] = answers_in(json.loads(json.dumps({"results": [result]})))

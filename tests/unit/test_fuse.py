@@ -14,7 +14,9 @@ def test_what_several_signals_like_comes_first() -> None:
         by_words({"a": 8.0, "b": 6.0, "c": 4.0}, pool=3),
         by_vectors({"d": 0.9, "c": 0.8}, {"a": 0.2}),
     )
-    fused = fuse({BM25: words, VECTORS: near, GRAPH: by_links({})}, {BM25: 1.0, VECTORS: 2.0, GRAPH: 1.0})
+    fused = list(
+        fuse({BM25: words, VECTORS: near, GRAPH: by_links({})}, {BM25: 1.0, VECTORS: 2.0, GRAPH: 1.0})
+    )
     assert [one.item for one in fused] == ["d", "c", "a", "b"]  # d: half of a's words, as c has
     assert [one.found_by for one in fused] == [(VECTORS,), (BM25, VECTORS), (BM25,), (BM25,)]
     sums = [0.5 + 2 * 0.9, 0.5 + 2 * 0.8, 1 + 2 * 0.2, 0.75 + 2 * 0.2]
@@ -52,5 +54,6 @@ def test_links_fade_by_rank() -> None:
 
 def test_nothing_found_is_nothing() -> None:
     assert (
-        fuse({BM25: by_words({}, 100), VECTORS: by_vectors({}, {}), GRAPH: by_links({})}, Mix().weights) == []
+        list(fuse({BM25: by_words({}, 100), VECTORS: by_vectors({}, {}), GRAPH: by_links({})}, Mix().weights))
+        == []
     )

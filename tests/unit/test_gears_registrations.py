@@ -10,7 +10,7 @@ import pytest
 
 from keymiss.addresses import Address
 from keymiss.cluster.topology import Shard
-from keymiss.worker.functions.builder import Registration
+from keymiss.worker.functions.builder import Recorder, Registration
 from keymiss.worker.functions.gears_api import install_modules
 from keymiss.worker.functions.job_context import JobContext
 from keymiss.worker.functions.redisai_api import MEMBERS
@@ -51,7 +51,9 @@ def registered() -> dict[str, Registration]:
     context = JobContext(cast(Any, None), Shard(Address("127.0.0.1", 1), "node"))
     found = []
     for script in SCRIPTS:
-        found += execute_source(context, script.read_bytes(), keep_runs=False).registrations
+        found += execute_source(
+            context, script.read_bytes(), Recorder("upload", keep_runs=False, new_id=str)
+        ).registrations
     return {registration.desc: registration for registration in found}
 
 

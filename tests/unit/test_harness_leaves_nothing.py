@@ -194,7 +194,7 @@ def test_the_whole_run_gives_pytests_exit_code(tmp_path: Path) -> None:
 
 
 def test_a_script_that_is_no_test_run_starts_and_ends_servers(tmp_path: Path) -> None:
-    """As scripts/benchmark_shard.py does."""
+    """As scripts/bench.py does."""
     script = """from tests.servers import RedisServer
 with RedisServer(module=False) as server:
     print(server.client().ping())

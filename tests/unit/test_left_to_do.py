@@ -48,7 +48,10 @@ class Cluster:
 
     def split(self, article: Article, sentences: int, text: str | None = None) -> None:
         digest = hashlib.sha1((text or article.text).encode()).hexdigest()
-        self.states[keys.state_key(article.name, TAG)] = (digest.encode(), str(sentences).encode())
+        self.states[keys.state_key(article.name, keys.article_tag(article.name))] = (
+            digest.encode(),
+            str(sentences).encode(),
+        )
 
     def made(self, article: Article, tokens: int = 0, vectors: int = 0, states: int = 0) -> None:
         for key_of, n in (
@@ -56,7 +59,7 @@ class Cluster:
             (keys.vectors_key, vectors),
             (keys.lower_key, states),
         ):
-            self.sizes[key_of(article.name, TAG)] = n
+            self.sizes[key_of(article.name, keys.article_tag(article.name))] = n
 
 
 class Clock:

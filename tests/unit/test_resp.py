@@ -36,6 +36,7 @@ def parse(raw: bytes) -> Any:
         ({"k": 1}, b"*2\r\n$1\r\nk\r\n:1\r\n"),
         (resp.Status("OK"), b"+OK\r\n"),
         (resp.Error("ERR two\r\nlines"), b"-ERR two lines\r\n"),
+        (resp.Error("ERR a\0b"), b"-ERR a b\r\n"),
         (KeyError("x"), b"-ERR KeyError: 'x'\r\n"),
     ],
 )

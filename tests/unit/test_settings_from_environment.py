@@ -63,7 +63,7 @@ def test_where_workers_and_the_api_find_the_cluster() -> None:
         (Settings, "KEYMISS_MASTERS", " 4", "must be a whole number from 1 to 64, not ' 4'"),
         (Settings, "KEYMISS_REPLICAS", "-1", "must be a whole number from 0 to 3, not '-1'"),
         (Settings, "KEYMISS_API_PORT", "0", "must be a whole number from 1 to 65535, not '0'"),
-        (Settings, "KEYMISS_SERVER", "dragonfly", "must be redis or valkey, not 'dragonfly'"),
+        (Settings, "KEYMISS_SERVER", "dragonfly", "must be redis or valkey or valkey9, not 'dragonfly'"),
         (Settings, "KEYMISS_OBSERVE", "true", "must be yes or no, not 'true'"),
         (Settings, "KEYMISS_USER", "no-such-user", "must be a user of this machine, not 'no-such-user'"),
         (Settings, "KEYMISS_NODES", "h", "must be host:port,host:port,...; 'h' is not host:port"),

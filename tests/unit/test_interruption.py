@@ -1,0 +1,87 @@
+"""Functions are interrupted from another thread, but not behind a shield, and never after they ended."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from keymiss.worker.functions.interruption import Interrupted, Interruption, Shield, run_interruptibly
+from keymiss.worker.functions.job_context import GearsError
+from tests.patience import patient
+
+
+def run(body: Any, times: int = 1) -> Any:
+    """What comes of it when it is interrupted as soon as it sets the event that it is given."""
+    ready = threading.Event()
+
+    def interrupt(interruption: Interruption) -> None:
+        def other() -> None:
+            ready.wait(patient(10))
+            for _ in range(times):
+                interruption.interrupt("the reason")
+                time.sleep(0.05)
+
+        threading.Thread(target=other, daemon=True).start()
+
+    return run_interruptibly(interrupt, lambda: body(ready))
+
+
+def loop(ready: threading.Event) -> None:
+    ready.set()
+    while True:
+        pass
+
+
+def test_a_loop_ends_with_the_reason() -> None:
+    for _ in range(3):
+        with pytest.raises(GearsError, match="the reason"):
+            run(loop)
+
+
+def test_one_that_has_ended_is_left_alone() -> None:
+    made: list[Interruption] = []
+    assert run_interruptibly(made.append, lambda: 7) == 7
+    made[0].interrupt("too late")
+    assert sum(range(100_000)) > 0
+    assert (made[0].is_open, made[0].text) == (False, "")
+
+
+def test_nothing_stops_behind_a_shield() -> None:
+    """The interruption is tried again; then it is outside."""
+    rounds = []
+
+    def body(ready: threading.Event) -> None:
+        with Shield():
+            ready.set()
+            until_s = time.monotonic() + 0.3
+            while time.monotonic() < until_s:
+                pass
+            rounds.append(1)
+        while True:
+            with Shield():
+                rounds.append(1)
+                rounds.append(2)
+
+    with pytest.raises(GearsError, match="the reason"):
+        run(body, times=100)
+    assert len(rounds) % 2 == 1
+
+
+def test_no_shield_is_left_behind() -> None:
+    def body(ready: threading.Event) -> None:
+        try:
+            loop(ready)
+        except Interrupted:
+            with Shield():
+                pass
+            raise
+
+    with pytest.raises(GearsError, match="the reason"):
+        run(body)
+    with Shield():
+        pass
+    with pytest.raises(GearsError, match="the reason"):
+        run(loop)

@@ -1,0 +1,100 @@
+"""Models are fetched once, whatever becomes of the job that wanted them first."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from keymiss.addresses import Address
+from keymiss.cluster.topology import Shard
+from keymiss.reading.backends.base import ModelError
+from keymiss.worker.functions.interruption import Interruption, run_interruptibly
+from keymiss.worker.functions.job_context import GearsError
+from keymiss.worker.model_processes.libraries import NotNow
+from keymiss.worker.model_runner import ModelStore
+from keymiss.worker.not_kept import NotKept
+from tests.patience import patient
+
+SHARD = Shard(Address("127.0.0.1", 1), "the-node")
+BLOB = b"a model"
+
+
+class Connection:
+    """A shard with one model."""
+
+    address = SHARD.address
+
+    def another(self) -> Connection:
+        return self
+
+    def close(self) -> None:
+        pass
+
+    def command(self, name: str, *args: Any) -> Any:
+        if name == "KM.MODELINFO":
+            sha256 = hashlib.sha256(BLOB).hexdigest()
+            fields = {"version": 1, "backend": "TORCH", "size_bytes": len(BLOB), "sha256": sha256}
+            return [one for pair in fields.items() for one in pair]
+        return BLOB
+
+
+class Libraries:
+    """Loading takes until `may_end` is set, and raises the errors first."""
+
+    def __init__(self, *errors: ModelError) -> None:
+        self.errors, self.loads = list(errors), 0
+        self.began, self.may_end = threading.Event(), threading.Event()
+
+    def load(self, backend: str, file: int) -> Any:
+        self.loads += 1
+        self.began.set()
+        assert self.may_end.wait(patient(20))
+        if self.errors:
+            raise self.errors.pop(0)
+        return type("Loaded", (), {"lost": False, "about": None})()
+
+
+def store_of(libraries: Any) -> ModelStore:
+    return ModelStore(libraries, NotKept(CollectorRegistry()))
+
+
+def get(store: ModelStore) -> Any:
+    connection: Any = Connection()
+    return store.get(SHARD, connection, "m")[0]
+
+
+def test_a_job_whose_time_is_over_does_not_end_the_loading() -> None:
+    """It waits no longer; who comes next has the model, which is loaded once."""
+    libraries = Libraries()
+    store = store_of(libraries)
+
+    def interrupt(interruption: Interruption) -> None:
+        def other() -> None:
+            libraries.began.wait(patient(20))
+            interruption.interrupt("too long")
+
+        threading.Thread(target=other, daemon=True).start()
+
+    for _ in range(2):
+        with pytest.raises(GearsError, match="too long"):
+            run_interruptibly(interrupt, lambda: get(store))
+    libraries.may_end.set()
+    first = get(store)
+    assert get(store) is first
+    assert libraries.loads == 1
+
+
+def test_only_what_is_wrong_with_the_model_is_remembered() -> None:
+    libraries = Libraries(NotNow("ask again"), ModelError("it is bad"))
+    libraries.may_end.set()
+    store = store_of(libraries)
+    with pytest.raises(ModelError, match="model m: ask again"):
+        get(store)
+    for _ in range(2):
+        with pytest.raises(ModelError, match="model m: it is bad"):
+            get(store)
+    assert libraries.loads == 2
