@@ -31,7 +31,7 @@ class Padding(NamedTuple):
 
 
 TIGHT = Padding()  # a CPU pays for every token
-LOOSE = Padding(1.5, 32)  # a GPU pays for every run
+LOOSE = Padding(1.3, 16)  # a GPU pays for every run
 
 WITH_PASSAGE = 0.7  # of the questions; with the sentence that answers, too
 WITH_SENTENCE = 0.7
@@ -40,6 +40,7 @@ ALONE = 0.6  # of the sentences; the others have up to three neighbours
 MISSED = 0.35  # of the wrong ones are near misses, if the question has any
 NEAR = 0.6  # of the other wrong ones are of the same article
 WHOLE_WRONG = 0.1  # of the wrong ones are whole passages
+FOREIGN = 0.25  # of the questions are read with a text of another passage of the step too
 
 Ints = NDArray[np.int32]
 Floats = NDArray[np.float32]
@@ -89,8 +90,12 @@ class PairMaker:
         return [pair for pair in made if pair is not None]
 
     def of_step(self, rng: random.Random, groups: Sequence[Sequence[int]]) -> list[list[Pair]]:
-        """The pairs of each passage of a step that a Stream has drawn."""
-        return [pairs for numbers in groups if (pairs := self.pairs(numbers, rng))]
+        """The pairs of each passage of a step that a Stream has drawn, some with a text of another one."""
+        made = [pairs for numbers in groups if (pairs := self.pairs(numbers, rng))]
+        if len(made) > 1:
+            foreign = [_foreign(pairs, rng.choice(made[at - 1]).text, rng) for at, pairs in enumerate(made)]
+            made = [[*pairs, *more] for pairs, more in zip(made, foreign, strict=True)]
+        return made
 
     def _wrong(
         self, number: int, question: Ints, window: tuple[int, int], holding: list[int], rng: random.Random
@@ -149,6 +154,16 @@ class PairMaker:
         if (spans and not inside) or not 0 < last - first <= MAX_TEXT_TOKENS:
             return None
         return Pair(question, np.append(ids[first:last], np.int32(self._sep)), inside)
+
+
+def _foreign(pairs: Sequence[Pair], text: Ints, rng: random.Random) -> list[Pair]:
+    """Questions of a passage with a text that is not of it."""
+    answered = {pair.question.tobytes(): pair for pair in pairs if pair.spans}
+    return [
+        Pair(pair.question, text, ())
+        for pair in answered.values()
+        if rng.random() < FOREIGN and not any(holds(text, pair.text[a : b + 1]) for a, b in pair.spans)
+    ]
 
 
 def _holding(sentences: list[tuple[int, int]], span: tuple[int, int]) -> list[int]:

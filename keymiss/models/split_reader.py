@@ -34,7 +34,7 @@ from keymiss.models.export import SPLIT_KEY
 TEXT_POSITION = 16
 SHORTEST_QUESTION = 3  # [CLS], a token, [SEP]
 MAX_TOKENS = 512 - TEXT_POSITION + SHORTEST_QUESTION  # of both: a text ends at position 512
-HEAD_STD = 0.02  # of the new weights for start and end, as BERT's others
+HEAD_STD = 0.02  # of new weights of outputs, as BERT's others
 NEVER = -1e4  # what is added where nothing may attend; in bfloat16 too it leaves nothing
 
 
@@ -121,6 +121,10 @@ class Layer(nn.Module):
         size = qkv.shape[-1] // 3 // self.heads
         qkv = qkv.view(group.rows, group.seq, 3, self.heads, size)
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        if qkv.is_cuda:
+            bias = group.bias if group.bias is None else group.bias.to(query.dtype)
+            mixed = functional.scaled_dot_product_attention(query, key, value, bias)
+            return mixed.transpose(1, 2).reshape(group.rows * group.seq, -1)
         weights = query @ key.transpose(-1, -2) * size**-0.5
         if group.bias is not None:
             weights = (weights + group.bias).to(weights.dtype)
@@ -186,11 +190,15 @@ class SplitReader(nn.Module):
         (read,) = self.upper_packed(states.reshape(-1, self.shape.width), [group])
         return read
 
-    def upper_packed(self, states: Tensor, groups: Sequence[Group]) -> list[tuple[Tensor, Tensor, Tensor]]:
+    def upper_packed(
+        self, states: Tensor, groups: Sequence[Group], made_by_layers: list[Tensor] | None = None
+    ) -> list[tuple[Tensor, Tensor, Tensor]]:
         """The upper layers and the outputs, of pairs of several lengths: states [tokens, width] of all of
-        them."""
+        them. `made_by_layers` takes the states that each layer makes."""
         for layer in self.layers[self.shape.split :]:
             states = layer(states, groups)
+            if made_by_layers is not None:
+                made_by_layers.append(states)
         made = []
         for part, group in zip(_split(states, groups), groups, strict=True):
             part = part.view(group.rows, group.seq, -1)
@@ -255,6 +263,7 @@ PARTS = {
     "norm": "output.LayerNorm",
 }
 RELEVANCE = ("bert.pooler.", "classifier.")
+OUTPUTS = ("span.", "pooler.", "relevance.")
 QKV = tuple(f"attention.self.{part}" for part in ("query", "key", "value"))
 
 
@@ -283,9 +292,10 @@ def from_hugging_face(named: dict[str, Tensor], layers: int) -> dict[str, Tensor
 
 
 def load(folder: Path, split: int | None = None, seed: int = 0) -> SplitReader:
-    """A split reader, or (with `split`) a cross-encoder to make one of, in float32; new weights by the seed.
+    """A split reader, or (with `split`) a cross-encoder or a whole reader to make one of, in float32; outputs
+    that it has not are new, by the seed.
 
-    SplitReaderError if the folder holds neither.
+    SplitReaderError if the folder holds none of them.
     """
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -300,8 +310,14 @@ def load(folder: Path, split: int | None = None, seed: int = 0) -> SplitReader:
     except KeyError as error:
         raise SplitReaderError(f"{folder}: model.safetensors has no {error}") from None
     fresh = torch.Generator().manual_seed(seed)
-    state.setdefault("span.weight", torch.randn(2, model.shape.width, generator=fresh) * HEAD_STD)
-    state.setdefault("span.bias", torch.zeros(2))
+    for name, tensor in model.state_dict().items():
+        if name not in state and name.startswith(OUTPUTS):
+            new = (
+                torch.randn(tensor.shape, generator=fresh) * HEAD_STD
+                if tensor.ndim > 1
+                else torch.zeros_like(tensor)
+            )
+            state[name] = new
     try:
         model.load_state_dict(state)
     except RuntimeError as error:

@@ -20,6 +20,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import pickle
 import random
 import sys
@@ -82,7 +83,8 @@ CHECK_CHARS = 1000
 SAID_EVERY = 20  # steps
 TAUGHT = 0.7  # of the loss, if there is a teacher
 TEMPERATURE = 2.0  # of spans
-GPU_PROCESSES = 8  # that make batches
+LIKE_TEACHER = 2.0  # of the distance to its states, beside the loss of spans
+GPU_PROCESSES = max(2, len(os.sched_getaffinity(0)) - 2)  # that make batches
 STEADY_STEPS = 20_000
 COOLING_STEPS = 800
 app = typer_app()
@@ -117,9 +119,11 @@ class Settings:
         return hashlib.sha256(json.dumps([asdict(self), data]).encode()).hexdigest()[:16]
 
 
-def outputs_of(model: SplitReader, batch: Batch, device: str) -> list[tuple[Tensor, Tensor, Tensor]]:
+def outputs_of(
+    model: SplitReader, batch: Batch, device: str, made_by_layers: list[Tensor] | None = None
+) -> list[tuple[Tensor, Tensor, Tensor]]:
     """Start, end and relevance logits of each of the batch's reads, float32; start and end where an answer
-    may begin or end."""
+    may begin or end. `made_by_layers` as of SplitReader.upper_packed."""
 
     def on(array: Any) -> Tensor:
         return torch.from_numpy(array).to(device)
@@ -133,7 +137,7 @@ def outputs_of(model: SplitReader, batch: Batch, device: str) -> list[tuple[Tens
         for read in batch.reads
     ]
     rows = torch.cat([on(read.rows).reshape(-1) for read in batch.reads])
-    outputs = model.upper_packed(table.index_select(0, rows), groups)
+    outputs = model.upper_packed(table.index_select(0, rows), groups, made_by_layers)
     found = []
     for read, (start, end, relevance) in zip(batch.reads, outputs, strict=True):
         never = ~on(read.allowed)
@@ -146,24 +150,42 @@ def losses(
     model: SplitReader, batch: Batch, device: str, teacher: SplitReader | None = None
 ) -> tuple[Tensor, Tensor]:
     """Of spans (cross entropy of start and end) and of relevance (binary), each summed over the pairs; of
-    TAUGHT of it the other side is what the teacher says (Hinton et al. 2015)."""
-    outputs = outputs_of(model, batch, device)
+    TAUGHT of it the other side is what the teacher says (Hinton et al. 2015): that a text answers is what it
+    does not give to [CLS]. Of spans there is then also how far the states of our upper layers are from those
+    of its last ones (Cao et al. 2020)."""
+    ours_made: list[Tensor] = []
+    outputs = outputs_of(model, batch, device, ours_made)
     taught: Sequence[tuple[Tensor, Tensor, Tensor] | None] = [None] * len(outputs)
-    if teacher:
-        with torch.no_grad():
-            taught = outputs_of(teacher, batch, device)
     spans, relevances = torch.zeros((), device=device), torch.zeros((), device=device)
-    for read, ours, theirs in zip(batch.reads, outputs, taught, strict=True):
-        wanted = [torch.from_numpy(one).to(device) for one in (read.starts, read.ends, read.answers)]
+    if teacher:
+        theirs_made: list[Tensor] = []
+        with torch.no_grad():
+            taught = outputs_of(teacher, batch, device, theirs_made)
+        read = torch.cat([torch.from_numpy(one.mask).reshape(-1) for one in batch.reads]).to(device)
+        pairs = sum(len(one.answers) for one in batch.reads)
+        spans = spans + LIKE_TEACHER * pairs * _apart(ours_made, theirs_made, read)
+    for read_, ours, theirs in zip(batch.reads, outputs, taught, strict=True):
+        wanted = [torch.from_numpy(one).to(device) for one in (read_.starts, read_.ends, read_.answers)]
         for side in (0, 1):
             spans = spans + _span_loss(ours[side], wanted[side], theirs[side] if theirs else None) / 2
         answers = wanted[2]
         if theirs:
-            answers = (1 - TAUGHT) * answers + TAUGHT * torch.sigmoid(theirs[2])
+            answers = (1 - TAUGHT) * answers + TAUGHT * (1 - torch.softmax(theirs[0], -1)[:, 0])
         relevances = relevances + torch.nn.functional.binary_cross_entropy_with_logits(
             ours[2], answers, reduction="sum"
         )
     return spans, relevances
+
+
+def _apart(ours: Sequence[Tensor], theirs: Sequence[Tensor], read: Tensor) -> Tensor:
+    """Squared distance of our layers' states [tokens, width] to those of as many of their last ones, as a
+    share of their square; mean of layers and of the tokens that are `read`."""
+    shares = [
+        (one - other).float().square().sum(-1) / other.float().square().sum(-1)
+        for one, other in zip(ours, theirs[-len(ours) :], strict=True)
+    ]
+    mean: Tensor = torch.stack(shares).mean(0)[read].mean()
+    return mean
 
 
 def _span_loss(logits: Tensor, wanted: Tensor, taught: Tensor | None) -> Tensor:
@@ -196,15 +218,12 @@ class Trainer:
         ]
         self.optimizer = torch.optim.AdamW(groups, settings.learning_rate, betas=(0.9, 0.98), fused=True)
 
-    def train(self, step: Step, rate: float) -> tuple[float, float]:
-        """One step; the mean losses of a pair."""
+    def train(self, step: Step, rate: float) -> Tensor:
+        """One step; the mean losses of a pair, of spans and of relevance [2]: a GPU may still be at it."""
         torch.manual_seed(self.step)  # of dropout
         lines = [step.batches[at :: len(self._twins)] for at in range(len(self._twins))]
         done = list(self._pool.map(self._run, self._twins, lines, [step.pairs] * len(lines)))
         torch.clear_autocast_cache()  # the weights change now
-        spans, relevances = sum(one[0] for one in done), sum(one[1] for one in done)
-        if not math.isfinite(spans + relevances):
-            raise TrainError(f"the loss is {spans + relevances} at step {self.step}: lower --learning-rate")
         for twin in self._twins[1:]:
             for ours, theirs in zip(self.model.parameters(), twin.parameters(), strict=True):
                 if theirs.grad is not None:
@@ -216,15 +235,15 @@ class Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
-        return spans, relevances
+        return torch.stack(done).sum(0)
 
-    def _run(self, model: SplitReader, batches: Sequence[Batch], count: int) -> tuple[float, float]:
-        total = [0.0, 0.0]
+    def _run(self, model: SplitReader, batches: Sequence[Batch], count: int) -> Tensor:
+        total = torch.zeros(2, device=self.device)
         for batch in batches:
             spans, relevances = losses(model, batch, self.device, self._teacher)
             ((spans + self.settings.relevance_weight * relevances) / count).backward()
-            total = [total[0] + float(spans.detach()) / count, total[1] + float(relevances.detach()) / count]
-        return total[0], total[1]
+            total += torch.stack((spans.detach(), relevances.detach())) / count
+        return total
 
     def save(self, path: Path, digest: str, **more: Any) -> None:
         """Write the checkpoint; the one before stays until this one is whole."""
@@ -259,6 +278,7 @@ def _begin_thread(device: str) -> None:
     """One thread for a product, and bfloat16 in it for good: to leave it would empty the other threads' cache
     of weights too, at any time, and no two trainings would round the same."""
     torch.set_num_threads(1)
+    torch.backends.cuda.enable_cudnn_sdp(False)  # it plans for seconds for every new length
     torch.autocast(device, torch.bfloat16).__enter__()
 
 
@@ -349,7 +369,7 @@ class Run:
         self.shares = self.stream.group_shares(FACTORS)
         self.late_shares = self.stream.group_shares(LATE_FACTORS)
         self.reader = Reader(tokenizer, max_tokens=split_reader.MAX_TOKENS)
-        teacher = split_reader.load(options.teacher) if options.teacher else None
+        teacher = split_reader.load(options.teacher, 0) if options.teacher else None
         threads = 1 if gpu else options.threads
         self.trainer = Trainer(options.start, self.settings, options.device, threads, teacher)
 
@@ -403,23 +423,24 @@ class Run:
         self, checkpoint: Path, rates: Sequence[float], shares: dict[str, float], last: int, **more: Any
     ) -> None:
         trainer, began_s, saved_s = self.trainer, time.monotonic(), time.monotonic()
-        said_s, pairs, mean = began_s, 0, (0.0, 0.0)
+        said_s, pairs, losses_of_steps = began_s, 0, list[Tensor]()
         with Stopping() as stopped:
             steps = self.steps.taken(shares, len(rates))
             for done, (rate, step) in enumerate(zip(rates, steps, strict=True), 1):
-                spans, relevances = trainer.train(step, rate)
+                losses_of_steps.append(trainer.train(step, rate))
                 pairs += step.pairs
-                mean = (mean[0] + spans, mean[1] + relevances)
                 if done % SAID_EVERY == 0 or trainer.step == last:
-                    many, now_s = (done % SAID_EVERY) or SAID_EVERY, time.monotonic()
+                    spans, relevances = self._mean(losses_of_steps)
+                    now_s = time.monotonic()
                     self.console.print(
-                        f"step {trainer.step} of {last}: loss of spans {mean[0] / many:.3f}, of relevance "
-                        f"{mean[1] / many:.3f}; {(now_s - said_s) / many:.2f} s a step, "
+                        f"step {trainer.step} of {last}: loss of spans {spans:.3f}, of relevance "
+                        f"{relevances:.3f}; {(now_s - said_s) / len(losses_of_steps):.2f} s a step, "
                         f"{pairs / (now_s - said_s):.0f} pairs/s"
                     )
-                    said_s, pairs, mean = now_s, 0, (0.0, 0.0)
+                    said_s, pairs, losses_of_steps = now_s, 0, []
                 due = time.monotonic() - saved_s >= self.options.every_s
                 if due or stopped or trainer.step == last:
+                    self._mean(losses_of_steps)
                     self._save(checkpoint, **more)
                     saved_s = time.monotonic()
                     if not stopped:
@@ -430,6 +451,18 @@ class Run:
                         )
                 if stopped:
                     raise TrainError(f"stopped at step {trainer.step}; the same command goes on from there")
+
+    def _mean(self, losses_of_steps: Sequence[Tensor]) -> tuple[float, float]:
+        """TrainError if one is no number: the weights are lost then."""
+        spans, relevances = (
+            torch.stack([torch.zeros(2), *(one.cpu() for one in losses_of_steps)]).sum(0).tolist()
+        )
+        if not math.isfinite(spans + relevances):
+            raise TrainError(
+                f"the loss is {spans + relevances} at step {self.trainer.step}: lower --learning-rate"
+            )
+        many = max(1, len(losses_of_steps))
+        return spans / many, relevances / many
 
     def _save(self, checkpoint: Path, **more: Any) -> None:
         self.trainer.save(checkpoint, self.digest, **more)
@@ -447,6 +480,7 @@ Copy = Annotated[Path | None, typer.Option(help="a second folder that checkpoint
 Split = Annotated[int, typer.Option(help="layers that read the halves apart")]
 Passages = Annotated[int, typer.Option(min=1, help="in a step")]
 Checks = Annotated[int, typer.Option(min=1, help="questions not trained on that are asked on the way")]
+Warmup = Annotated[int, typer.Option(min=1, help="steps until the highest learning rate")]
 Dropout = Annotated[float, typer.Option(min=0, max=0.9, help="of each layer's two sums")]
 Parts = Annotated[int, typer.Option(min=1, help="runs that a step's pairs are put into; 1 for a GPU")]
 Teacher = Annotated[
@@ -478,6 +512,7 @@ def train(
     every_s: EveryS = 600.0,
     steps: ManySteps = None,
     checks: Checks = CHECK_QUESTIONS,
+    warmup: Warmup = Settings.warmup_steps,
     dropout: Dropout = Settings.dropout,
     parts: Parts = Settings.parts,
     teacher: Teacher = None,
@@ -486,7 +521,14 @@ def train(
     steady = phase.info_name == "steady"
     steps = steps or (STEADY_STEPS if steady else COOLING_STEPS)
     settings = Settings(
-        seed, split, learning_rate, passages=passages, parts=parts, dropout=dropout, teacher=_sum_of(teacher)
+        seed,
+        split,
+        learning_rate,
+        warmup_steps=warmup,
+        passages=passages,
+        parts=parts,
+        dropout=dropout,
+        teacher=_sum_of(teacher),
     )
     options = Options(
         data, start, out, copy, settings, device_of(device), threads, every_s, steps, checks, teacher

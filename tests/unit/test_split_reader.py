@@ -145,6 +145,15 @@ def test_the_longest_text_has_a_position_for_every_token(start: Path, tmp_path: 
     assert logits_of(opened, inputs)[0].shape == inputs.input_ids.shape
 
 
+def test_a_whole_reader_keeps_its_spans_and_gets_a_relevance_by_the_seed(tmp_path: Path) -> None:
+    small(tmp_path, BertForQuestionAnswering)
+    whole = BertForQuestionAnswering.from_pretrained(tmp_path)
+    one, again, other = (split_reader.load(tmp_path, 1, seed) for seed in (1, 1, 2))
+    assert torch.equal(one.span.weight, whole.qa_outputs.weight)
+    assert torch.equal(one.relevance.weight, again.relevance.weight)
+    assert not torch.equal(one.pooler.weight, other.pooler.weight)
+
+
 def test_what_is_no_split_reader_says_why(start: Path, tmp_path: Path) -> None:
     with pytest.raises(SplitReaderError, match=SPLIT_KEY):
         split_reader.load(start)
@@ -152,10 +161,7 @@ def test_what_is_no_split_reader_says_why(start: Path, tmp_path: Path) -> None:
         split_reader.load(start, 3)
     with pytest.raises(SplitReaderError, match=r"config\.json"):
         split_reader.load(tmp_path)
-    small(tmp_path, BertForQuestionAnswering, add_pooling_layer=False)
-    with pytest.raises(SplitReaderError):
-        split_reader.load(tmp_path, 1)
-    config = BertConfig(hidden_act="relu")
-    config.save_pretrained(tmp_path)
+    small(tmp_path, BertForQuestionAnswering)
+    BertConfig(hidden_act="relu").save_pretrained(tmp_path)
     with pytest.raises(SplitReaderError, match="GELU"):
         split_reader.load(tmp_path, 1)
