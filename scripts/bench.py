@@ -74,7 +74,6 @@ def main(
         typer.Option(exists=True, dir_okay=False, help="another build of the module, for the hits"),
     ] = None,
     haystack: Annotated[bool, typer.Option("--haystack", help="also Haystack, in .venv-haystack")] = False,
-    split_reader: Annotated[str, typer.Option(help="folder of a split reader: ingest with states too")] = "",
     large: Annotated[bool, typer.Option("--large", help="also 24 layers of 1024, random weights")] = False,
     plots: Annotated[bool, typer.Option(help="draw them")] = True,
     docs: Annotated[bool, typer.Option("--docs", help="only put the run in --out into docs/")] = False,
@@ -100,7 +99,6 @@ def main(
             tuple(articles or ()),
             before,
             haystack_python() if haystack else None,
-            split_reader,
             large,
         )
         measure(options, out, plots)

@@ -37,6 +37,7 @@ from keymiss.cluster.redis_cluster import shards_of
 from keymiss.cluster.topology import shard_of
 from keymiss.local.cluster_access import connect
 from keymiss.local.redis_users import credentials_for
+from keymiss.models.export import Source, whole_beside
 from keymiss.settings import Settings
 from scripts.benchmarks.failure import BenchFailed
 from scripts.benchmarks.redis_benchmark import redis_benchmark
@@ -196,7 +197,8 @@ def main(
             except BenchFailed as error:
                 raise SystemExit(str(error)) from None
 
-    plain = baseline(model or settings.model, question, sentences)
+    folder = whole_beside(Source(model or settings.model).folder)
+    plain = baseline(str(folder), question, sentences)
     table.add_row(
         "plain transformers, cold",
         f"{plain['cold_s'] * 1000:,.0f} ms",

@@ -19,6 +19,7 @@ ELSEWHERE = {
     "CHANGELOG.md": "changelog.md",
     "gears/README.md": "gears.md",
     "models/reader/README.md": "reader-card.md",
+    "models/split-reader/README.md": "split-reader-card.md",
     "models/encoder/README.md": "encoder-card.md",
 }
 """File of the project -> page of the site."""

@@ -16,7 +16,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -64,6 +64,7 @@ PICKLED_FILES = ("pytorch_model*.bin", "pytorch_model.bin.index.json")
 Logits = NDArray[np.float32]
 
 
+WORDS_OF = "words_of"  # in config.json: the folder with the word embeddings
 SPLIT_KEY = "split_layers"  # in config.json: how many layers of a split reader read question and text apart
 
 
@@ -141,9 +142,26 @@ def source_digest(folder: Path, form: str = DEFAULT_FORM) -> str:
     versions = " ".join(_version(package) for package in FORMS[form].packages)
     digest = hashlib.sha256(f"{FORMAT} {form} {versions}".encode())
     patterns = (*SOURCE_FILES, *PICKLED_FILES)
-    for path in sorted({path for pattern in patterns for path in folder.glob(pattern)}):
+    files = sorted({path for pattern in patterns for path in folder.glob(pattern)})
+    for path in (*files, *_words_of(folder)):
         digest.update(f"\n{path.name} {sha256_of(path)}".encode())
     return digest.hexdigest()
+
+
+def _words_of(folder: Path) -> list[Path]:
+    """The file that has the word embeddings of a packed split reader."""
+    path = whole_beside(folder) / "model.safetensors"
+    return [path] if path.parent != folder and path.is_file() else []
+
+
+def whole_beside(folder: Path) -> Path:
+    """The folder of the whole reader that a packed split one has its word embeddings from, of the same shape;
+    of any other reader its own."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        return Path(os.path.normpath(folder / config[WORDS_OF])) if WORDS_OF in config else folder
+    except (OSError, ValueError, TypeError):
+        return folder
 
 
 def _version(package: str) -> str:
@@ -213,6 +231,10 @@ class Source:
         return About(
             self.name, precision, self.tokenizer, config.vocab_size, max_tokens, calibration_of(self.folder)
         )
+
+    def examples(self, batch: int, seq: int) -> Sequence[Any]:
+        """Inputs of this size, torch's tensors."""
+        return dummy_inputs(batch, seq, int(self.eager.config.vocab_size))
 
     def named(self, out: Path, form: str) -> Path:
         """The file for what is asked to be exported to `out`."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -127,6 +127,10 @@ class HalfSource(Source):
             make = lower_wanted if self.half == LOWER else upper_wanted
             self._wanted[batch, seq] = make(self.reader, batch, seq)
         return self._wanted[batch, seq]
+
+    def examples(self, batch: int, seq: int) -> Sequence[torch.Tensor]:
+        """Inputs of the half, of this size."""
+        return self.eager.examples(batch, seq)
 
     def named(self, out: Path, form: str) -> Path:
         """<name>.lower.pt for <name>.pt."""

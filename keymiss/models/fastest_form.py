@@ -2,9 +2,9 @@
 
 A model's reader.json says what each of its forms loses (`f1_lost`: form -> points of F1, as keymiss models
 evaluate measured it). Those that lose at most MOST_LOST_F1 are exported and timed for a second each, as the
-worker reads: one sentence a run, one thread a run, as many runs as there are cores. What was chosen is kept
-beside the exports and holds until the model, the packages or the machine are others. A model whose forms
-nobody measured is read as DEFAULT_FORM, and nothing is timed.
+worker reads: one sentence a run, one thread a run, as many runs as there are cores; of a split reader, the
+upper half. What was chosen is kept beside the exports and holds until the model, the packages or the machine
+are others. A model whose forms nobody measured is read as DEFAULT_FORM, and nothing is timed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -26,9 +26,11 @@ from keymiss.models.export import (
     is_split,
     source_digest,
 )
-from keymiss.models.forms import DEFAULT_FORM, FORMS, ExportError, dummy_inputs, quiet
+from keymiss.models.export_halves import HalfSource
+from keymiss.models.forms import DEFAULT_FORM, FORMS, ExportError, quiet
 from keymiss.reading.backends.base import Model
 from keymiss.reading.backends.table import backend_table
+from keymiss.reading.reader import UPPER
 from keymiss.reading.tensors import Tensor
 
 MOST_LOST_F1 = 0.5
@@ -42,7 +44,7 @@ CORES = len(os.sched_getaffinity(0))
 def fastest_form(source: Source) -> str:
     """Its name. Says what was timed, if anything was. ExportError if a form cannot be exported."""
     measured = f1_lost(source.folder)
-    if not measured or is_split(source.folder):
+    if not measured:
         return DEFAULT_FORM
     forms = [form for form in FORMS if form == DEFAULT_FORM or measured.get(form, 100.0) <= MOST_LOST_F1]
     path = default_out(source.model).with_suffix(".fastest.json")
@@ -85,6 +87,8 @@ def _timed(source: Source, forms: list[str]) -> dict[str, float]:
     does meets all of them."""
     models = {}
     table = backend_table("torch")
+    source = HalfSource(source, UPPER) if is_split(source.folder) else source
+    inputs = [[Tensor(array.numpy()) for array in source.examples(1, tokens)] for tokens in TOKENS] * CORES
     for form in forms:
         made, _ = export_source(source, form=form)
         with quiet():
@@ -100,18 +104,13 @@ def _timed(source: Source, forms: list[str]) -> dict[str, float]:
         rounds = 0
         while rounds < 2 or time.monotonic() < until_s:
             for form, model in models.items():
-                took[form].append(_round_ms(pool, model))
+                took[form].append(_round_ms(pool, model, inputs))
             rounds += 1
     return {form: statistics.median(each[1:]) for form, each in took.items()}  # the first run compiles
 
 
-def _round_ms(pool: ThreadPoolExecutor, model: Model) -> float:
+def _round_ms(pool: ThreadPoolExecutor, model: Model, inputs: Sequence[list[Tensor]]) -> float:
     """Of one sentence, from a round in which each core reads one of each length."""
-    assert model.about is not None  # exported here
-    inputs = [
-        [Tensor(array.numpy()) for array in dummy_inputs(1, tokens, model.about.vocab_size)]
-        for tokens in TOKENS
-    ] * CORES
     began_s = time.perf_counter()
     list(pool.map(model.run, inputs))
     return (time.perf_counter() - began_s) * 1000 / len(inputs)

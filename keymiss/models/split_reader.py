@@ -13,23 +13,27 @@ Outputs: logits of an answer's start and end, over the question's tokens and the
 "no answer"; and the relevance logit of the cross-encoder it starts from, out of [CLS].
 
 A folder has Hugging Face's layout and names (`bert.encoder.layer.0...`), and `split_layers` in config.json.
+In a packed one word embeddings are those of another folder (`words_of` in config.json, relative), and the
+layers' weights are INT8 with a scale for each row (`<name>.scale`, FLOAT16 [rows]).
 Sources: DeFormer (Cao et al. 2020), PreTTR (MacAvaney et al. 2020).
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from keymiss.models.export import SPLIT_KEY
+from keymiss.models.export import SPLIT_KEY, WORDS_OF, whole_beside
 
 TEXT_POSITION = 16
 SHORTEST_QUESTION = 3  # [CLS], a token, [SEP]
@@ -262,6 +266,9 @@ PARTS = {
     "outer": "output.dense",
     "norm": "output.LayerNorm",
 }
+WORDS = EMBEDDINGS["words.weight"]
+SCALE = ".scale"
+STEPS = 127  # of INT8, from 0 to the greatest weight of a row
 RELEVANCE = ("bert.pooler.", "classifier.")
 OUTPUTS = ("span.", "pooler.", "relevance.")
 QKV = tuple(f"attention.self.{part}" for part in ("query", "key", "value"))
@@ -299,8 +306,11 @@ def load(folder: Path, split: int | None = None, seed: int = 0) -> SplitReader:
     """
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        named = load_file(folder / "model.safetensors")
-    except (OSError, ValueError) as error:
+        named = _unpacked(load_file(folder / "model.safetensors"))
+        if WORDS not in named and whole_beside(folder) != folder:
+            with safe_open(whole_beside(folder) / "model.safetensors", "pt") as other:
+                named[WORDS] = other.get_tensor(WORDS)
+    except (OSError, ValueError, TypeError, SafetensorError) as error:
         raise SplitReaderError(f"{folder}: {error}") from None
     model = SplitReader(Shape.of(config, split))
     try:
@@ -325,13 +335,40 @@ def load(folder: Path, split: int | None = None, seed: int = 0) -> SplitReader:
     return model
 
 
+def _packed(named: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Without word embeddings, the layers' weights in INT8."""
+    packed = {name: tensor for name, tensor in named.items() if name != WORDS}
+    for name, tensor in named.items():
+        if name.startswith("bert.encoder.") and tensor.ndim == 2:
+            scale = (tensor.float().abs().amax(1) / STEPS).clamp(min=1e-7).half()
+            packed[name] = (
+                torch.round(tensor.float() / scale.float()[:, None]).clamp(-STEPS, STEPS).to(torch.int8)
+            )
+            packed[name + SCALE] = scale
+    return packed
+
+
+def _unpacked(named: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {
+        name: tensor.float() * named[name + SCALE].float()[:, None] if name + SCALE in named else tensor
+        for name, tensor in named.items()
+        if not name.endswith(SCALE)
+    }
+
+
 def save(
-    model: SplitReader, folder: Path, start: Path, dtype: torch.dtype = torch.float16, whole: bool = False
+    model: SplitReader,
+    folder: Path,
+    start: Path,
+    dtype: torch.dtype = torch.float16,
+    whole: bool = False,
+    packed: bool = False,
 ) -> None:
     """Hugging Face's layout; config.json and the tokenizer are those of the folder it was started from.
 
     `whole`: as BertForQuestionAnswering, which has no relevance and where a text begins right behind its
     question. SplitReaderError if the layers are split.
+    `packed`: a third of the size; the word embeddings stay those of `start`, which has to stay beside it.
     """
     if whole and model.shape.split:
         raise SplitReaderError(f"a reader split at layer {model.shape.split} is no whole one")
@@ -344,6 +381,9 @@ def save(
         named = {name: tensor for name, tensor in named.items() if not name.startswith(RELEVANCE)}
     else:
         config[SPLIT_KEY] = model.shape.split
+    if packed:
+        named = _packed(named)
+        config[WORDS_OF] = os.path.relpath(start.resolve(), folder.resolve())
     save_file(named, folder / "model.safetensors", {"format": "pt"})
     for name in ("id2label", "label2id", "num_labels"):  # of the cross-encoder's one logit
         config.pop(name, None)

@@ -554,6 +554,10 @@ def write(
     whole: Annotated[
         bool, typer.Option("--whole", help="as Hugging Face's BertForQuestionAnswering, of --split 0")
     ] = False,
+    packed: Annotated[
+        bool,
+        typer.Option("--packed", help="weights in 8 bits, word embeddings only in --start: a third of it"),
+    ] = False,
 ) -> None:
     """Make a reader of a checkpoint as it is."""
     with said_in_one_line("train-split", *FAULTS):
@@ -563,7 +567,7 @@ def write(
             raise TrainError(f"{checkpoint} is no checkpoint: {error}") from None
         model = split_reader.load(start, state["settings"]["split"])
         model.load_state_dict(state["model"])
-        split_reader.save(model, out, start, whole=whole)
+        split_reader.save(model, out, start, whole=whole, packed=packed)
         print(f"written: {out}, of step {state['step']}")
 
 

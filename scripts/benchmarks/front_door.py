@@ -22,7 +22,9 @@ PAUSE_S = 0.025
 SETTLE_S = 0.2
 """Before each way to read: the threads of the one before wait actively for a while."""
 QUESTION = f"fresh question of {CANDIDATES} candidates"
-READER, ENCODER = (keys.without_tag(make("0")) for make in (keys.model_key, keys.encoder_key))
+READER, LOWER, ENCODER = (
+    keys.without_tag(make("0")) for make in (keys.model_key, keys.lower_model_key, keys.encoder_key)
+)
 
 
 @dataclass(frozen=True)
@@ -91,8 +93,9 @@ def fresh(
 
 
 def alternatives(options: Options, onnx: str, onnx_int8: str, stack: ExitStack) -> list[Way]:
-    """What there is instead, with the same weights; each in a process of its own that stays."""
-    model = options.model
+    """What there is instead, with the same weights (beside a split reader: with those of the whole one of the
+    same shape); each in a process of its own that stays."""
+    model = options.whole_model
     made = [
         ("plain transformers, one by one", ReadingProcess("transformers", model)),
         ("plain transformers, its best batching", ReadingProcess("transformers-batched", model)),
@@ -111,14 +114,14 @@ def cold(
 ) -> None:
     """Plain transformers when its process is not there yet: one by one, and in the batches found best."""
     batches = next(way.process.how for way in ways if way.process.way == "transformers-batched")
-    batched = f"{options.model},{batches.rpartition(' ')[2]}"
+    batched = f"{options.whole_model},{batches.rpartition(' ')[2]}"
     question = next(questions)
     took = [system.ask(question).ms]
     sentences = system.sentences_read(question)
     for _ in range(options.size.colds - 1):
         took.append(system.ask(next(questions)).ms)
     for name, way, path in (
-        ("one by one", "transformers", options.model),
+        ("one by one", "transformers", options.whole_model),
         ("its best batching", "transformers-batched", batched),
     ):
         colds = [cold_ms(way, path, question, sentences) for _ in range(options.size.colds)]
@@ -171,7 +174,8 @@ def stages_of(system: System, asked: Sequence[Asked], figures: Scraped) -> dict[
     runners = system.worker_figures().total("keymiss_worker_model_runners")
     run_ms = figures.values_of("keymiss_worker_model_run_seconds_sum", "model")
     vector = min(stage["retrieve"], 1000 * run_ms.get(ENCODER, 0.0) / n)
-    model = min(stage["ask"], 1000 * run_ms.get(READER, 0.0) / n / max(1.0, runners))
+    read_s = run_ms.get(READER, 0.0) + run_ms.get(LOWER, 0.0)
+    model = min(stage["ask"], 1000 * read_s / n / max(1.0, runners))
     jobs = figures.total("keymiss_worker_job_duration_seconds_count", kind="miss")
     job_s = figures.total("keymiss_worker_job_duration_seconds_sum", kind="miss")
     job = min(stage["ask"], 1000 * job_s / jobs) if jobs else model

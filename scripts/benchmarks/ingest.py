@@ -15,6 +15,7 @@ from keymiss.corpus.concept_matcher import ConceptMatcher
 from keymiss.corpus.concept_table import read_table
 from keymiss.corpus.progress import counts, outcome_of, wait_processed
 from keymiss.corpus.prose import split_sentences
+from keymiss.models.export import Source, is_split
 from keymiss.models.export_encoder import DEFAULT_ENCODER, DEFAULT_ENCODER_FORM, export_encoder
 from keymiss.reading.backends.onnx import OnnxBackend
 from keymiss.reading.encoder import Batch, Encoder, in_order
@@ -77,8 +78,7 @@ def ingest(results: Results, options: Options) -> None:
         system.load_model("keymiss.models.load_encoder")
         system.upload("vectors.py")
         _rounds(results, options, "with vectors", system, paths, plain, vectors=True)
-        if options.split_reader:
-            system.load_model(model=options.split_reader, form="")
+        if is_split(Source(options.model).folder):
             system.upload("states.py")
             _rounds(results, options, "with vectors and states", system, paths, None, vectors=True)
 

@@ -88,10 +88,10 @@ def distinct(results: Results, options: Options, system: System, form: str, raw:
     where = places(system)
     texts = [one.text for _, sentences in where for one in sentences]
     question = "Who carried the virus, 100"
-    raw.ms(question, texts)
+    raw.ms(question, texts, apart=True)
     rates, raws = [], []
     for _ in range(options.size.rounds):
-        raws.append(1000 * len(texts) / raw.ms(question, texts))
+        raws.append(1000 * len(texts) / raw.ms(question, texts, apart=True))
         rates.append(Misses(where, CLIENTS).per_s(options.size.seconds))
     floor = beside(f"raw forward, {form}", rates, raws)
     goal = at_least(0.9, floor.ratio, "at least 0.90 of raw")
@@ -102,7 +102,7 @@ def distinct(results: Results, options: Options, system: System, form: str, raw:
     texts = [one.text for one in alone[0][1]]
     each, raws = [], []
     for _ in range(options.size.rounds):
-        raws.append(raw.ms(question, texts, in_turn=True) / len(texts))
+        raws.append(raw.ms(question, texts, in_turn=True, apart=True) / len(texts))
         each.append(1000 / Misses(alone, 1).per_s(options.size.seconds))
     floor = beside(f"raw forward, {form}, one thread", each, raws)
     goal = at_most(floor.value + 2, statistics.median(each), f"at most raw + 2 ms: {floor.value + 2:.1f} ms")

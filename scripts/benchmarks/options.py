@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from keymiss.models.export import Source, whole_beside
+
 REPO = Path(__file__).resolve().parents[2]
 SECTIONS = {
     "hits": "a GET that hits, with the module and without it",
@@ -81,8 +83,12 @@ class Options:
     articles: tuple[Path, ...] = ()
     before: Path | None = None
     haystack: Path | None = None
-    split_reader: str = ""
     large: bool = False
+
+    @property
+    def whole_model(self) -> str:
+        """What is asked in other ways: no other program reads a split reader."""
+        return str(whole_beside(Source(self.model).folder))
 
     def wants(self, *sections: str) -> bool:
         """Any of them."""

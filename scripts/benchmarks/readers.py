@@ -57,11 +57,13 @@ class ReadingProcess:
         self._process.communicate(timeout=10)
         self._log.close()
 
-    def ms(self, question: str, sentences: Sequence[str], in_turn: bool = False) -> float:
+    def ms(
+        self, question: str, sentences: Sequence[str], in_turn: bool = False, apart: bool = False
+    ) -> float:
         """Of reading them."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        asked = {"question": question, "sentences": list(sentences), "in_turn": in_turn}
+        asked = {"question": question, "sentences": list(sentences), "in_turn": in_turn, "apart": apart}
         try:
             self._process.stdin.write(json.dumps(asked).encode() + b"\n")
             self._process.stdin.flush()

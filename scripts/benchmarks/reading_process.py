@@ -3,7 +3,8 @@
     python reading_process.py WAY PATH
 
 WAY and PATH:
-    raw                   the model's file alone: one thread a run, as many runs at once as there are cores
+    raw                   the model's file alone: one thread a run, as many runs at once as there are cores;
+                          of a split reader "lower,upper", with the sentences' states there already
     transformers          the model's folder; one sentence after the other
     transformers-batched  the folder, or "folder,8" for batches of 8
     onnxruntime           "folder,file"
@@ -11,8 +12,9 @@ WAY and PATH:
 Where nothing else is said, batches have the size that is fastest on the first request. All but `raw` count
 tokenizing, and finding the answer's place, too.
 
-Each line of standard input is {"question": ..., "sentences": [...]}; "in_turn": true makes `raw` take one
-sentence after the other. Each gets a line {"ms": ..., "how": ...}.
+Each line of standard input is {"question": ..., "sentences": [...]}. `raw` takes with "in_turn": true one
+sentence after the other, and with "apart": true each as if its question were another one. Each line gets one:
+{"ms": ..., "how": ...}.
 
 Run by another environment's Python for `haystack`: imports nothing else of this folder at the top.
 """
@@ -29,8 +31,8 @@ from typing import Any
 
 BATCHES = (1, 2, 4, 8, 20)
 CORES = len(os.sched_getaffinity(0))
-Read = Callable[[str, Sequence[str], bool], tuple[float, str]]
-"""Question, sentences, whether one at a time; returns ms and how."""
+Read = Callable[[str, Sequence[str], bool, bool], tuple[float, str]]
+"""Question, sentences, whether one at a time, whether each has a question of its own; returns ms and how."""
 
 
 def raw(path: str) -> Read:
@@ -40,31 +42,73 @@ def raw(path: str) -> Read:
     from keymiss.models.forms import quiet
     from keymiss.models.load import BACKENDS
     from keymiss.reading.backends.table import backend_table
-    from keymiss.reading.reader import Inputs, Reader
-    from keymiss.reading.tensors import Tensor
+    from keymiss.reading.reader import Reader
 
-    backend = backend_table("torch")[BACKENDS[Path(path).suffix]]
+    files = [Path(one) for one in path.split(",")]
+    backend = backend_table("torch")[BACKENDS[files[0].suffix]]
     with quiet():
-        model = backend.load(Path(path).read_bytes())
-    assert model.about is not None
-    reader = Reader.of(model.about)
+        models = [backend.load(file.read_bytes()) for file in files]
+    assert models[-1].about is not None
+    reader = Reader.of(models[-1].about)
     threads = ThreadPoolExecutor(CORES, initializer=backend.prepare_thread)
+    prepared = _prepared_halves if len(models) > 1 else _prepared
 
-    def run(inputs: Inputs) -> None:
-        arrays = (inputs.input_ids, inputs.attention_mask, inputs.token_type_ids)
-        model.run([Tensor(array) for array in arrays])
-
-    def read(question: str, sentences: Sequence[str], in_turn: bool) -> tuple[float, str]:
+    def read(question: str, sentences: Sequence[str], in_turn: bool, apart: bool) -> tuple[float, str]:
         inputs = [reader.inputs(question, reader.sentence(text)) for text in sentences]
+        first, runs = prepared(models, inputs, apart)
         began_s = time.perf_counter()
+        if first:
+            threads.submit(first).result()
         if in_turn:
-            for one in inputs:
-                threads.submit(run, one).result()
+            for run in runs:
+                threads.submit(run).result()
         else:
-            list(threads.map(run, inputs))
+            list(threads.map(lambda run: run(), runs))
         return _ms(began_s), f"{1 if in_turn else CORES} threads"
 
     return read
+
+
+Run = Callable[[], object]
+
+
+def _prepared(models: Sequence[Any], inputs: Sequence[Any], apart: bool) -> tuple[Run | None, list[Run]]:
+    """What is run before all sentences, and for each, of a whole reader."""
+    from keymiss.reading.tensors import Tensor
+
+    (model,) = models
+
+    def run_of(one: Any) -> Run:
+        arrays = [Tensor(array) for array in (one.input_ids, one.attention_mask, one.token_type_ids)]
+        return lambda: model.run(arrays)
+
+    return None, [run_of(one) for one in inputs]
+
+
+def _prepared_halves(
+    models: Sequence[Any], inputs: Sequence[Any], apart: bool
+) -> tuple[Run | None, list[Run]]:
+    """The same of a split one: the question's lower half once, or for each; the upper half of each."""
+    import numpy as np
+
+    from keymiss.reading.tensors import Tensor
+
+    lower, upper = models
+    first = int((inputs[0].token_type_ids[0] == 0).sum())
+
+    def half(one: Any, part: slice) -> list[Tensor]:
+        arrays = (one.input_ids, one.attention_mask, one.token_type_ids)
+        return [Tensor(np.ascontiguousarray(array[:, part])) for array in arrays]
+
+    question = half(inputs[0], slice(None, first))
+    asked = lower.run(question)[0].array
+
+    def run_of(one: Any) -> Run:
+        text = lower.run(half(one, slice(first, None)))[0].array
+        arrays = [Tensor(np.concatenate((asked.repeat(len(text), 0), text), 1)), Tensor(one.attention_mask)]
+        return lambda: (lower.run(question) if apart else None, upper.run(arrays))
+
+    return (None if apart else lambda: lower.run(question)), [run_of(one) for one in inputs]
 
 
 def transformers(folder: str) -> Read:
@@ -73,7 +117,7 @@ def transformers(folder: str) -> Read:
 
     tokenizer, model = load(folder)
 
-    def read(question: str, sentences: Sequence[str], in_turn: bool) -> tuple[float, str]:
+    def read(question: str, sentences: Sequence[str], in_turn: bool, apart: bool) -> tuple[float, str]:
         began_s = time.perf_counter()
         for sentence in sentences:
             answer(tokenizer, model, question, sentence)
@@ -126,7 +170,7 @@ def haystack(folder: str) -> Read:
     reader = TransformersExtractiveReader(model=folder, device=ComponentDevice.from_str("cpu"))
     reader.warm_up()
 
-    def read(question: str, sentences: Sequence[str], in_turn: bool) -> tuple[float, str]:
+    def read(question: str, sentences: Sequence[str], in_turn: bool, apart: bool) -> tuple[float, str]:
         documents = [Document(content=sentence) for sentence in sentences]
         began_s = time.perf_counter()
         reader.run(query=question, documents=documents)
@@ -159,7 +203,7 @@ def _batched(run: Callable[[str, Sequence[str]], None], batch: int = 0) -> Read:
             run(question, ordered[at : at + size])
         return _ms(began_s)
 
-    def read(question: str, sentences: Sequence[str], in_turn: bool) -> tuple[float, str]:
+    def read(question: str, sentences: Sequence[str], in_turn: bool, apart: bool) -> tuple[float, str]:
         nonlocal best
         if not best:
             took = {size: min(once(question, sentences, size) for _ in range(3)) for size in BATCHES}
@@ -188,7 +232,8 @@ def main(way: str, path: str) -> None:
     read = WAYS[way](path)
     for line in sys.stdin:
         asked = json.loads(line)
-        ms, how = read(asked["question"], asked["sentences"], asked.get("in_turn", False))
+        ways = (asked.get("in_turn", False), asked.get("apart", False))
+        ms, how = read(asked["question"], asked["sentences"], *ways)
         print(json.dumps({"ms": ms, "how": how}), file=replies, flush=True)
 
 

@@ -33,10 +33,9 @@ WITH_A_SYSTEM = (
 
 
 def file_of(model: str, form: str) -> str:
-    """The model's file alone, made if it is not there."""
+    """The model's file alone, or both halves of a split one ("lower,upper"); made if they are not there."""
     with redirect_stdout(sys.stderr):
-        (path,) = exported_files(model, form)
-    return str(path)
+        return ",".join(map(str, exported_files(model, form)))
 
 
 def run(options: Options, kept: Callable[[Results, str], None]) -> Results:
@@ -97,7 +96,7 @@ def _whole_system(
             with ExitStack() as others:  # they end before anything else is measured
                 ways: list[Way] = []
                 if options.wants("alternatives"):
-                    float32, int8 = (file_of(options.model, one) for one in ("onnx", "onnx-int8"))
+                    float32, int8 = (file_of(options.whole_model, one) for one in ("onnx", "onnx-int8"))
                     ways = alternatives(options, float32, int8, others)
                 fresh(results, options, system, questions, form, raw, ways, stages=True)
             if ways:

@@ -145,6 +145,24 @@ def test_the_longest_text_has_a_position_for_every_token(start: Path, tmp_path: 
     assert logits_of(opened, inputs)[0].shape == inputs.input_ids.shape
 
 
+def test_a_packed_one_reads_nearly_the_same_with_a_third_of_the_bytes(start: Path, tmp_path: Path) -> None:
+    model = split_reader.load(start, 2).eval()
+    split_reader.save(model, tmp_path / "whole", start)
+    split_reader.save(model, tmp_path / "packed", start, packed=True)
+    again = split_reader.load(tmp_path / "packed").eval()
+    assert torch.equal(again.words.weight, model.words.weight)
+    with torch.inference_mode():
+        for ours, theirs in zip(again(QUESTION, TEXT), model(QUESTION, TEXT), strict=True):
+            assert torch.allclose(ours, theirs, atol=0.02)
+    sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("packed", "whole")]
+    assert sizes[0] < sizes[1] / 3
+    (tmp_path / "packed" / "config.json").write_text(
+        (tmp_path / "packed" / "config.json").read_text().replace('"words_of": "', '"words_of": "nowhere/')
+    )
+    with pytest.raises(SplitReaderError, match="nowhere"):
+        split_reader.load(tmp_path / "packed")
+
+
 def test_a_whole_reader_keeps_its_spans_and_gets_a_relevance_by_the_seed(tmp_path: Path) -> None:
     small(tmp_path, BertForQuestionAnswering)
     whole = BertForQuestionAnswering.from_pretrained(tmp_path)

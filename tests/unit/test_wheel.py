@@ -32,6 +32,8 @@ NEEDED = (
     "models/reader/model.safetensors",
     "models/reader/reader.json",
     "models/reader/tokenizer.json",
+    "models/split-reader/model.safetensors",
+    "models/split-reader/reader.json",
     "module/Makefile",
     "module/module.c",
     "nginx/nginx.conf.template",
