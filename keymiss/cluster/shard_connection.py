@@ -201,7 +201,7 @@ def _packed(command: Sequence[object]) -> bytes:
     words = [word if type(word) is bytes else _argument(word) for word in command]
     if b" " in words[0]:
         words[:1] = words[0].split()
-    packed: bytes = hiredis.pack_command(tuple(words))
+    packed: bytes = hiredis.pack_command(tuple(words))  # type: ignore[arg-type]  # its stub says one word
     return packed
 
 
