@@ -22,7 +22,7 @@ from keymiss.worker.reader_in_use import ReaderInUse, known_question_states, rea
 from keymiss.worker.stored_sentences import StoredSentence, read_sentence
 
 if TYPE_CHECKING:
-    from keymiss.worker.functions.gears_api import GB, GearsConfigGet, fail_reply, override_reply
+    from keymiss.worker.functions.gears_api import GB, GearsConfigGet, fail_reply
 
 AT_ONCE = 64
 HELD_S = 0.02  # an answer waits so long for others, so that they are kept together
@@ -75,24 +75,25 @@ async def answer_by_one_reader(asked: Sequence[Asked]) -> Sequence[Asked]:
         return asked
     stored = [next(replies) for _ in asked]
     kept = KeptTogether()
-    finding = {
-        find(reader, one, sentence, next(replies), kept): one
-        for one, sentence in zip(asked, stored, strict=True)
-    }
+    parts = sorted(zip(asked, stored, replies, strict=True), key=lambda part: -length_of(part[1]))
+    finding = {find(reader, one, sentence, span, kept): one for one, sentence, span in parts}
     again = []
     async for ended in as_they_end(finding, HELD_S):
         for one, found in ended:
             if isinstance(found, Found):
                 keep(reader, one.key, found, kept)
-        if version_in(kept.send([*versions, *reader.reports()])[: len(versions)]) != reader.version:
-            again += [one for one, _ in ended]
-            continue
-        for one, found in ended:
-            if isinstance(found, Found):
-                override_reply(found.reply(one.key.kind), one.record)
-            else:
-                fail_reply(found, one.record)
+        values = [
+            (found.reply(one.key.kind) if isinstance(found, Found) else found, one.record)
+            for one, found in ended
+        ]
+        taken = kept.send_with_replies(reader.reports(), values, reader.version)
+        again += [one for (one, _), counts in zip(ended, taken, strict=True) if not counts]
     return again
+
+
+def length_of(sentence: Any) -> int:
+    """The longest is read first: at the end no core waits long for another."""
+    return len(sentence[0] or "") if isinstance(sentence, list) else 0
 
 
 async def find(reader: ReaderInUse, asked: Asked, sentence: Any, span: Any, kept: KeptTogether) -> Found:

@@ -294,6 +294,7 @@ static int modeldigest_command(RedisModuleCtx *ctx, RedisModuleString **argv, in
     if (!m) return REDISMODULE_OK;
     if (strcmp(m->sha256, hex) == 0) return RedisModule_ReplyWithLongLong(ctx, 1); /* another worker was first */
     memcpy(m->sha256, hex, 65);
+    km_shard_models_changed();
     RedisModule_SignalModifiedKey(ctx, argv[1]);
     /* A replica's version is its own: it applies to whatever came before in the stream. */
     RedisModule_Replicate(ctx, "KM.MODELDIGEST", "scs", argv[1], "*", argv[3]);

@@ -6,6 +6,7 @@
 #include "events.h"
 #include "jobs.h"
 #include "resp.h"
+#include "shard_models.h"
 
 typedef struct puller { /* a worker's connection that waits in KM.PULL */
     struct puller *next;
@@ -44,7 +45,7 @@ static void wake(RedisModuleCtx *ctx, const void *data) {
 
 static void reply_job(RedisModuleCtx *ctx, km_job *job) {
     long long remaining = job->deadline_ms ? job->deadline_ms - RedisModule_Milliseconds() : 0;
-    RedisModule_ReplyWithArray(ctx, 13);
+    RedisModule_ReplyWithArray(ctx, 14);
     RedisModule_ReplyWithLongLong(ctx, (long long)job->id);
     RedisModule_ReplyWithCString(ctx, km_job_kind_name(job));
     RedisModule_ReplyWithCString(ctx, job->registration ? job->registration : "");
@@ -62,6 +63,7 @@ static void reply_job(RedisModuleCtx *ctx, km_job *job) {
     for (int i = 0; i < n_requests; i++) RedisModule_ReplyWithCString(ctx, requests[i]);
     RedisModule_ReplyWithLongLong(ctx, km_config.answer_ttl_s);
     RedisModule_ReplyWithLongLong(ctx, job->batch > 1 ? job->batch : 1);
+    RedisModule_ReplyWithLongLong(ctx, (long long)km_shard_models_epoch());
 }
 
 /* Hands jobs for up to max runs to the connection; null when there are none. */
@@ -172,31 +174,56 @@ static int reply_late(RedisModuleCtx *ctx) {
     return RedisModule_ReplyWithLongLong(ctx, 0);
 }
 
-/* KM.DONE id raw-resp2 */
+/* [MODELS model version [model version ...]] from argument at on: 0 if there is none of it, all are of these versions, or the
+ * job has ended anyhow; 1 after the reply, that one is not, or there is something else. */
+static int models_changed(RedisModuleCtx *ctx, const km_job *job, RedisModuleString **argv, int argc, int at) {
+    if (at == argc) return 0;
+    if (!km_is_word(argv[at], "models") || argc - at < 3 || (argc - at) % 2 == 0) {
+        RedisModule_ReplyWithError(ctx, "ERR the syntax ends with [MODELS model version [model version ...]]");
+        return 1;
+    }
+    for (int i = at + 1; i < argc; i += 2) {
+        long long version;
+        if (RedisModule_StringToLongLong(argv[i + 1], &version) != REDISMODULE_OK) {
+            RedisModule_ReplyWithError(ctx, "ERR the version is a whole number: KM.MODELINFO says which");
+            return 1;
+        }
+        const km_model *model = km_shard_model(ctx, argv[i]);
+        if (job && (!model || (long long)model->version != version)) {
+            RedisModule_ReplyWithLongLong(ctx, -1);
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* KM.DONE id raw-resp2 [MODELS model version [model version ...]] */
 static int done_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
-    if (argc != 3) return RedisModule_WrongArity(ctx);
+    if (argc < 3) return RedisModule_WrongArity(ctx);
     km_job *job;
     size_t len;
     const char *raw = RedisModule_StringPtrLen(argv[2], &len);
     if (km_resp_check(raw, len) != 0) return RedisModule_ReplyWithError(ctx, "ERR the answer is not one complete RESP2 value");
     if (running_job(ctx, argv[1], &job) != 0) return REDISMODULE_OK;
+    if (models_changed(ctx, job, argv, argc, 3)) return REDISMODULE_OK;
     if (!job) return reply_late(ctx);
     km_job_done(job, raw, len);
     return RedisModule_ReplyWithLongLong(ctx, 1);
 }
 
-/* KM.FAIL id text [PLAIN]: PLAIN: the text is the whole error, its code first. */
+/* KM.FAIL id text [PLAIN] [MODELS model version [model version ...]]: PLAIN: the text is the whole error, its code first. */
 static int fail_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
-    if (argc != 3 && argc != 4) return RedisModule_WrongArity(ctx);
-    if (argc == 4 && !km_is_word(argv[3], "plain")) return RedisModule_ReplyWithError(ctx, "ERR the syntax is KM.FAIL id text [PLAIN]");
+    if (argc < 3) return RedisModule_WrongArity(ctx);
+    int plain = argc > 3 && km_is_word(argv[3], "plain");
     km_job *job;
     if (running_job(ctx, argv[1], &job) != 0) return REDISMODULE_OK;
+    if (models_changed(ctx, job, argv, argc, 3 + plain)) return REDISMODULE_OK;
     if (!job) return reply_late(ctx);
     size_t len;
     const char *text = RedisModule_StringPtrLen(argv[2], &len);
-    if (argc == 4 && len == 0) text = "ERR", len = 3;
+    if (plain && len == 0) text = "ERR", len = 3;
     /* what a program called in place of a command says is said as a command says it */
-    km_job_failed(job, argc == 4 ? "" : job->kind == KM_JOB_COMMAND ? "ERR " : "FAILED ", text, len);
+    km_job_failed(job, plain ? "" : job->kind == KM_JOB_COMMAND ? "ERR " : "FAILED ", text, len);
     return RedisModule_ReplyWithLongLong(ctx, 1);
 }
 
@@ -333,14 +360,19 @@ static void tick(RedisModuleCtx *ctx, const void *data) {
     }
 }
 
+#define MODELS_ARG                                                                                                            \
+    KM_BLOCK("models", .token = "MODELS", .flags = KM_OPTIONAL,                                                               \
+             .subargs = KM_ARGS(KM_BLOCK("of", .flags = KM_MANY, .subargs = KM_ARGS(KM_TEXT("model"), KM_NUMBER("version")))))
+
 static const km_command commands[] = {
     {"km.pull", pull_command, "deny-script admin", -4, NULL,
      KM_ARGS(KM_TEXT("name"), KM_NUMBER("max"), KM_NUMBER("block_ms"), KM_WORD("looks", "LOOKS", .flags = KM_OPTIONAL),
              KM_WORD("away", "AWAY", .flags = KM_OPTIONAL)),
      "Takes jobs, waiting for the first; the connection is a worker from then on.", "O(N), with N jobs taken", "nondeterministic_output"},
-    {"km.done", done_command, "admin fast", 3, NULL, KM_ARGS(KM_NUMBER("id"), KM_TEXT("reply")),
+    {"km.done", done_command, "admin fast", -3, NULL, KM_ARGS(KM_NUMBER("id"), KM_TEXT("reply"), MODELS_ARG),
      "Answers a job with one RESP2 value, given to every client that waits for it.", "O(N), with N clients that wait", NULL},
-    {"km.fail", fail_command, "admin fast", -3, NULL, KM_ARGS(KM_NUMBER("id"), KM_TEXT("text"), KM_WORD("plain", "PLAIN", .flags = KM_OPTIONAL)),
+    {"km.fail", fail_command, "admin fast", -3, NULL,
+     KM_ARGS(KM_NUMBER("id"), KM_TEXT("text"), KM_WORD("plain", "PLAIN", .flags = KM_OPTIONAL), MODELS_ARG),
      "Ends a job with an error.", "O(N), with N clients that wait", NULL},
     {"km.ending", ending_command, "admin fast", -2, NULL, KM_ARGS(KM_NUMBER("id", .flags = KM_MANY)),
      "Says which jobs' functions are to be ended.", "O(N), with N jobs", "nondeterministic_output"},

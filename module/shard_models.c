@@ -36,6 +36,11 @@ static RedisModuleCtx *own_ctx; /* detached: outside of commands */
 static place *places;
 static kept *shelf;
 static int timer_set;
+static unsigned long long epoch;
+
+unsigned long long km_shard_models_epoch(void) { return epoch ? epoch : (epoch = km_next_version()); }
+
+void km_shard_models_changed(void) { epoch = km_next_version(); }
 
 static km_name bytes_of(const RedisModuleString *key) {
     km_name name;
@@ -96,6 +101,7 @@ static void forget(place **link) {
 }
 
 static km_model *take_off(kept **link) {
+    km_shard_models_changed();
     kept *gone = *link;
     km_model *model = gone->model;
     *link = gone->next;
@@ -125,6 +131,7 @@ static int drop_kept_of(km_name key) {
 }
 
 void km_shard_models_keep(RedisModuleString *key, km_model *model) {
+    km_shard_models_changed();
     drop_kept_of(bytes_of(key));
     kept *k = km_alloc(sizeof *k);
     km_name name = bytes_of(key);
@@ -134,6 +141,7 @@ void km_shard_models_keep(RedisModuleString *key, km_model *model) {
 }
 
 void km_shard_models_note(RedisModuleString *key, const km_model *model) {
+    km_shard_models_changed();
     km_name name = bytes_of(key);
     place **link = find_place(name);
     if (*link) forget(link);
@@ -144,6 +152,7 @@ void km_shard_models_note(RedisModuleString *key, const km_model *model) {
 }
 
 void km_shard_models_leaves(RedisModuleString *key, const km_model *model) {
+    km_shard_models_changed();
     if (km_moving != KM_LEAVES || km_protocol_workers() == 0) return;
     km_model *copy = km_model_copy(model);
     copy->version = model->version; /* for workers it is the same */
@@ -177,6 +186,7 @@ static km_model *take_from_key(RedisModuleCtx *ctx, RedisModuleString *name) {
         RedisModule_DeleteKey(key);
     RedisModule_CloseKey(key);
     if (!old) return NULL;
+    km_shard_models_changed();
     RedisModule_SignalModifiedKey(ctx, name);
     RedisModule_Replicate(ctx, "UNLINK", "s", name);
     return old;
@@ -226,6 +236,12 @@ static void flushed(RedisModuleCtx *ctx, const void *data) {
     (void)ctx;
     (void)data;
     while (shelf) km_model_free(take_off(&shelf));
+}
+
+static void keys_replaced(RedisModuleCtx *ctx, const void *data) {
+    (void)ctx;
+    (void)data;
+    km_shard_models_changed();
 }
 
 /* ---- commands ---- */
@@ -356,5 +372,6 @@ int km_shard_models_register(RedisModuleCtx *ctx) {
     km_stays(large_one_stays);
     km_on(KM_ON_KEY_EVENT, key_event);
     km_on(KM_ON_FLUSH, flushed);
+    km_on(KM_ON_KEYS_REPLACED, keys_replaced);
     return KM_REGISTER(ctx, commands);
 }

@@ -14,6 +14,9 @@ void km_shard_models_note(RedisModuleString *key, const km_model *model);
 void km_shard_models_leaves(RedisModuleString *key, const km_model *model);
 /* Keeps a model that has no key; takes it over. */
 void km_shard_models_keep(RedisModuleString *key, km_model *model);
+/* Another number whenever a model came, went, or got its digest: jobs carry it to workers, who ask again only then. */
+unsigned long long km_shard_models_epoch(void);
+void km_shard_models_changed(void);
 /* NULL if there is none. */
 km_model *km_shard_model(RedisModuleCtx *ctx, RedisModuleString *name);
 

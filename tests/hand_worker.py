@@ -31,6 +31,7 @@ class Job:
     request_ids: list[str]
     answer_ttl_s: int
     batch: int
+    models_epoch: int
 
 
 def bulk(text: bytes) -> bytes:
@@ -100,6 +101,7 @@ class HandWorker:
                 request_ids=[id_.decode() for id_ in j[10]],
                 answer_ttl_s=j[11],
                 batch=j[12],
+                models_epoch=j[13],
             )
             for j in reply or []
         ]

@@ -235,17 +235,15 @@ class Reader:
         starts = window_starts(n, width)
         if len(starts) > MAX_WINDOWS:
             raise tokenizers.TextError(f"the sentence has {n} tokens, too many for {MAX_WINDOWS} windows")
-        rows: list[Ids] = []
-        places: list[Ids] = []
-        for start in starts:
-            rows.append(np.concatenate((head, body[start : start + width], self._sep)))
-            place = np.full((len(rows[-1]), 2), -1, np.int64)
-            place[len(head) : len(head) + width] = sentence.offsets[start : start + width]
-            places.append(place)
-        input_ids = np.stack(rows)
-        types = np.zeros_like(input_ids)
+        shape, text = (len(starts), len(head) + width + 1), slice(len(head), -1)
+        input_ids, offsets = np.empty(shape, np.int64), np.full((*shape, 2), -1, np.int64)
+        input_ids[:, : len(head)], input_ids[:, -1] = head, self._sep[0]
+        for row, start in enumerate(starts):
+            input_ids[row, text] = body[start : start + width]
+            offsets[row, text] = sentence.offsets[start : start + width]
+        types = np.zeros(shape, np.int64)
         types[:, len(head) :] = 1
-        return Inputs(input_ids, np.ones_like(input_ids), types, np.stack(places))
+        return Inputs(input_ids, np.ones(shape, np.int64), types, offsets)
 
     def answer(
         self,

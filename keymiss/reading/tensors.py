@@ -46,7 +46,7 @@ class Tensor:
     @property
     def dims(self) -> tuple[int, ...]:
         """The shape; () for a scalar."""
-        return tuple(int(size) for size in self.array.shape)
+        return self.array.shape
 
     @property
     def blob(self) -> bytes:

@@ -90,6 +90,10 @@ class Job:
     batch: int = 1
     """So many misses of its registration are one run of its function. Of a model: so many rows are one run of
     it; its `registration_id` is the batch's name."""
+    models_epoch: int = 0
+    """Another number after each change to the shard's models."""
+    ran_commands: bool = False
+    """Its function has run commands: they may have changed what there is."""
     puller: Puller | None = None
     generation: int = 0
     """Number of the puller's connection that the job came by."""
@@ -140,10 +144,10 @@ def runs_of(jobs: Sequence[Job]) -> list[Run]:
 
 def parse_job(shard: Shard, row: Sequence[object]) -> Job:
     """A job from its flat array. ValueError if the array is not one (a module of another version)."""
-    if len(row) != 13:
-        raise ValueError(f"a job has 13 fields, got {len(row)}")
+    if len(row) != 14:
+        raise ValueError(f"a job has 14 fields, got {len(row)}")
     number, kind, registration, event, key, attempts, remaining_ms, cache, *rest = row
-    payload, queued_ms, request_ids, answer_ttl_s, batch = rest
+    payload, queued_ms, request_ids, answer_ttl_s, batch, models_epoch = rest
     if not isinstance(payload, list) or not isinstance(request_ids, list):
         raise ValueError("a job's payload and its request ids must be arrays")
     return Job(
@@ -161,6 +165,7 @@ def parse_job(shard: Shard, row: Sequence[object]) -> Job:
         request_ids=[_bytes(id_).decode("utf-8", "replace") for id_ in request_ids],
         answer_ttl_s=_int(answer_ttl_s),
         batch=_int(batch),
+        models_epoch=_int(models_epoch),
     )
 
 

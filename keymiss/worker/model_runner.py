@@ -26,6 +26,7 @@ from keymiss.logs import log_event
 from keymiss.pipeline.records import as_dict
 from keymiss.reading.backends.base import ModelError
 from keymiss.reading.tensors import Tensor
+from keymiss.worker.functions.job_context import CURRENT
 from keymiss.worker.functions.records import decode
 from keymiss.worker.functions.run_terms import current_terms
 from keymiss.worker.metrics import ModelMetrics, samples_of
@@ -91,6 +92,7 @@ class ModelStore:
         self._not_kept = not_kept
         self._lock = threading.Lock()
         self._at: dict[tuple[str, str], _Loaded] = {}
+        self._told: dict[tuple[str, str], tuple[int, int]] = {}  # the epoch, and the version there was then
         self._models: dict[_Name, _Held] = {}
         self._bad: dict[tuple[str, str], tuple[int, str, str]] = {}
         self._fetchers = ThreadPoolExecutor(MAX_FETCHED, "fetch-model")
@@ -109,12 +111,26 @@ class ModelStore:
             known = self._at.get((shard.identity, key))
         return known.sha256 if known else None
 
-    def get(self, shard: Shard, connection: ShardConnection, key: str) -> tuple[LoadedModel, str]:
-        """The model at `key` as it is now, and its sha256. ModelError if there is none or it is bad."""
+    def get(
+        self, shard: Shard, connection: ShardConnection, key: str, epoch: int = 0
+    ) -> tuple[LoadedModel, str]:
+        """The model at `key` as it is now, and its sha256. ModelError if there is none or it is bad. `epoch`:
+        of the shard's models, if it is known: the shard is asked once in each."""
+        place = (shard.identity, key)
+        with self._lock:
+            known = self._at.get(place)
+            if epoch and known is not None and self._told.get(place) == (epoch, known.version):
+                held = self._held(known.name)
+                if held is not None:
+                    return held.model, known.sha256
         reply = connection.command("KM.MODELINFO", key)
         if reply is None:
             raise ModelError(f"there is no model at {key}")
-        return self.get_as(shard, connection, key, reply)
+        got = self.get_as(shard, connection, key, reply)
+        if epoch:
+            with self._lock:
+                self._told[place] = (epoch, _info(reply).version)
+        return got
 
     def get_as(
         self, shard: Shard, connection: ShardConnection, key: str, reply: Sequence[Any]
@@ -266,6 +282,8 @@ class ModelStore:
         with self._lock:
             for place in [place for place in self._at if place[0] and place[0] not in alive]:
                 del self._at[place]
+            for place in [place for place in self._told if place[0] not in alive]:
+                del self._told[place]
             for place in [place for place in self._bad if place[0] not in alive]:
                 del self._bad[place]
 
@@ -286,6 +304,11 @@ def _info(reply: Sequence[Any]) -> _Info:
         size_bytes=int(fields["size_bytes"]),
         sha256=fields["sha256"] or "",
     )
+
+
+def _current_epoch() -> int:
+    context = CURRENT.get()
+    return 0 if context is None else context.models_epoch
 
 
 def _download(key: str, size_bytes: int, part: Part, to: io.FileIO) -> str:
@@ -321,7 +344,7 @@ class ModelRunner:
     ) -> Future[ModelResult]:
         """Fetches the model if need be (blocking) and queues the run."""
         try:
-            model, _ = self.store.get(shard, connection, key)
+            model, _ = self.store.get(shard, connection, key, _current_epoch())
         except ModelError:
             self.failed(connection, key)
             raise

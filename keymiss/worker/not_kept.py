@@ -23,7 +23,8 @@ from redis import exceptions
 from redis.exceptions import RedisError
 
 from keymiss.logs import log_event, one_line
-from keymiss.worker.functions.gears_api import execute_together
+from keymiss.pipeline.model_version import ModelVersion
+from keymiss.worker.functions.gears_api import execute_together, reply_together
 from keymiss.worker.functions.job_context import current
 
 LOG_AGAIN_S = 600.0
@@ -133,11 +134,30 @@ class KeptTogether:
         refuses to keep is counted and logged, as by `keeping`."""
         kept, self._kept = self._kept, []
         replies = execute_together([*commands, *(command for _, command in kept)])
-        context = current()
-        for (kind, _), reply in zip(kept, replies[len(commands) :], strict=True):
-            if isinstance(reply, Exception):
-                context.services.not_kept.refused(context.shard.address, kind, reply)
+        _count_refused(kept, replies[len(commands) :])
         return replies[: len(commands)]
+
+    def send_with_replies(
+        self,
+        commands: Sequence[Sequence[Any]],
+        values: Sequence[tuple[object, Any]],
+        version: ModelVersion,
+    ) -> list[bool]:
+        """Sends all that was added, `commands`, and the replies of records (value or error, record) that were
+        made by that version of a model. False of those that do not count: it was replaced."""
+        kept, self._kept = self._kept, []
+        models = [(model.key, model.version) for model in version.models]
+        commands = [*(command for _, command in kept), *commands]
+        replies, taken = reply_together(commands, values, models)
+        _count_refused(kept, replies[: len(kept)])
+        return taken
+
+
+def _count_refused(kept: Sequence[tuple[Kept, Any]], replies: Sequence[Any]) -> None:
+    context = current()
+    for (kind, _), reply in zip(kept, replies, strict=True):
+        if isinstance(reply, Exception):
+            context.services.not_kept.refused(context.shard.address, kind, reply)
 
 
 @contextmanager

@@ -90,3 +90,46 @@ def test_a_connection_that_was_closed_while_it_was_idle(
         with pytest.raises(ConnectionError, match="closed the connection"):
             connection.command("PING")
     assert connection.command("PING") == b"PONG"
+
+
+def test_all_kinds_of_words_and_replies(server: RedisServer) -> None:
+    connection = to(server)
+    words = [b"bytes", "text \udc80", 7, 2.5, True, bytearray(b"array"), memoryview(b"view")]
+    assert connection.command("RPUSH", "kinds", *words) == 7
+    kept = [b"bytes", b"text \x80", b"7", b"2.5", b"1", b"array", b"view"]
+    assert connection.command("CONFIG GET", "maxclients")[0] == b"maxclients"  # two words in one
+    replies = connection.pipeline(
+        [
+            ["LRANGE", "kinds", 0, -1],
+            ["GET", "absent"],
+            ["GET", "kinds"],
+            ["LRANGE", "absent", 0, -1],
+            ["PING"],
+        ]
+    )
+    assert isinstance(replies[2], ResponseError)
+    assert replies[:2] == [kept, None]
+    assert replies[3:] == [[], b"PONG"]
+    with pytest.raises(ResponseError, match="wrong number"):
+        connection.command("GET")
+    assert connection.command("EVAL", "return {redis.error_reply('ERR inside'), 1}", 0)[1] == 1
+
+
+def test_a_reply_of_many_parts(server: RedisServer) -> None:
+    connection = to(server)
+    large = b"x" * 3_000_000
+    assert connection.pipeline([["SET", "large", large], ["GET", "large"], ["PING"]]) == [
+        b"OK",
+        large,
+        b"PONG",
+    ]
+
+
+def test_a_server_that_still_loads_is_an_error_of_the_connection(server: RedisServer) -> None:
+    """redis-py's BusyLoadingError is a ConnectionError: raised, and the next command has a new connection."""
+    connection = to(server)
+    loading = ["EVAL", "return redis.error_reply('LOADING Redis is loading the dataset in memory')", 0]
+    for commands in ([loading], [["PING"], loading, ["PING"]]):
+        with pytest.raises(ConnectionError, match="loading"):
+            connection.pipeline(commands)
+    assert connection.command("PING") == b"PONG"

@@ -34,8 +34,12 @@ class Connection:
     def close(self) -> None:
         pass
 
+    def __init__(self) -> None:
+        self.asked = 0
+
     def command(self, name: str, *args: Any) -> Any:
         if name == "KM.MODELINFO":
+            self.asked += 1
             sha256 = hashlib.sha256(BLOB).hexdigest()
             fields = {"version": 1, "backend": "TORCH", "size_bytes": len(BLOB), "sha256": sha256}
             return [one for pair in fields.items() for one in pair]
@@ -97,4 +101,27 @@ def test_only_what_is_wrong_with_the_model_is_remembered() -> None:
     for _ in range(2):
         with pytest.raises(ModelError, match="model m: it is bad"):
             get(store)
+    assert libraries.loads == 2
+
+
+def test_a_shard_is_asked_once_in_an_epoch() -> None:
+    libraries, connection = Libraries(), Connection()
+    libraries.may_end.set()
+    store, asked = store_of(libraries), []
+    for epoch in (1, 1, 2, 2, 0, 0, 2, 1):
+        before = connection.asked
+        store.get(SHARD, connection, "m", epoch)  # type: ignore[arg-type]
+        asked.append(connection.asked - before)
+    assert asked == [1, 0, 1, 0, 1, 1, 0, 1]
+    assert libraries.loads == 1
+
+
+def test_a_model_whose_process_ended_is_loaded_anew_in_the_same_epoch() -> None:
+    libraries, connection = Libraries(), Connection()
+    libraries.may_end.set()
+    store = store_of(libraries)
+    first, _ = store.get(SHARD, connection, "m", 1)  # type: ignore[arg-type]
+    first.lost = True
+    second, _ = store.get(SHARD, connection, "m", 1)  # type: ignore[arg-type]
+    assert second is not first
     assert libraries.loads == 2

@@ -16,7 +16,7 @@ SHARD = Shard(Address("127.0.0.1", 1), "id")
 
 
 def job(number: int = 1) -> Job:
-    row = [number, b"miss", b"sha-0", b"keymiss", b"key", 1, 30000, 1, [], 7, [b"a", b"b-c"], 60, 1]
+    row = [number, b"miss", b"sha-0", b"keymiss", b"key", 1, 30000, 1, [], 7, [b"a", b"b-c"], 60, 1, 8]
     return parse_job(SHARD, row)
 
 
@@ -95,11 +95,13 @@ def test_a_dead_thread_is_told() -> None:
         [],
         [1, b"miss"],
         [1, b"miss", b"", b"", b"", 1, 0, 1, []],
-        [1, b"other", b"", b"", b"", 1, 0, 1, [], 0, [], 0, 1],
-        [1, b"miss", b"", b"", b"", 1, 0, 1, b"x", 0, [], 0, 1],
-        [1, b"miss", b"", b"", b"", 1, 0, 1, [], 0, b"x", 0, 1],
-        [1, b"miss", b"", b"", b"", 1, 0, 1, [], None, [], 0, 1],
-        [None, b"miss", b"", b"", b"", 1, 0, 1, [], 0, [], 0, 1],
+        [1, b"miss", b"", b"", b"", 1, 0, 1, [], 0, [], 0, 1],
+        [1, b"other", b"", b"", b"", 1, 0, 1, [], 0, [], 0, 1, 8],
+        [1, b"miss", b"", b"", b"", 1, 0, 1, b"x", 0, [], 0, 1, 8],
+        [1, b"miss", b"", b"", b"", 1, 0, 1, [], 0, b"x", 0, 1, 8],
+        [1, b"miss", b"", b"", b"", 1, 0, 1, [], None, [], 0, 1, 8],
+        [1, b"miss", b"", b"", b"", 1, 0, 1, [], 0, [], 0, 1, []],
+        [None, b"miss", b"", b"", b"", 1, 0, 1, [], 0, [], 0, 1, 8],
     ],
 )
 def test_what_is_no_job(row: list[object]) -> None:
@@ -113,7 +115,7 @@ def test_what_a_job_brings_of_its_clients() -> None:
 
 def test_misses_of_a_registration_that_takes_several_are_one_run() -> None:
     def made(number: int, registration: bytes, batch: int) -> Job:
-        row = [number, b"miss", registration, b"keymiss", b"key", 1, 0, 1, [], 0, [], 0, batch]
+        row = [number, b"miss", registration, b"keymiss", b"key", 1, 0, 1, [], 0, [], 0, batch, 8]
         return parse_job(SHARD, row)
 
     several, one, other = b"sha-0", b"sha-1", b"sha-2"

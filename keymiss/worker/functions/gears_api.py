@@ -57,6 +57,7 @@ def execute(*args: Any) -> Any:
     if not args or not isinstance(args[0], str | bytes):
         raise GearsError("the given command must be a string: execute(command, argument, ...)")
     name = args[0].decode("latin-1") if isinstance(args[0], bytes) else str(args[0])
+    context.ran_commands()
     if name.upper() in _MAY_WAIT_FOR_A_JOB:
         with context.services.waiting():
             return decode(context.connection.command(*args))
@@ -65,7 +66,9 @@ def execute(*args: Any) -> Any:
 
 def execute_together(commands: Sequence[Sequence[Any]]) -> list[Any]:
     """Runs commands in one round trip. An error is a reply too (`Exception`): nothing is raised for it."""
-    return [decode(reply) for reply in current().connection.pipeline(commands)]
+    context = current()
+    context.ran_commands()
+    return [decode(reply) for reply in context.connection.pipeline(commands)]
 
 
 def hashtag() -> str:
@@ -92,6 +95,17 @@ def fail_reply(error: Any, record: Any = None) -> None:
     """The clients that wait for the missed key get this error, as if the function had raised it; it goes on
     if it takes several misses."""
     _reply("fail_reply").fail(error, record)
+
+
+def reply_together(
+    commands: Sequence[Sequence[Any]],
+    values: Sequence[tuple[object, Any]],
+    models: Sequence[tuple[str, int]],
+) -> tuple[list[Any], list[bool]]:
+    """`execute_together` and, behind it in the same round trip, what the clients of records get (value or
+    error, record), which counts only while the models are of these versions. Whether each did."""
+    current().ran_commands()
+    return _reply("override_reply").with_commands(commands, values, models)
 
 
 def _reply(name: str) -> Reply:

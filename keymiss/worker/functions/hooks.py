@@ -19,6 +19,7 @@ def call_next(*args: Any) -> Any:
     if context.hook is None or context.job is None:
         raise GearsError(NO_HOOK)
     command = (context.job.payload[0], *args)
+    context.ran_commands()
     following = context.connection.command("KM.NEXTHOOK", context.hook, *command)
     if following is None:
         return decode(context.connection.command(*command))

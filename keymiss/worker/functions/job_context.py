@@ -6,6 +6,7 @@ same script can run for several shards at once.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from keymiss.worker.functions.builder import Recorder
     from keymiss.worker.job import Job, Run
     from keymiss.worker.services import Services
+
+
+MODELS_HOLD_S = 1.0
+"""So long after the pull a shard's models are taken to be those of then."""
 
 
 class GearsError(Exception):
@@ -44,6 +49,15 @@ class Reply(Protocol):
     def fail(self, error: object, record: Any) -> None:
         """The same, that it failed."""
 
+    def with_commands(
+        self,
+        commands: Sequence[Sequence[Any]],
+        values: Sequence[tuple[object, Any]],
+        models: Sequence[tuple[str, int]],
+    ) -> tuple[list[Any], list[bool]]:
+        """Replies that count only while the models are of these versions, sent together with commands. Of a
+        function that takes several misses."""
+
 
 class ReplySlot:
     """Holds the reply that a function of one record chose with override_reply; it can be set once."""
@@ -61,6 +75,12 @@ class ReplySlot:
     def fail(self, error: object, _record: Any = None) -> None:
         """Raises it: the function ends."""
         raise error if isinstance(error, Exception) else GearsError(str(error))
+
+    def with_commands(
+        self, _commands: Sequence[Any], _values: Sequence[Any], _models: Sequence[Any]
+    ) -> tuple[list[Any], list[bool]]:
+        """It has no reply of its own before it ends."""
+        raise GearsError("only a function that takes several misses sends replies with commands")
 
 
 @dataclass(frozen=True)
@@ -86,6 +106,19 @@ class JobContext:
     def connection(self) -> ShardConnection:
         """The calling thread's connection to the shard."""
         return self.services.connections.get(self.shard)
+
+    def ran_commands(self) -> None:
+        """The function ran a command of its own."""
+        if self.job is not None:
+            self.job.ran_commands = True
+
+    @property
+    def models_epoch(self) -> int:
+        """0 when it does not say any more which models the shard has."""
+        job = self.job
+        if job is None or self.shard != job.shard or job.ran_commands or job.waited_s > MODELS_HOLD_S:
+            return 0
+        return job.models_epoch
 
     def count_model_run(self, took_us: int) -> None:
         """A model ran for the job."""

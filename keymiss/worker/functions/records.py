@@ -37,12 +37,12 @@ _READ_COMMANDS: dict[str, tuple[str, tuple[object, ...]]] = {
 
 def decode(value: Any) -> Any:
     """Replies as functions see them: str where the bytes are UTF-8, bytes where not, lists of those."""
-    if isinstance(value, bytes):
+    if type(value) is bytes:
         try:
             return value.decode()
         except UnicodeDecodeError:
             return value
-    if isinstance(value, list):
+    if type(value) is list:
         return [decode(entry) for entry in value]
     return value
 

@@ -49,12 +49,14 @@ def create_tensor_from_values(type_name: str, dims: Iterable[int], values: Itera
 
 def set_tensor_in_key(key: str | bytes, tensor: Tensor) -> None:
     """Stores a tensor on the job's shard."""
-    tensors.set_tensors(current().connection, [(key, _tensor(tensor))])
+    mset_tensors_in_keyspace({key: tensor})
 
 
-def mset_tensors_in_keyspace(by_key: Mapping[str, Tensor]) -> None:
+def mset_tensors_in_keyspace(by_key: Mapping[str | bytes, Tensor]) -> None:
     """Stores several."""
-    tensors.set_tensors(current().connection, [(key, _tensor(tensor)) for key, tensor in by_key.items()])
+    context = current()
+    context.ran_commands()
+    tensors.set_tensors(context.connection, [(key, _tensor(tensor)) for key, tensor in by_key.items()])
 
 
 def get_tensor_from_key(key: str | bytes) -> Tensor:

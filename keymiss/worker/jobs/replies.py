@@ -26,6 +26,10 @@ _MOVES = "TRYAGAIN the key's slot is on its way to another shard"
 """As the server itself would say: who asked does so again."""
 
 
+REPLACED = -1
+"""What KM.DONE and KM.FAIL reply when a model is not of that version any more."""
+
+
 @dataclass(frozen=True)
 class End:
     """How a job ended; `error` is the text that was its answer, if it failed."""
@@ -107,6 +111,16 @@ def _lost(event: str, reply: Reply, error: Exception) -> End:
     return End(JobStatus.LOST, reply.end.error)
 
 
+def _reply_of(job: Job, value: object) -> Reply:
+    if isinstance(value, Exception):
+        return failed_by(job, value)
+    return done(job, resp.encode(resp.from_override(value)))
+
+
+def _only_of(models: Sequence[tuple[str, int]]) -> list[object]:
+    return ["MODELS", *(word for model in models for word in model)]
+
+
 class RepliesOfARun:
     """The replies to the misses of one run, each of its own record. They are sent when the function waits for
     something, so that those that are ready are not held back; and by `flush`."""
@@ -121,13 +135,32 @@ class RepliesOfARun:
 
     def set(self, value: object, record: Any) -> None:
         """The reply of one of the records. GearsError for anything else, and the second time."""
-        job = self._take("override_reply", record)
-        self._add(done(job, resp.encode(resp.from_override(value))))
+        self._add(_reply_of(self._take("override_reply", record), value))
 
     def fail(self, error: object, record: Any) -> None:
         """The same, that it failed."""
         job = self._take("fail_reply", record)
         self._add(failed_by(job, error) if isinstance(error, Exception) else failed(job, str(error)))
+
+    def with_commands(
+        self,
+        commands: Sequence[Sequence[Any]],
+        values: Sequence[tuple[object, Any]],
+        models: Sequence[tuple[str, int]],
+    ) -> tuple[list[Any], list[bool]]:
+        """The replies (an exception: that it failed) of records, behind commands in one round trip. They
+        count only while the models are of these versions. Returns the commands' replies, and of each record
+        whether it has its reply: else it is as before."""
+        replies = [_reply_of(self._peek(record), value) for value, record in values]
+        conditional = [(*reply.command, *_only_of(models)) for reply in replies]
+        with Shield():
+            got = self._context.connection.pipeline([*commands, *conditional])
+            taken = got[len(commands) :]
+            for reply, (_, record), one in zip(replies, values, taken, strict=True):
+                if one != REPLACED:
+                    del self._open[id(record)]
+                    self._on_end(reply.job, _end_of(self._context, reply, one))
+        return got[: len(commands)], [one != REPLACED for one in taken]
 
     def rest(self, error: Exception | None = None) -> None:
         """What has no reply yet fails with the error, or gets null."""
@@ -145,7 +178,12 @@ class RepliesOfARun:
                     self._on_end(reply.job, end)
 
     def _take(self, name: str, record: Any) -> Job:
-        job = self._open.pop(id(record), None)
+        job = self._peek(record, name)
+        del self._open[id(record)]
+        return job
+
+    def _peek(self, record: Any, name: str = "override_reply") -> Job:
+        job = self._open.get(id(record))
         if job is not None:
             return job
         if any(record is one for _, one in self._records):
