@@ -5,8 +5,8 @@ setting            default          what
 ================== ================ =================================================================
 KEYMISS_HOST       127.0.0.1        address the Redis nodes and the API are bound to
 KEYMISS_BASE_PORT  30001            first Redis port; the nodes take the ports from here on
-KEYMISS_MASTERS    4                master shards, 1..64
-KEYMISS_REPLICAS   1                replicas of each master, 0..3
+KEYMISS_MASTERS    as before        master shards, 1..64; at first: 4
+KEYMISS_REPLICAS   as before        replicas of each master, 0..3; at first: 1
 KEYMISS_API_PORT   8081             the API, behind nginx
 KEYMISS_HTTPS_PORT 8080             nginx with TLS
 KEYMISS_VAR        <project>/var    data, logs, certificate, generated configuration;
@@ -38,8 +38,10 @@ The API's own settings (KEYMISS_API_*) are in keymiss/api/settings.py.
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -53,6 +55,7 @@ from keymiss.resources import default_var
 
 BUS_PORT_OFFSET = 10000
 """A node's cluster bus listens on its port plus this (Redis Cluster specification)."""
+MOST_MASTERS = 64
 PROCESS_USERS = ("keymiss", "nobody")
 """Who runs the processes that root starts: the first that there is."""
 Port = Annotated[Whole, Field(ge=1, le=65535)]
@@ -106,6 +109,20 @@ def _local_nodes(known: dict[str, Any]) -> str:
     return ",".join(str(Address(known["host"], port)) for port in range(first, first + count))
 
 
+def _as_before(name: str, at_first: int) -> Callable[[dict[str, Any]], int]:
+    def read(known: dict[str, Any]) -> int:
+        try:
+            return int(json.loads(_layout(known["var"]).read_text())[name])
+        except (KeyError, OSError, ValueError):
+            return at_first
+
+    return read
+
+
+def _layout(var: Path) -> Path:
+    return var / "data" / "layout.json"
+
+
 def _authority(var: Path) -> Path:
     return var / "tls" / "ca.pem"
 
@@ -115,13 +132,13 @@ class Settings(EnvironmentSettings):
 
     model_config = SettingsConfigDict(env_prefix="KEYMISS_")
 
+    var: Annotated[Path, AfterValidator(Path.resolve)] = Field(default_factory=default_var)
     host: str = "127.0.0.1"
     base_port: Whole = Field(30001, ge=1024, le=55279)
-    masters: Whole = Field(4, ge=1, le=64)
-    replicas: Whole = Field(1, ge=0, le=3)
+    masters: Whole = Field(default_factory=_as_before("masters", 4), ge=1, le=MOST_MASTERS)
+    replicas: Whole = Field(default_factory=_as_before("replicas", 1), ge=0, le=3)
     api_port: Port = 8081
     https_port: Port = 8080
-    var: Annotated[Path, AfterValidator(Path.resolve)] = Field(default_factory=default_var)
     server: ServerKind = "redis"
     model: str = "models/reader"
     model_form: Literal[
@@ -178,6 +195,11 @@ class Settings(EnvironmentSettings):
     def data(self) -> Path:
         """One folder of data for each node, named by its port."""
         return self.var / "data"
+
+    @property
+    def layout(self) -> Path:
+        """The file that says which nodes the data is of."""
+        return _layout(self.var)
 
     @property
     def blobs(self) -> Path:

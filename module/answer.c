@@ -104,6 +104,7 @@ static void reply_value(RedisModuleCtx *ctx, const km_answer *a, size_t *pos) {
         km_free(text);
         break;
     case ':': RedisModule_ReplyWithLongLong(ctx, value.number); break;
+    case ',': RedisModule_ReplyWithDouble(ctx, value.real); break;
     case '$': RedisModule_ReplyWithStringBuffer(ctx, value.text, value.len); break;
     case 'n': RedisModule_ReplyWithNull(ctx); break;
     case 'N': RedisModule_ReplyWithNullArray(ctx); break;

@@ -1,5 +1,7 @@
 #include "resp.h"
 
+#include <ctype.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* The bytes up to CRLF; -1 when there is none. */
@@ -31,14 +33,23 @@ static int read_number(const char *s, size_t len, long long *out) {
     return 0;
 }
 
+/* The line ends with CRLF, so strtod stops there. */
+static int read_double(const char *s, size_t len, double *out) {
+    char *end;
+    if (len == 0 || isspace((unsigned char)s[0])) return -1;
+    *out = strtod(s, &end);
+    return end == s + len ? 0 : -1;
+}
+
 int km_resp_next(const char *buf, size_t len, size_t *pos, km_resp *out) {
     if (*pos >= len) return -1;
     char type = buf[(*pos)++];
     const char *line;
     size_t line_len;
-    if (!type || !strchr("+-:$*", type) || read_line(buf, len, pos, &line, &line_len) != 0) return -1;
+    if (!type || !strchr("+-:,$*", type) || read_line(buf, len, pos, &line, &line_len) != 0) return -1;
     *out = (km_resp){.type = type, .text = line, .len = line_len};
     if (type == '+' || type == '-') return memchr(line, 0, line_len) ? -1 : 0; /* the server would end the reply there */
+    if (type == ',') return read_double(line, line_len, &out->real);
     if (read_number(line, line_len, &out->number) != 0) return -1;
     if (type == ':') return 0;
     if (out->number == -1) {

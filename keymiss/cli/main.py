@@ -13,6 +13,7 @@ from keymiss.typer_app import typer_app
 COMMANDS = {
     "up": ("keymiss.cli.start_stop", "Start the system, fill it and ask a question."),
     "down": ("keymiss.cli.start_stop", "Stop the system; the data stays."),
+    "scale": ("keymiss.cli.scale", "Add a master, remove one, even their slots out."),
     "status": ("keymiss.cli.status", "Say how the processes and the nodes are."),
     "doctor": ("keymiss.cli.doctor", "Say what is in the way on this machine."),
     "ask": ("keymiss.cli.ask", "Ask a question."),

@@ -22,8 +22,8 @@ READY_TIMEOUT_S = 120.0
 
 @app.command()
 def up(
-    masters: Annotated[int | None, typer.Option(help="as KEYMISS_MASTERS", show_default="4")] = None,
-    replicas: Annotated[int | None, typer.Option(help="of each master", show_default="1")] = None,
+    masters: Annotated[int | None, typer.Option(help="as KEYMISS_MASTERS", show_default="as before")] = None,
+    replicas: Annotated[int | None, typer.Option(help="of each master", show_default="as before")] = None,
     server: Annotated[
         ServerKind | None, typer.Option(help="the servers' program", show_default="redis")
     ] = None,

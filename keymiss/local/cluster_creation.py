@@ -92,11 +92,12 @@ def create_cluster(nodes: Sequence[Address], masters: int) -> bool:
     for i, node in enumerate(nodes[masters:]):
         with connection(nodes[i % masters]) as client:
             master_id = client.execute_command("CLUSTER MYID")
-        wait(partial(_replicate, node, master_id), WAIT_S, "replicas follow their masters")
+        wait(partial(replicate, node, master_id), WAIT_S, "replicas follow their masters")
     return True
 
 
-def _replicate(node: Address, master_id: str) -> bool:
+def replicate(node: Address, master_id: str) -> bool:
+    """Makes a node without slots the replica of a master. Raises RedisError."""
     with connection(node) as client:
         return bool(client.execute_command("CLUSTER REPLICATE", master_id))
 

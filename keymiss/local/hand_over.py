@@ -25,14 +25,29 @@ def start_as(user: ProcessUser, settings: Settings) -> int:
         supervisor.stop()  # what a killed supervisor has left
         if found := problems(settings):
             raise StartError("\n".join(found))
-    elif supervisor.socket.stat().st_uid != user.uid:
-        raise StartError(
-            f"The system in {settings.var} runs as another user than {user.name}: `keymiss down` stops it, "
-            "then start again."
-        )
+    else:
+        _check_user(user, supervisor)
     make_folders(settings, user)
     if why := build_module(settings):
         raise StartError(why)
+    return _run(user, settings, "up", "--no-load")
+
+
+def command_as(user: ProcessUser, settings: Settings, *arguments: str) -> int:
+    """The exit code of a command on the system that runs, as this user. Raises StartError."""
+    _check_user(user, Supervisor(settings))
+    return _run(user, settings, *arguments)
+
+
+def _check_user(user: ProcessUser, supervisor: Supervisor) -> None:
+    if supervisor.socket.stat().st_uid != user.uid:
+        raise StartError(
+            f"The system in {supervisor.settings.var} runs as another user than {user.name}: `keymiss down` "
+            "stops it, then start again."
+        )
+
+
+def _run(user: ProcessUser, settings: Settings, *arguments: str) -> int:
     copy = copy_project(settings, user.gid)
     environment = os.environ | {
         "PYTHONPATH": str(copy),
@@ -43,7 +58,7 @@ def start_as(user: ProcessUser, settings: Settings) -> int:
         "USER": user.name,
         "LOGNAME": user.name,
     }
-    with user.popen([python(), "-m", "keymiss.cli", "up", "--no-load"], copy, environment) as process:
+    with user.popen([python(), "-m", "keymiss.cli", *arguments], copy, environment) as process:
         while True:
             try:
                 return process.wait()

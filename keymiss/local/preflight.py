@@ -12,7 +12,7 @@ import shutil
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -164,12 +164,7 @@ def _program_checks(settings: Settings) -> Iterator[Check]:
 
 
 def _port_checks(settings: Settings) -> Iterator[Check]:
-    elsewhere = "set KEYMISS_BASE_PORT to another first port"
-    nodes = [
-        _port_check(settings.host, number, what, elsewhere)
-        for port in settings.ports
-        for number, what in ((port, "a Redis node"), (port + BUS_PORT_OFFSET, "its cluster bus"))
-    ]
+    nodes = node_port_checks(settings, settings.ports, "set KEYMISS_BASE_PORT to another first port")
     found = f"free from {settings.base_port} on, for {len(settings.ports)} nodes and their cluster bus"
     yield _check("ports", found, *(check.problem for check in nodes))
     for name, number, what, host in (
@@ -178,6 +173,15 @@ def _port_checks(settings: Settings) -> Iterator[Check]:
         ("KEYMISS_WORKER_METRICS_PORT", settings.worker_metrics_port, "the worker's metrics", LOOPBACK),
     ):
         yield _port_check(host, number, what, f"set {name} to another one")
+
+
+def node_port_checks(settings: Settings, ports: Iterable[int], otherwise: str) -> list[Check]:
+    """Of the ports of nodes, and of their cluster bus."""
+    return [
+        _port_check(settings.host, number, what, otherwise)
+        for port in ports
+        for number, what in ((port, "a Redis node"), (port + BUS_PORT_OFFSET, "its cluster bus"))
+    ]
 
 
 def _port_check(host: str, number: int, what: str, otherwise: str) -> Check:

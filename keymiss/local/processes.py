@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 import xmlrpc.client
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,9 @@ from keymiss.resources import PACKAGE, PROJECT
 from keymiss.settings import SERVER_NAMES, Settings, server_program
 
 MARK = "KEYMISS_STARTED_IN"
+NODES = "redis"
+"""The supervisor's group of the nodes that were there at its start. It cannot add to a group that runs: nodes
+that are added have one of their own until it is started again."""
 STOP_TIMEOUT_S = 120.0
 """Eight nodes that write their data to disk; supervisord stops one program after the other."""
 
@@ -82,11 +86,14 @@ supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface
 [supervisorctl]
 serverurl=unix://{run}/supervisor.sock
 
-[program:redis]
+{programs}"""
+
+NODES_SECTION = """\
+[program:{group}]
 command={server} {run}/redis-%(process_num)d.conf
 process_name=%(process_num)d
 numprocs={count}
-numprocs_start={base_port}
+numprocs_start={first_port}
 priority=10
 autostart=true
 stopwaitsecs=60
@@ -98,7 +105,8 @@ stdout_logfile={log}/redis-%(process_num)d.log
 stdout_logfile_maxbytes=10MB
 stdout_logfile_backups=2
 
-{programs}"""
+"""
+"""The names of the programs are the nodes' ports."""
 
 
 TLS_CONF = """\
@@ -117,8 +125,11 @@ class StartError(RuntimeError):
     """Something could not be started; the text says what, and what its log says."""
 
 
-def write_configuration(settings: Settings) -> None:
-    """Writes the nodes' and the supervisor's configuration into var/run. nginx's is made by render_nginx."""
+def write_configuration(settings: Settings, added: Sequence[int] = ()) -> None:
+    """Writes the nodes' and the supervisor's configuration into var/run. nginx's is made by render_nginx.
+
+    `added`: ports of nodes that the supervisor that runs is to start in a group of their own.
+    """
     for port in settings.ports:
         data = settings.data / str(port)
         data.mkdir(exist_ok=True)
@@ -145,12 +156,26 @@ def write_configuration(settings: Settings) -> None:
             project=escaped(PROJECT),
             path=escaped(PACKAGE.parent),
             mark=MARK,
-            server=escaped(server_program(settings.server)),
-            count=len(settings.ports),
-            base_port=settings.base_port,
-            programs="".join(program.section(settings.log) for program in programs(settings)),
+            programs=_nodes_section(settings, NODES, settings.ports)
+            + (_nodes_section(settings, _added_group(added), added) if added else "")
+            + "".join(program.section(settings.log) for program in programs(settings)),
         )
     )
+
+
+def _nodes_section(settings: Settings, group: str, ports: Sequence[int]) -> str:
+    return NODES_SECTION.format(
+        group=group,
+        server=escaped(server_program(settings.server)),
+        run=escaped(settings.run),
+        log=escaped(settings.log),
+        count=len(ports),
+        first_port=ports[0],
+    )
+
+
+def _added_group(ports: Sequence[int]) -> str:
+    return f"{NODES}-{ports[0]}"
 
 
 def programs(settings: Settings) -> list[Program]:
@@ -235,13 +260,38 @@ class Supervisor:
 
     def states(self) -> dict[str, tuple[str, str]]:
         """name -> (state, description), as 'redis:30001' -> ('RUNNING', 'pid 12, uptime 0:01:00')."""
-        return {
-            f"{p['group']}:{p['name']}" if p["group"] != p["name"] else p["name"]: (
-                p["statename"],
-                p["description"],
-            )
-            for p in self._call("getAllProcessInfo")
+        return {_shown(p): (p["statename"], p["description"]) for p in self._processes()}
+
+    def _processes(self) -> list[dict[str, Any]]:
+        """Without nodes that left, which the supervisor keeps until it is started again."""
+        found: list[dict[str, Any]] = self._call("getAllProcessInfo")
+        ports = set(map(str, self.settings.ports))
+        return [
+            p for p in found if not (_is_node(p) and p["statename"] == "STOPPED" and p["name"] not in ports)
+        ]
+
+    def _node_names(self, ports: Sequence[int]) -> list[str]:
+        """Of those that it knows, as it calls them."""
+        known = {
+            p["name"]: f"{p['group']}:{p['name']}" for p in self._call("getAllProcessInfo") if _is_node(p)
         }
+        return [known[str(port)] for port in ports if str(port) in known]
+
+    def add_nodes(self, ports: Sequence[int]) -> None:
+        """Starts nodes that write_configuration was told of; all else goes on as it is."""
+        if names := self._node_names(ports):  # they were there before
+            for name in names:
+                self.start(name)
+            return
+        self._call("reloadConfig")
+        self._call("addProcessGroup", _added_group(ports))
+
+    def remove_nodes(self, ports: Sequence[int]) -> None:
+        """Stops them for good."""
+        for name in self._node_names(ports):
+            self._call("stopProcess", name)
+        if ports and self._node_names(ports[:1]) == [f"{_added_group(ports)}:{ports[0]}"]:
+            self._call("removeProcessGroup", _added_group(ports))
 
     def start(self, name: str) -> None:
         """Starts one program and waits until it has run for a second. Raises StartError (with its log)."""
@@ -258,7 +308,7 @@ class Supervisor:
         """
         added, changed, _removed = self._call("reloadConfig")[0]
         for name in changed:
-            if name != "redis":
+            if name != NODES:
                 self._call("stopProcessGroup", name)
                 self._call("removeProcessGroup", name)
                 added.append(name)
@@ -289,6 +339,16 @@ class Supervisor:
                     continue
             _wait_gone(self.settings.var, 30.0)
         return True
+
+
+def _is_node(process: Mapping[str, Any]) -> bool:
+    return str(process["group"]).partition("-")[0] == NODES
+
+
+def _shown(process: Mapping[str, Any]) -> str:
+    if _is_node(process):
+        return f"{NODES}:{process['name']}"
+    return str(process["name"])
 
 
 def processes_of(var: Path) -> list[int]:

@@ -40,7 +40,8 @@ def connection(settings: Settings, port: int) -> AbstractContextManager[redis.Re
     return node_connection(Address(settings.host, port))
 
 
-def _node_answers(settings: Settings, supervisor: Supervisor, port: int) -> bool:
+def node_answers(settings: Settings, supervisor: Supervisor, port: int) -> bool:
+    """Whether it has read its data. StartError when it does not start."""
     state = supervisor.states().get(f"redis:{port}", ("", ""))[0]
     if state == "FATAL":
         raise StartError(f"the node on port {port} does not start:\n{supervisor.tail(f'redis:{port}')}")
@@ -48,7 +49,8 @@ def _node_answers(settings: Settings, supervisor: Supervisor, port: int) -> bool
         return not client.info("persistence")["loading"]
 
 
-def _nodes(settings: Settings) -> list[Address]:
+def nodes_of(settings: Settings) -> list[Address]:
+    """Where all nodes listen."""
     return [Address(settings.host, port) for port in settings.ports]
 
 
@@ -63,7 +65,8 @@ def _is_served(settings: Settings, port: int) -> bool:
         return True
 
 
-def _workers_attached(settings: Settings) -> bool:
+def workers_attached(settings: Settings) -> bool:
+    """Whether no master that answers is without a worker."""
     return all(_is_served(settings, port) for port in settings.ports)
 
 
@@ -80,11 +83,16 @@ def http_ok(url: str, timeout_s: float = 5.0) -> bool:
 
 def remembered(settings: Settings) -> dict[str, int]:
     """The layout the data in var was made with; empty when there is none."""
-    path = settings.data / "layout.json"
-    return dict(json.loads(path.read_text())) if path.exists() else {}
+    return dict(json.loads(settings.layout.read_text())) if settings.layout.exists() else {}
 
 
-def _check_layout(settings: Settings) -> None:
+def remember(settings: Settings) -> None:
+    """The layout of the data from now on."""
+    settings.layout.write_text(json.dumps(_layout(settings)) + "\n")
+
+
+def check_layout(settings: Settings) -> None:
+    """StartError when the data is of another layout."""
     old = remembered(settings)
     if old and old != _layout(settings):
         raise StartError(
@@ -133,11 +141,11 @@ def _launch(settings: Settings, supervisor: Supervisor) -> None:
     found = problems(settings)
     if found:
         raise StartError("\n".join(found))
-    _check_layout(settings)
+    check_layout(settings)
     make_folders(settings, None)
     if why := build_module(settings):
         raise StartError(why)
-    (settings.data / "layout.json").write_text(json.dumps(_layout(settings)) + "\n")
+    remember(settings)
     make_users(settings)
     if why := make_certificates(settings):
         raise StartError(why)
@@ -151,7 +159,7 @@ def _add_observing(settings: Settings, supervisor: Supervisor) -> None:
     found = observing_problems(settings)
     if found:
         raise StartError("\n".join(found))
-    _check_layout(settings)
+    check_layout(settings)
     make_users(settings)
     write_configuration(settings)
     supervisor.reload()
@@ -178,13 +186,13 @@ def _bring_up_observing(settings: Settings, supervisor: Supervisor, say: Say) ->
 
 def _bring_up(settings: Settings, supervisor: Supervisor, say: Say) -> None:
     for port in settings.ports:
-        wait(partial(_node_answers, settings, supervisor, port), LOAD_WAIT_S, f"the node on port {port}")
-    how = "created" if create_cluster(_nodes(settings), settings.masters) else "up"
-    wait(lambda: cluster_is_ok(_nodes(settings)), WAIT_S, "cluster_state:ok on every node")
+        wait(partial(node_answers, settings, supervisor, port), LOAD_WAIT_S, f"the node on port {port}")
+    how = "created" if create_cluster(nodes_of(settings), settings.masters) else "up"
+    wait(lambda: cluster_is_ok(nodes_of(settings)), WAIT_S, "cluster_state:ok on every node")
     say(f"{settings.masters} masters, {settings.replicas} replica(s) each: cluster {how}")
     logs = settings.log
     supervisor.start("worker")
-    wait(lambda: _workers_attached(settings), WAIT_S, f"a worker at every master; see {logs}/worker.log")
+    wait(lambda: workers_attached(settings), WAIT_S, f"a worker at every master; see {logs}/worker.log")
     say("worker attached to every master")
     supervisor.start("api")
     api = f"http://{settings.host}:{settings.api_port}/livez"

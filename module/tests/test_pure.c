@@ -216,6 +216,8 @@ static void test_resp(void) {
     CHECK(RESP("+OK\r\n") == 0);
     CHECK(RESP("-FAILED it\r\n") == 0);
     CHECK(RESP(":-42\r\n") == 0);
+    CHECK(RESP(",-0.5\r\n") == 0);
+    CHECK(RESP("*3\r\n,1e300\r\n,-inf\r\n,nan\r\n") == 0);
     CHECK(RESP("$0\r\n\r\n") == 0);
     CHECK(RESP("$3\r\na\r\n\r\n") == 0);
     CHECK(RESP("$-1\r\n") == 0);
@@ -227,6 +229,10 @@ static void test_resp(void) {
     CHECK(RESP("+OK\r\n+OK\r\n") == -1);
     CHECK(RESP(":1x\r\n") == -1);
     CHECK(RESP(":9999999999999999999\r\n") == -1);
+    CHECK(RESP(",\r\n") == -1);
+    CHECK(RESP(", 1\r\n") == -1);
+    CHECK(RESP(",1x\r\n") == -1);
+    CHECK(RESP(",1") == -1);
     CHECK(RESP("$5\r\nab\r\n") == -1);
     CHECK(RESP("$-2\r\n") == -1);
     CHECK(RESP("$999999999999999999\r\nx\r\n") == -1);
@@ -242,7 +248,7 @@ static void test_resp(void) {
     CHECK(check_resp(deep, 72) == -1);          /* 17 arrays and a number: 18 deep */
     CHECK(check_resp(deep + 8, 64) == 0);       /* 16 deep */
     /* Every cut and every changed byte of a good value: read within bounds, whatever the verdict. */
-    const char good[] = "*3\r\n$5\r\nhello\r\n:123\r\n*2\r\n+a\r\n-b\r\n";
+    const char good[] = "*4\r\n$5\r\nhello\r\n:123\r\n,1.5\r\n*2\r\n+a\r\n-b\r\n";
     for (size_t n = 0; n < sizeof good - 1; n++) CHECK(check_resp(good, n) == -1);
     int verdicts = 0;
     for (size_t i = 0; i < sizeof good - 1; i++) {

@@ -83,11 +83,15 @@ def test_a_name_may_be_set_again(client: Any) -> None:
     ]
 
 
-def test_numbers_are_written_as_the_server_does(client: Any) -> None:
-    numbers = ["0.1", "-0", "1e300", "inf", "-inf", "3", "1e-9", "123456789.125"]
-    client.execute_command("AI.TENSORSET", "d", "DOUBLE", len(numbers), "VALUES", *numbers)
-    (reply,) = dag(client, "LOAD 1 d |> AI.TENSORGET d VALUES")
-    assert reply == client.execute_command("AI.TENSORGET", "d", "VALUES")
+@pytest.mark.parametrize("type_name", ["DOUBLE", "FLOAT"])
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_numbers_are_written_as_the_server_does(shard: RedisServer, protocol: int, type_name: str) -> None:
+    numbers = ["0.1", "-0", "1e30", "inf", "-inf", "3", "1e-9", "123456789.125"]
+    with shard.client(protocol=protocol) as client:
+        client.execute_command("AI.TENSORSET", "d", type_name, len(numbers), "VALUES", *numbers)
+        (reply,) = dag(client, "LOAD 1 d |> AI.TENSORGET d VALUES")
+        assert reply == client.execute_command("AI.TENSORGET", "d", "VALUES")
+        assert {type(one) for one in reply} == {bytes if protocol == 2 else float}
 
 
 def test_a_step_that_fails_has_its_error_in_its_place(client: Any) -> None:

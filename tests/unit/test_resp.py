@@ -28,6 +28,8 @@ def parse(raw: bytes) -> Any:
         (-7, b":-7\r\n"),
         (2**63, b"$19\r\n9223372036854775808\r\n"),
         (1.5, b"$3\r\n1.5\r\n"),
+        (resp.Double(0.1), b",0.1\r\n"),
+        (resp.Double(float("-inf")), b",-inf\r\n"),
         ("", b"$0\r\n\r\n"),
         ("hé", b"$3\r\nh\xc3\xa9\r\n"),
         (bytearray(b"\0\r\n"), b"$3\r\n\0\r\n\r\n"),

@@ -233,9 +233,8 @@ def _tensor_reply(tensor: Tensor, parts: int) -> Any:
 
 
 def _values(tensor: Tensor) -> list[Any]:
-    """Floats as the server writes them."""
     flat: list[Any] = tensor.array.ravel().tolist()
-    return [f"{value:.17g}" if isinstance(value, float) else value for value in flat]
+    return [resp.Double(value) if isinstance(value, float) else value for value in flat]
 
 
 # ---- looking, scanning ----

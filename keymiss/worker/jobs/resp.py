@@ -7,6 +7,7 @@ None                         null bulk string ``$-1``
 bool, int in 64 bits         integer (True is 1)
 str, bytes, bytearray        bulk string (str as UTF-8)
 float, int beyond 64 bits    bulk string of its repr, as Redis itself replies numbers
+`Double`                     double ``,0.1``: the server writes it as it does its own
 list, tuple, set, frozenset  array
 dict                         array of key, value, key, value, ...
 `Status`, `Error`            status reply, error reply (line breaks and NULs become spaces)
@@ -39,6 +40,13 @@ class Error:
     text: str
 
 
+@dataclass(frozen=True)
+class Double:
+    """A double reply."""
+
+    value: float
+
+
 class Nothing:
     """The function has put nothing in the place of a reply."""
 
@@ -66,6 +74,8 @@ def encode(value: object) -> bytes:
         return _bulk(bytes(value))
     if isinstance(value, (int, float)):
         return _bulk(repr(value).encode())
+    if isinstance(value, Double):
+        return b",%r\r\n" % value.value
     if isinstance(value, dict):
         flat = [part for pair in value.items() for part in pair]
         return b"*%d\r\n" % len(flat) + b"".join(map(encode, flat))
