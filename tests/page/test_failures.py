@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -68,8 +68,9 @@ def test_a_question_that_no_shard_can_answer(page: Page) -> None:
 
 
 @pytest.fixture
-def busy(site: Site) -> Iterator[str]:
-    """The address of a site whose API takes one question at a time, and somebody's question waits there."""
+def busy(site: Site) -> Iterator[tuple[str, Callable[[], None]]]:
+    """The address of a site whose API takes one question at a time, and what makes somebody's question wait
+    there: for a shard that is silent, until the API knows that it is."""
     env = {
         "KEYMISS_API_MAX_QUESTIONS": "1",
         "KEYMISS_API_TIME_LIMIT_S": str(slower(5)),
@@ -80,8 +81,8 @@ def busy(site: Site) -> Iterator[str]:
         NginxProcess(api.port) as nginx,
         ThreadPoolExecutor(1) as pool,
     ):
-        pause(site.cluster.masters[2])
         left = threading.Event()
+        asking: list[Future[None]] = []
 
         def keep_asking() -> None:
             while not left.is_set():
@@ -95,19 +96,25 @@ def busy(site: Site) -> Iterator[str]:
                 return True
             return False
 
-        asking = pool.submit(keep_asking)
-        try:
+        def somebody_asks() -> None:
+            pause(site.cluster.masters[2])
+            asking.append(pool.submit(keep_asking))
             wait_until(is_busy, 30, "the API is busy")
-            yield nginx.url
+
+        try:
+            yield nginx.url, somebody_asks
         finally:
             left.set()
             resume(site.cluster.masters[2])
-            asking.result()
+            for one in asking:
+                one.result()
 
 
-def test_too_many_questions(browser: Browser, busy: str) -> None:
+def test_too_many_questions(browser: Browser, busy: tuple[str, Callable[[], None]]) -> None:
     """429 with Retry-After: the button waits for as long as was said."""
-    with opened(browser, busy) as (page, _):
+    url, somebody_asks = busy
+    with opened(browser, url) as (page, _):
+        somebody_asks()
         ask(page, QUESTION)
         failure = page.locator("#answers .notice.error")
         expect(failure).to_contain_text("Too many questions at once (429)")
