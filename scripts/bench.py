@@ -24,6 +24,7 @@ from rich.console import Console
 REPO = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPO))
 
+from keymiss.models.forms import ExportError  # noqa: E402
 from scripts.benchmarks.docs_page import put_into_docs  # noqa: E402
 from scripts.benchmarks.failure import BenchFailed  # noqa: E402
 from scripts.benchmarks.figures import Results  # noqa: E402
@@ -102,7 +103,7 @@ def main(
             large,
         )
         measure(options, out, plots)
-    except (BenchFailed, FileNotFoundError) as error:
+    except (BenchFailed, ExportError, FileNotFoundError) as error:
         raise SystemExit(f"bench.py: {error}") from None
 
 

@@ -1,6 +1,6 @@
 """What becomes of questions and articles when parts of a system fail, as a table (docs/guarantees.md).
 
-    python scripts/faults.py [--only NAME ...] [--json FILE]
+    PYTHONPATH=. .venv/bin/python scripts/faults.py [--only NAME ...] [--json FILE]
 
 Starts a system of its own (four masters with a replica each, the real reader, the sample corpus), puts it
 under load, breaks one thing after the other and waits until nothing is missing any more. Nothing else on

@@ -1,6 +1,6 @@
 """Whether a system that works for long stays as it is: memory, descriptors, queues, as slopes with errors.
 
-    python scripts/soak.py [--minutes 10] [--clients 4] [--json FILE]
+    PYTHONPATH=. .venv/bin/python scripts/soak.py [--minutes 10] [--clients 4] [--json FILE]
 
 Starts a system of its own, as scripts/faults.py does, and puts it under load: clients ask, half of it what
 nobody has asked before, articles come in every half second, and each leaves again when KEPT newer ones are

@@ -307,11 +307,18 @@ def load(folder: Path, split: int | None = None, seed: int = 0) -> SplitReader:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         named = _unpacked(load_file(folder / "model.safetensors"))
-        if WORDS not in named and whole_beside(folder) != folder:
-            with safe_open(whole_beside(folder) / "model.safetensors", "pt") as other:
-                named[WORDS] = other.get_tensor(WORDS)
-    except (OSError, ValueError, TypeError, SafetensorError) as error:
+    except (OSError, ValueError) as error:
         raise SplitReaderError(f"{folder}: {error}") from None
+    beside = whole_beside(folder)
+    if WORDS not in named and beside != folder:
+        try:
+            with safe_open(beside / "model.safetensors", "pt") as other:
+                named[WORDS] = other.get_tensor(WORDS)
+        except (OSError, SafetensorError) as error:
+            raise SplitReaderError(
+                f"{folder}: a packed reader, whose word embeddings are in {beside}, which has to be there: "
+                f"{error}"
+            ) from None
     model = SplitReader(Shape.of(config, split))
     try:
         state = from_hugging_face(

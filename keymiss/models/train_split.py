@@ -10,9 +10,9 @@ come, and there is a reader after each (Hu et al. 2024, MiniCPM: warm-up, stable
 checkpoint every few minutes and go on from it when the same command is given again. Same seed, same machine,
 same number of threads: same result.
 
-`--start` is a cross-encoder of BERT's layout (one relevance logit). Its relevance output is kept and trained
-on; its word embeddings stay as they are. On a CPU the matrices are multiplied in bfloat16, with weights kept
-in float32.
+`--start` is a cross-encoder of BERT's layout (one relevance logit), or a whole reader: outputs that it has
+are kept and trained on; its word embeddings stay as they are. On a CPU the matrices are multiplied in
+bfloat16, with weights kept in float32.
 """
 
 from __future__ import annotations
@@ -474,7 +474,7 @@ class Run:
             part.replace(copy)
 
 
-Start = Annotated[Path, typer.Option(help="folder of the cross-encoder to start from")]
+Start = Annotated[Path, typer.Option(help="folder of the cross-encoder or whole reader to start from")]
 Out = Annotated[Path, typer.Option(help="for checkpoints and result")]
 Copy = Annotated[Path | None, typer.Option(help="a second folder that checkpoints are copied to")]
 Split = Annotated[int, typer.Option(help="layers that read the halves apart")]
