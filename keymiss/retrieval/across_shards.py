@@ -57,12 +57,12 @@ class Retrieval:
             follower.ready.set()
         return follower
 
-    def _elsewhere(self, address: Address) -> Callable[[bytes], bool]:
-        """Whether a key's sentences are in the index of another master than this one."""
+    def _elsewhere(self, address: Address) -> Callable[[bytes, int], bool]:
+        """Whether another master's index than this one's has a key's sentences, with so many vectors."""
 
-        def has(key: bytes) -> bool:
+        def has(key: bytes, vectors: int) -> bool:
             others = (each for each in self._followers.values() if each.address != address)
-            return any(each.keeps(key) for each in others)
+            return any(each.keeps(key, vectors) for each in others)
 
         return has
 
@@ -82,6 +82,10 @@ class Retrieval:
     def vectors(self) -> dict[str, int]:
         """Shard tag -> sentences that can be found by their vector."""
         return {tag: follower.index.vectors() for tag, follower in self._followers.items()}
+
+    def lacking_vectors(self, encoder: bytes | None) -> set[str]:
+        """The shards with sentences that have no vector (yet): of this encoder, or of any."""
+        return {tag for tag, index in self.indexes().items() if index.lacks_vectors(encoder)}
 
     def indexes(self) -> dict[str, ShardIndex]:
         """Shard tag -> its index, of the shards whose first scan is through."""

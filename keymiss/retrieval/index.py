@@ -92,6 +92,16 @@ class ShardIndex:
         """How many of them can be found by a vector: of the encoder with this mark, or of any."""
         return sum(len(index) for mark, index in self._vectors.items() if encoder in (None, mark))
 
+    def lacks_vectors(self, encoder: bytes | None = None) -> bool:
+        """Whether some sentence, one that is found after the next `commit` too, has none, as `vectors`."""
+        return self.vectors(encoder) < len(self._sentences)
+
+    def vectors_of(self, key: bytes) -> int:
+        """How many vectors the hash's sentences have, of all encoders."""
+        known = self._hashes.get(key)
+        numbers = list(known.numbers.values()) if known else []
+        return sum(number in index for index in self._vectors.values() for number in numbers)
+
     @property
     def changed(self) -> bool:
         """Whether `commit` has something to do."""
@@ -169,10 +179,10 @@ class ShardIndex:
             index.put({numbers[row]: mixed[row] for row in there})
 
     def _forget(self, numbers: Sequence[int]) -> None:
-        for index in self._vectors.values():
-            index.remove(numbers)
         for number in numbers:
             del self._sentences[number]
+        for index in self._vectors.values():
+            index.remove(numbers)
 
     def drop(self, key: bytes) -> None:
         """Takes a hash's sentences out."""

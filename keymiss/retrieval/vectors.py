@@ -64,6 +64,10 @@ class VectorIndex:
         """How many vectors can be found."""
         return len(self._nodes)
 
+    def __contains__(self, number: int) -> bool:
+        """Whether it can be found."""
+        return number in self._nodes
+
     def put(self, vectors: Mapping[int, Vector]) -> None:
         """Adds vectors, in the place of those of the same number; the same vector again changes nothing."""
         changed = [

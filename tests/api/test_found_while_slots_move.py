@@ -9,14 +9,18 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from keymiss.addresses import Address
-from keymiss.keys import article_tag, paragraphs_key, sentence_key, slot_of
+from keymiss.keys import article_tag, paragraphs_key, sentence_key, slot_of, vectors_key
+from keymiss.reading.stored_vector import to_field
 from keymiss.retrieval import Retrieval
 from keymiss.retrieval.follow import ShardFollower
+from tests.api.test_retrieval_vectors import ENCODER, axis, encoded
 from tests.cluster.redis_cli_cluster import node_id
 from tests.patience import Limit
 from tests.servers import RedisClusterServers
 
-KEY, SLOT = sentence_key("A", article_tag("A")), slot_of(paragraphs_key("A"))
+TAG, SLOT = article_tag("A"), slot_of(paragraphs_key("A"))
+KEY, VECTORS = sentence_key("A", TAG), vectors_key("A", TAG)
+TEXT = "Viruses spread by droplets."
 
 
 @pytest.fixture
@@ -26,7 +30,7 @@ def servers() -> Iterator[RedisClusterServers]:
         if SLOT >= 8192:
             running.nodes.reverse()
         with running.nodes[0].client() as client:
-            client.hset(KEY, "0", "Viruses spread by droplets.")
+            client.hset(KEY, "0", TEXT)
         yield running
 
 
@@ -91,6 +95,35 @@ async def test_it_goes_when_the_other_has_it(servers: RedisClusterServers) -> No
             await asyncio.sleep(0.02)
 
 
+async def test_its_vector_is_found_all_the_time_too(servers: RedisClusterServers) -> None:
+    """It comes a moment after the sentence."""
+    with servers.nodes[0].client() as client:
+        client.hset(VECTORS, "0", to_field(TEXT, axis(1), ENCODER))
+    async with following(servers, 2) as retrieval:
+        await found_on(retrieval, "shard0", always=False)
+        begin(servers)
+        until = (
+            asyncio.get_running_loop().time() + 1.5
+        )  # the first lets go of what another has within half of it
+        while asyncio.get_running_loop().time() < until:
+            assert await best_cosine(retrieval) == pytest.approx(1, abs=2e-3)
+            await asyncio.sleep(0.01)
+        assert retrieval.lacking_vectors(ENCODER) == {"shard1"}
+        with servers.nodes[0].client() as source:
+            moved = source.execute_command("MIGRATE", "127.0.0.1", servers.nodes[1].port, VECTORS, 0, 5000)
+            assert moved == b"OK"
+        end(servers)
+        await found_on(retrieval, "shard1")
+        assert await best_cosine(retrieval) == pytest.approx(1, abs=2e-3)
+        assert retrieval.lacking_vectors(ENCODER) == set()
+
+
+async def best_cosine(retrieval: Retrieval) -> float | None:
+    found = await retrieval.candidates("droplets", 5, encoded(1))
+    (one,) = (each for some in found.values() for each in some)
+    return one.cosine
+
+
 async def test_a_shard_that_nobody_knew_before_gets_it(servers: RedisClusterServers) -> None:
     async with following(servers, 1) as retrieval:
         await found_on(retrieval, "shard0", always=False)
@@ -116,11 +149,12 @@ async def test_a_shard_that_is_gone_is_searched_until_others_have_it(servers: Re
 async def test_what_leaves_two_shards_is_not_there_for_either() -> None:
     """It went on to a third before the first heard that the second has it."""
     follower = ShardFollower(Address("127.0.0.1", 1))
-    follower.index.put(KEY.encode(), {b"0": b"Viruses spread by droplets."})
+    follower.index.put(KEY.encode(), {b"0": TEXT.encode()})
     follower.index.commit()
     follower.ready.set()
-    assert follower.keeps(KEY.encode())
+    assert follower.keeps(KEY.encode(), vectors=0)
+    assert not follower.keeps(KEY.encode(), vectors=1)
     await follower.leave()
     assert KEY.encode() in follower.index
-    assert not follower.keeps(KEY.encode())
+    assert not follower.keeps(KEY.encode(), vectors=0)
     await follower.stop()
