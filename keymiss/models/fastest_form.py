@@ -1,10 +1,11 @@
 """The form in which a reader is read fastest on this machine, of those that lose hardly anything.
 
 A model's reader.json says what each of its forms loses (`f1_lost`: form -> points of F1, as keymiss models
-evaluate measured it). Those that lose at most MOST_LOST_F1 are exported and timed for a second each, as the
-worker reads: one sentence a run, one thread a run, as many runs as there are cores; of a split reader, the
-upper half. What was chosen is kept beside the exports and holds until the model, the packages or the machine
-are others. A model whose forms nobody measured is read as DEFAULT_FORM, and nothing is timed.
+evaluate measured it). Those that lose at most MOST_LOST_F1, and whose numbers the processor can multiply, are
+exported and timed for a second each, as the worker reads: one sentence a run, one thread a run, as many runs
+as there are cores; of a split reader, the upper half. What was chosen is kept beside the exports and holds
+until the model, the packages or the machine are others. A model whose forms nobody measured is read as
+DEFAULT_FORM, and nothing is timed.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ TORCHSCRIPT_WITHIN = 1.1  # of the fastest one's time: then the form is a TorchS
 TIMED_S = 1.0
 TOKENS = (31, 45, 64)  # of question and sentence together: short, middle and long ones of the sample
 CPUINFO = Path("/proc/cpuinfo")
+BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
+"""As the kernel names them; a processor with none of them multiplies bfloat16 ten times as slowly."""
 CORES = len(os.sched_getaffinity(0))
 
 
@@ -46,9 +49,19 @@ def fastest_form(source: Source) -> str:
     measured = f1_lost(source.folder)
     if not measured:
         return DEFAULT_FORM
-    forms = [form for form in FORMS if form == DEFAULT_FORM or measured.get(form, 100.0) <= MOST_LOST_F1]
+    processor = _processor()
+    flags = {flag for line in processor for flag in line.split()}
+    forms = [
+        form
+        for form, made in FORMS.items()
+        if form == DEFAULT_FORM
+        or (
+            measured.get(form, 100.0) <= MOST_LOST_F1
+            and (made.precision != "bfloat16" or flags & BFLOAT16_FLAGS)
+        )
+    ]
     path = default_out(source.model).with_suffix(".fastest.json")
-    here = _here(source, forms)
+    here = _here(source, processor, forms)
     known = _known(path)
     if known.get("here") != here:
         known = {"here": here, "ms": (ms := _timed(source, forms)), "form": chosen(ms)}
@@ -116,15 +129,21 @@ def _round_ms(pool: ThreadPoolExecutor, model: Model, inputs: Sequence[list[Tens
     return (time.perf_counter() - began_s) * 1000 / len(inputs)
 
 
-def _here(source: Source, forms: list[str]) -> dict[str, str]:
-    """What the choice depends on: the processor as the kernel names it, the cores, the model and packages."""
+def _processor() -> list[str]:
+    """What the kernel says of it; nothing where it does not."""
     try:
         lines = CPUINFO.read_text(encoding="utf-8").splitlines()
     except OSError:
-        lines = []
-    told = {line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))}
-    processor = hashlib.sha256("\n".join(sorted(told)).encode()).hexdigest()[:12]
-    return {"processor": processor, "cores": str(CORES)} | {
+        return []
+    return sorted(
+        {line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))}
+    )
+
+
+def _here(source: Source, processor: Sequence[str], forms: list[str]) -> dict[str, str]:
+    """What the choice depends on: the processor, the cores, the model and packages."""
+    digest = hashlib.sha256("\n".join(processor).encode()).hexdigest()[:12]
+    return {"processor": digest, "cores": str(CORES)} | {
         form: source_digest(source.folder, form) for form in forms
     }
 

@@ -51,6 +51,18 @@ def test_what_loses_little_is_timed_once_and_the_choice_kept(
     assert "form: " in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("flags", "timed"), [("fma avx2 bf16x", False), ("avx512f avx512_bf16", True)])
+def test_bfloat16_is_timed_where_the_processor_has_it(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: str, timed: bool
+) -> None:
+    say(model, torchscript_bfloat16=0.1)
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(f"model name\t: one\nflags\t\t: {flags}\n")
+    monkeypatch.setattr(fastest_form, "CPUINFO", cpuinfo)
+    fastest_form.fastest_form(Source(str(model)))
+    assert exported(model) == {"small.pt", "small.bfloat16.pt"} if timed else {"small.pt"}
+
+
 def test_it_is_what_is_exported_unless_a_form_is_asked_for(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
