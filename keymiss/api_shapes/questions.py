@@ -97,6 +97,9 @@ class SentenceCoverage(Shape):
     answered: int
     late: int
     failed: int
+    unread: int = Field(
+        0, description="Not asked: one that the search ranks higher answered, and surely. See `exhaustive`."
+    )
 
 
 class ShardCoverage(Shape):
@@ -157,7 +160,7 @@ EXAMPLE_SOURCE: dict[str, Any] = {
     "took_ms": 18.4,
 }
 EXAMPLE_COVERAGE: dict[str, Any] = {
-    "sentences": {"asked": 20, "answered": 15, "late": 5, "failed": 0},
+    "sentences": {"asked": 20, "answered": 15, "late": 5, "failed": 0, "unread": 0},
     "shards": {
         "asked": ["6fd", "1x7", "a0", "b3"],
         "answered": ["6fd", "1x7", "a0"],

@@ -52,6 +52,9 @@ def ask(
     articles: Annotated[
         list[str] | None, typer.Option("--article", help="search only this one; may be given again")
     ] = None,
+    exhaustive: Annotated[
+        bool, typer.Option("--exhaustive", help="read all that is found, though an answer may be sure before")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="the API's whole reply")] = False,
     url: Url = "",
     certificate: Annotated[
@@ -66,7 +69,12 @@ def ask(
     with api(url, certificate, insecure) as client:
         try:
             reply = client.ask(
-                question, limit=limit, min_score=min_score, years=bounds, articles=articles or None
+                question,
+                limit=limit,
+                min_score=min_score,
+                years=bounds,
+                articles=articles or None,
+                exhaustive=exhaustive,
             )
         except BadRequest as error:
             fail(str(error), 2)
@@ -77,7 +85,7 @@ def ask(
     if as_json:
         print(reply.model_dump_json(indent=2))
     else:
-        _show(reply)
+        _show(reply, limit)
     if not reply.found:
         raise typer.Exit(1)
 
@@ -102,7 +110,7 @@ def api(url: str = "", certificate: Path | None = None, insecure: bool = False) 
         yield client
 
 
-def _show(reply: Answers) -> None:
+def _show(reply: Answers, limit: int) -> None:
     if not reply.found:
         out.print(reply.message or "There is no answer.", markup=False)
         _show_closest(reply.closest)
@@ -115,6 +123,8 @@ def _show(reply: Answers) -> None:
     sentences, unused = reply.coverage.sentences, reply.coverage.unused
     if sentences.answered < sentences.asked:
         out.print(f"{sentences.answered} of {sentences.asked} sentences were read in time.", style="yellow")
+    if sentences.unread and len(reply.results) < limit:
+        out.print(f"{sentences.unread} more were found and not read, as an answer was sure: --exhaustive.")
     for one in unused:
         out.print(f"Searched without {one.signal}: {one.reason}.", style="yellow", markup=False)
 

@@ -52,13 +52,15 @@ class Client:
         min_score: float | None = None,
         years: YearRange | None = None,
         articles: Iterable[str] | None = None,
+        exhaustive: bool = False,
         **options: Unpack[Options],
     ) -> Answers:
         """Answers a question: `limit` results, from `offset` on.
 
         `min_score`: in place of the service's threshold. `years`, `articles`: only these are searched.
+        `exhaustive`: every sentence found is read, though an answer may be sure before.
         """
-        return self._do(calls.ask(question, limit, offset, min_score, years, articles), options)
+        return self._do(calls.ask(question, limit, offset, min_score, years, articles, exhaustive), options)
 
     def search(
         self,

@@ -56,6 +56,7 @@ def ask(
     min_score: float | None,
     years: YearRange | None,
     articles: Iterable[str] | None,
+    exhaustive: bool,
 ) -> Call[Answers]:
     """POST /qasearch."""
     bounds = None if years is None else _given(**dict(zip(("from", "to"), years, strict=True)))
@@ -66,6 +67,7 @@ def ask(
         min_score=min_score,
         years=bounds,
         articles=None if articles is None else _names(articles),
+        exhaustive=exhaustive or None,
     )
     return Call(Answers, "POST", "/qasearch", body=body)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from redis.asyncio.connection import Connection, SSLConnection
@@ -14,6 +14,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from keymiss.addresses import Address
 from keymiss.cluster.credentials import Credentials
+from keymiss.cluster.packing import packed
 from keymiss.cluster.tls import Tls, TlsTrouble, trouble
 
 
@@ -65,9 +66,9 @@ async def connected(
         await connection.disconnect(nowait=True)
 
 
-async def replies_of(connection: Connection, *commands: tuple[str, ...]) -> list[Any]:
+async def replies_of(connection: Connection, *commands: Sequence[object]) -> list[Any]:
     """In one round trip; an error is a reply too."""
-    await connection.send_packed_command(connection.pack_commands(commands))
+    await connection.send_packed_command(b"".join(map(packed, commands)))
     replies: list[Any] = []
     for _ in commands:
         try:

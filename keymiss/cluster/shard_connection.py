@@ -16,13 +16,13 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-import hiredis
 from redis._parsers.hiredis import NOT_ENOUGH_DATA
 from redis.connection import Connection, SSLConnection
 from redis.exceptions import ConnectionError, RedisError, ResponseError, TimeoutError
 
 from keymiss.addresses import Address
 from keymiss.cluster.credentials import Credentials
+from keymiss.cluster.packing import packed
 from keymiss.cluster.tls import Tls, explained
 from keymiss.cluster.topology import Shard
 
@@ -123,7 +123,7 @@ class ShardConnection:
         self._ready()
         connection = self._connection
         try:
-            connection.send_packed_command([b"".join(map(_packed, commands))])
+            connection.send_packed_command([b"".join(map(packed, commands))])
             replies = [self._read(timeout_s) for _ in commands]
         except BaseException as error:
             connection.disconnect()  # an unread reply must never be taken for the next command's
@@ -194,25 +194,6 @@ def _checked(reply: Any) -> Any:
     ):
         raise first
     return reply
-
-
-def _packed(command: Sequence[object]) -> bytes:
-    """Its bytes; redis-py takes several times as long, and some hundred words go over at a time."""
-    words = [word if type(word) is bytes else _argument(word) for word in command]
-    if b" " in words[0]:
-        words[:1] = words[0].split()
-    packed: bytes = hiredis.pack_command(tuple(words))  # type: ignore[arg-type]  # its stub says one word
-    return packed
-
-
-def _argument(value: object) -> bytes:
-    if isinstance(value, str):
-        return value.encode("utf-8", "surrogateescape")
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        return bytes(value)
-    if isinstance(value, bool):
-        return b"%d" % value
-    return str(value).encode()
 
 
 class ThreadConnections:

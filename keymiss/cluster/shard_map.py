@@ -182,13 +182,22 @@ class ShardMap:
     async def _run(self, node: Address, commands: Sequence[Command], asking: bool = False) -> list[Any]:
         if self.is_silent(node):
             raise MasterIsSilent(f"{node} does not answer")
-        async with self.client(node).pipeline(transaction=False) as pipe:
-            for command in commands:
-                if asking:  # holds for the next command only
-                    pipe.execute_command("ASKING")
-                pipe.execute_command(*command)
-            # Not raised by the pipeline: it would put words of its own before the module's.
-            replies = (await pipe.execute(raise_on_error=False))[1 if asking else 0 :: 2 if asking else 1]
+        if asking:  # holds for the next command only
+            commands = [each for command in commands for each in (("ASKING",), command)]
+        replies = await self.replies_at(node, commands)
+        return replies[1::2] if asking else replies
+
+    async def replies_at(self, node: Address, commands: Sequence[Command]) -> list[Any]:
+        """In one round trip on one connection of the pool. Raises the first reply that is an error."""
+        pool = self.client(node).connection_pool
+        connection = await pool.get_connection()
+        try:
+            replies = await replies_of(connection, *commands)
+        except BaseException:  # an unread reply must never be taken for the next command's
+            await connection.disconnect(nowait=True)
+            raise
+        finally:
+            await pool.release(connection)
         for reply in replies:
             if isinstance(reply, Exception):
                 raise reply

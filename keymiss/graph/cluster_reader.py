@@ -91,7 +91,7 @@ class ClusterGraphReader(PagedReader):
 
         for replies in await self._ask_all(request, commands):
             for pair, counts in zip(pairs, replies, strict=True):
-                for year, count in counts.items():
+                for year, count in zip(counts[::2], counts[1::2], strict=True):
                     found.setdefault(pair, Counter())[int(year) if year else None] += int(count)
         return found
 
@@ -161,10 +161,8 @@ class ClusterGraphReader(PagedReader):
             return [reply for (reply,) in await asyncio.gather(*again)]
 
     async def _send(self, shard: Shard, commands: Sequence[Sequence[Command]]) -> list[list[Any]]:
-        async with self._shards.client(shard.master).pipeline(transaction=False) as pipe:
-            for command in (command for each in commands for command in each):
-                pipe.execute_command(*command)
-            replies = iter(await pipe.execute())
+        sent = [command for each in commands for command in each]
+        replies = iter(await self._shards.replies_at(shard.master, sent))
         return [list(islice(replies, len(each))) for each in commands]
 
 

@@ -14,7 +14,7 @@ from keymiss.models.by_cluster import Visit
 from keymiss.models.by_search import Search, article_and_index
 from keymiss.models.loaded_articles import Corpus, SentenceId
 
-EVERYTHING = {"min_score": 0, "limit": 100}  # the most results that a request may ask for; 20 are read
+EVERYTHING = {"min_score": 0, "limit": 100, "exhaustive": True}  # the most results that may be asked for
 
 
 @dataclass(frozen=True)

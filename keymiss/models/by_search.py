@@ -37,7 +37,7 @@ class Search:
 
         EvaluateError says why there are none.
         """
-        body = self.reply(question, min_score=0)
+        body = self.reply(question, min_score=0, exhaustive=True)
         results: list[dict[str, Any]] = body["results"]
         covered = body["coverage"]["sentences"]
         self.asked = max(self.asked, covered["asked"])

@@ -70,16 +70,22 @@ export class Answers {
       return this.say(`${message}${reply.closest.length ? ` ${count(reply.closest.length, "closest passage")} below.` : ""}`);
     }
     show(this.list, answerList(reply.results), el("div", { class: "foot" }), passageList(reply.closest, "Passages close to the question"));
-    this.#offerMore(reply.total, question, only);
+    this.#offerMore(reply, question, only);
     const best = reply.results[0];
     return this.say(`${count(reply.results.length, "answer")}. Best: ${best.answer}, ${percent(best.score)}. ${missing}`);
   }
 
-  #offerMore(total, question, only) {
+  #offerMore({ total, results, coverage }, question, only) {
     const [list, foot] = this.list.children;
     const shown = list.children.length;
-    const label = `More answers (${shown} of ${total})`;
-    show(foot, shown < total && el("button", { type: "button", class: "more", onclick: () => this.#more(question, only) }, label));
+    const { unread } = coverage.sentences;
+    const button = (label, onclick) => el("button", { type: "button", class: "more", onclick }, label);
+    if (results.length && shown < total) {
+      show(foot, button(`More answers (${shown} of ${total})`, () => this.#more(question, only)));
+    } else {
+      const all = () => this.ask(question, { ...only, exhaustive: true });
+      show(foot, unread > 0 && button(`Read the ${count(unread, "other sentence")} too`, all));
+    }
   }
 
   async #more(question, only) {
@@ -88,7 +94,7 @@ export class Answers {
     try {
       const reply = await ask(question, only, before, this.running.signal);
       list.append(...answerList(reply.results).children);
-      this.#offerMore(reply.results.length ? reply.total : 0, question, only);
+      this.#offerMore(reply, question, only);
       this.say(`${count(list.children.length - before, "more answer")}.`);
       const first = list.children[before];
       first?.setAttribute("tabindex", "-1");

@@ -45,8 +45,10 @@ def fresh(
     ways: Sequence[Way],
     stages: bool,
 ) -> None:
-    """Rounds: a question that nobody has asked, then its sentences by the raw forward and by each way."""
+    """Rounds: a question that nobody has asked, then its sentences by the raw forward and by each way. After
+    them as many questions as users ask them, for which reading ends when an answer is sure."""
     took: list[float] = []
+    usual: list[Asked] = []
     others: dict[str, list[float]] = {"raw": [], **{way.name: [] for way in ways}}
     asked: list[Asked] = []
     counts: list[int] = []
@@ -69,11 +71,29 @@ def fresh(
             for name, ms in times.items():
                 others[name].append(ms)
     after = system.worker_figures()
+    for _ in took:
+        time.sleep(SETTLE_S)
+        usual.append(system.ask(next(questions), exhaustive=False))
     floor = beside(f"raw forward, {form}", took, others["raw"])
     limit = 1.2 * floor.value + 15
     goal = at_most(limit, statistics.median(took), f"at most 1.2 x raw + 15 ms: {limit:.0f} ms")
     note = f"p99 {percentile(took, 99):.0f} ms; {statistics.mean(counts):.0f} sentences read"
     results.add(Row.of("fresh", f"{QUESTION}, {form}", "ms", took, beside=floor, goal=goal, note=note))
+    read = [one.reply["coverage"]["sentences"]["asked"] for one in usual]
+    results.add(
+        Row.of(
+            "fresh",
+            f"the same, reading ends when one is sure, {form}",
+            "ms",
+            [one.ms for one in usual],
+            beside=Beside(
+                QUESTION,
+                statistics.median(took),
+                statistics.median(one.ms for one in usual) / statistics.median(took),
+            ),
+            note=f"{statistics.mean(read):.1f} sentences read; other questions than above",
+        )
+    )
     for way in ways:
         compared = Beside(QUESTION, statistics.median(took), beside("", others[way.name], took).ratio)
         wanted = 4.5 if way.name.startswith("plain transformers, one by one") else None

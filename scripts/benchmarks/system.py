@@ -17,6 +17,7 @@ from typing import Any, Self
 import httpx
 
 from keymiss import keys
+from keymiss.api.settings import ApiSettings
 from keymiss.cluster.redis_cluster import shards_of
 from keymiss.cluster.topology import shard_of
 from keymiss.corpus.concept_table import read_table
@@ -112,7 +113,10 @@ class System:
         self.load_model("keymiss.models.load_encoder")
         self.load_concepts()
         self.upload(*(path.name for path in sample_functions()))
-        self.api = enter(ApiProcess(self.servers.addresses, self.masters, self._api_env))
+        env = {
+            "KEYMISS_API_SURE_SCORE": str(ApiSettings.model_fields["sure_score"].default)
+        }  # as users have it
+        self.api = enter(ApiProcess(self.servers.addresses, self.masters, env | dict(self._api_env or {})))
         self.nginx = enter(NginxProcess(self.api.port, self._nginx_changes))
         self.http = enter(http_client(self.nginx.url))
 
@@ -183,9 +187,10 @@ class System:
         return found
 
     def ask(self, question: str, **wanted: Any) -> Asked:
-        """Through nginx. NotWhole if a sentence or a shard is missing."""
+        """Through nginx; every candidate is read unless `wanted` says `exhaustive=False`. NotWhole if a
+        sentence or a shard is missing."""
         began_s = time.perf_counter()
-        reply = self.http.post("/qasearch", json={"search": question, **wanted})
+        reply = self.http.post("/qasearch", json={"search": question, "exhaustive": True, **wanted})
         ms = (time.perf_counter() - began_s) * 1000
         if not is_whole(reply):
             raise NotWhole(f"{question}: {reply.status_code} {reply.text[:500]}")

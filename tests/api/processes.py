@@ -55,10 +55,13 @@ class Running(Process):
 
 
 class ApiProcess(Running):
-    """`python -m keymiss.api` in front of `nodes`. wait_indexed: shards to wait for (0: do not wait)."""
+    """`python -m keymiss.api` in front of `nodes`. wait_indexed: shards to wait for (0: do not wait).
+
+    Every candidate is read, unless `env` says something else.
+    """
 
     def __init__(self, nodes: str, wait_indexed: int = 0, env: Mapping[str, str] | None = None) -> None:
-        super().__init__("api", {"PYTHONPATH": str(REPO), **(env or {})})
+        super().__init__("api", {"PYTHONPATH": str(REPO), "KEYMISS_API_SURE_SCORE": "1", **(env or {})})
         self.nodes = nodes
         self.port = free_port()
         self.wait_indexed = wait_indexed

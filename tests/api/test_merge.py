@@ -196,7 +196,7 @@ def test_empty_answers_are_left_out_but_count_as_answered() -> None:
 async def test_a_value_that_cannot_be_read_counts_as_failed(raw: bytes) -> None:
     (bad,) = await ask_all(OneShard(raw), {"x": [Candidate("A", "x", "0", "s", 1.0)]}, "q", soon())
     assert merge([bad]) == []
-    assert coverage([bad]).sentences == {"asked": 1, "answered": 0, "late": 0, "failed": 1}
+    assert coverage([bad]).sentences == {"asked": 1, "answered": 0, "late": 0, "failed": 1, "unread": 0}
     assert coverage([bad]).shards["failed"] == [bad.shard]
 
 
@@ -209,7 +209,7 @@ def test_coverage_counts_sentences_and_names_shards() -> None:
         not_answered(Status.FAILED, "z"),
     ]
     covered = coverage(several, unindexed=["w"])
-    assert covered.sentences == {"asked": 5, "answered": 1, "late": 2, "failed": 2}
+    assert covered.sentences == {"asked": 5, "answered": 1, "late": 2, "failed": 2, "unread": 0}
     assert covered.shards == {
         "asked": ["x", "y", "z"],
         "answered": ["x"],

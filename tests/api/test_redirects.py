@@ -30,7 +30,7 @@ async def test_a_moving_slot_and_a_moved_one(two: RedisClusterServers) -> None:
     shards = ShardMap(ApiSettings(nodes=parse_addresses(two.addresses), topology_poll_s=3600))
     await shards.start()
     try:
-        assert await shards.execute_together(KEY, ("EXISTS", KEY), ("SET", KEY, "1")) == [0, True]
+        assert await shards.execute_together(KEY, ("EXISTS", KEY), ("SET", KEY, "1")) == [0, b"OK"]
         with old.client() as source, new.client() as target:
             ids = [client.execute_command("CLUSTER MYID") for client in (source, target)]
             target.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", ids[0])

@@ -32,6 +32,25 @@ def test_without_a_sure_answer_the_closest_passages_are_shown(page: Page) -> Non
     expect(page.get_by_role("status")).to_contain_text("5 closest passages below.")
 
 
+def test_what_was_not_read_as_an_answer_was_sure_is_read_on_demand(page: Page) -> None:
+    asked: list[dict[str, object]] = []
+
+    def reply(route: Route) -> None:
+        asked.append(route.request.post_data_json)
+        real = route.fetch()
+        body = real.json()
+        body["coverage"]["sentences"]["unread"] = 0 if asked[-1].get("exhaustive") else 14
+        route.fulfill(response=real, json=body)
+
+    page.route("**/qasearch", reply)
+    ask(page, QUESTION)
+    page.get_by_role("button", name="Read the 14 other sentences too").click()
+    expect(page.locator("#answers")).to_have_attribute("aria-busy", "false")
+    expect(page.locator("li.answer")).to_have_count(3)
+    expect(page.locator("#answers-list .more")).to_have_count(0)
+    assert [one.get("exhaustive") for one in asked] == [None, True]
+
+
 def _with_threshold(route: Route) -> str:
     body: dict[str, object] = route.request.post_data_json
     return json.dumps(body | {"min_score": 1})

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from keymiss.api_shapes.questions import EXAMPLE_PASSAGE, EXAMPLE_REPLY
+from keymiss.api_shapes.questions import EXAMPLE_COVERAGE, EXAMPLE_PASSAGE, EXAMPLE_REPLY
 from keymiss.cli.main import app
 from keymiss.typer_app import exit_code
 from tests.servers import free_port
@@ -74,6 +74,18 @@ def test_answer_sentence_score_and_sources(service: Service, capsys: pytest.Capt
     assert "Searched without links: late." in lines
 
 
+def test_what_was_not_read_is_said_to_who_wants_more(
+    service: Service, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sentences = {"asked": 4, "answered": 4, "late": 0, "failed": 0, "unread": 16}
+    service.reply = EXAMPLE_REPLY | {"coverage": EXAMPLE_COVERAGE | {"sentences": sentences}}
+    said = "16 more were found and not read, as an answer was sure: --exhaustive."
+    assert ask("--url", service.url, "-n", "3", "Who passes it?") == 0
+    assert said in capsys.readouterr().out.splitlines()
+    assert ask("--url", service.url, "Who passes it?") == 0
+    assert said not in capsys.readouterr().out
+
+
 def test_the_whole_reply_as_json(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
     assert ask("--json", "--url", service.url, "Who passes it?") == 0
     assert json.loads(capsys.readouterr().out) == EXAMPLE_REPLY
@@ -100,10 +112,11 @@ def test_no_answer_is_1_and_shows_the_closest_passages(
     ],
 )
 def test_what_is_searched_and_how_sure_it_must_be(service: Service, given: str, sent: Any) -> None:
-    more = ["--min-score", "0.5", f"--years={given}", "--article", "KM1", "--article", "KM2"]
+    more = ["--min-score", "0.5", f"--years={given}", "--article", "KM1", "--article", "KM2", "--exhaustive"]
     assert ask("--url", service.url, *more, "Who?") == 0
     (asked,) = service.asked
     assert (asked["min_score"], asked["years"], asked["articles"]) == (0.5, sent, ["KM1", "KM2"])
+    assert asked["exhaustive"] is True
 
 
 def test_no_service_is_1(capsys: pytest.CaptureFixture[str]) -> None:

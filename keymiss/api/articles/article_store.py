@@ -150,7 +150,8 @@ class ArticleStore:
         tag = article_tag(article)
         state, sentences = state_key(article, tag), sentence_key(article, tag)
         text = await self._shards.execute(text_key, "GET", text_key)
-        fields = await self._shards.execute(state, "HGETALL", state)
+        flat = await self._shards.execute(state, "HGETALL", state)
+        fields = dict(zip(flat[::2], flat[1::2], strict=True))
         names = await self._shards.execute(sentences, "HKEYS", sentences)
         return StoredText(tag, text, fields, sorted(int(name) for name in names if name.isdigit()))
 

@@ -31,6 +31,8 @@ from keymiss.retrieval import WHOLE_CORPUS, Candidate, CorpusFilter, Retrieval
 
 SOON = 0.5
 """Of the time limit: as many questions are answered at once as end within that part of it."""
+FIRST_PART = 0.25
+"""Of the time limit: the other candidates are not kept waiting for longer by the first ones."""
 
 ByShard = Mapping[str, Sequence[Candidate]]
 
@@ -51,7 +53,8 @@ class Wanted:
     """A question and what is wanted for it. None: the setting holds.
 
     ``limit``, ``offset``: of the results. ``min_score``: what an answer's score
-    must be for it to be shown. ``only``: what is searched.
+    must be for it to be shown. ``only``: what is searched. ``exhaustive``: every
+    candidate is read, though an answer may be sure before.
     """
 
     question: str
@@ -59,6 +62,7 @@ class Wanted:
     offset: int = 0
     min_score: float | None = None
     only: CorpusFilter = WHOLE_CORPUS
+    exhaustive: bool = False
 
 
 class Asker:
@@ -97,7 +101,8 @@ class Asker:
         watch = Stopwatch(record.stage_ended)
         question, only = wanted.question, wanted.only
         in_key = question_in_key(question, self._settings.ignore_case)
-        (vector, unused), linked = await asyncio.gather(self._vector_of(in_key), self._linked(question, only))
+        of_question, linked = await asyncio.gather(self._vector_of(in_key), self._linked(question, only))
+        vector = of_question if isinstance(of_question, Encoded) else None
 
         async def best(without: Collection[str] = ()) -> ByShard:
             return await self._retrieval.candidates(
@@ -110,23 +115,32 @@ class Asker:
                 without=without,
             )
 
+        lacking = self._lacking_vectors(vector)
         candidates = await best()
+        lacking |= self._lacking_vectors(vector)  # articles come and slots move meanwhile
+        unused = [of_question] if isinstance(of_question, Unused) else []
+        if lacking:
+            unused.append(Unused(Signal.VECTORS, Reason.INCOMPLETE, tuple(sorted(lacking))))
         unindexed = [shard.tag for shard in self._shards.shards if shard.tag not in candidates]
         if not candidates:
             raise NoShardAnswered("no shard can be reached, or none has been indexed yet")
         watch.stage(Stage.RETRIEVE)
+        min_score = self._settings.min_score if wanted.min_score is None else wanted.min_score
+        enough = max(self._settings.sure_score, min_score)
+        exhaustive = wanted.exhaustive or enough >= 1
         (outcomes, facts), about = await asyncio.gather(
-            self._read(candidates, best, in_key), self._about(question, linked.links)
+            self._read(candidates, best, in_key, None if exhaustive else enough),
+            self._about(question, linked.links),
         )
         watch.stage(Stage.ASK)
         record.sentences_ended(outcomes)
         if not self._shards.silent:  # else it was not for want of time
             turn.was_read = not any(each.status in (Status.LATE, Status.BUSY) for each in outcomes)
-        covered = coverage(outcomes, unindexed, merged([*unused, *linked.unused, *about.unused]))
+        unread = max(0, sum(map(len, candidates.values())) - len(outcomes))
+        covered = coverage(outcomes, unread, unindexed, merged([*unused, *linked.unused, *about.unused]))
         record.went_without(covered.unused)
         refuse_if_none_answered(outcomes, covered)
         groups = merge(outcomes)
-        min_score = self._settings.min_score if wanted.min_score is None else wanted.min_score
         sure = shown(groups, min_score)
         message = None
         if not sure:
@@ -152,37 +166,52 @@ class Asker:
         return reply | {"took_ms": watch.took_ms, "stages_ms": watch.stages_ms}
 
     async def _read(
-        self, candidates: ByShard, best: Callable[[Collection[str]], Awaitable[ByShard]], in_key: str
+        self,
+        candidates: ByShard,
+        best: Callable[[Collection[str]], Awaitable[ByShard]],
+        in_key: str,
+        enough: float | None,
     ) -> tuple[list[Outcome], Facts]:
         """What became of the candidates, and, for those whose shard failed, of as many others that are `best`
-        without that shard; facts of the articles of all."""
+        without that shard; facts of the articles of all.
+
+        `enough`: where all of the first candidates are read soon and one of them gives an answer of a greater
+        score, the others are not read. None: all are read.
+        """
         limit_s = self._settings.time_limit_s
         deadline = asyncio.get_running_loop().time() + limit_s
-        outcomes, facts = await asyncio.gather(
-            ask_all(self._shards, candidates, in_key, deadline), self._facts_of(candidates, limit_s)
-        )
+
+        async def ask(some: ByShard) -> list[Outcome]:
+            return await ask_all(self._shards, some, in_key, deadline)
+
+        now, later = parted(candidates, None if enough is None else self._settings.first_candidates)
+        async with asyncio.TaskGroup() as group:
+            of_articles = group.create_task(self._facts_of(candidates, limit_s))
+            asked = [group.create_task(ask(now))]
+            if enough is not None:
+                done, _ = await asyncio.wait(asked, timeout=limit_s * FIRST_PART)
+                if not (done and is_sure(asked[0].result(), enough)):
+                    asked.append(group.create_task(ask(later)))
+        outcomes, facts = [each for task in asked for each in task.result()], of_articles.result()
         if failed := shards_that_failed(outcomes):
             others = not_yet_asked(await best(failed), outcomes)
             left_s = max(0.0, deadline - asyncio.get_running_loop().time())
-            more, of_more = await asyncio.gather(
-                ask_all(self._shards, others, in_key, deadline), self._facts_of(others, left_s)
-            )
+            more, of_more = await asyncio.gather(ask(others), self._facts_of(others, left_s))
             return outcomes + more, {**facts, **of_more}
         return outcomes, facts
 
     async def _facts_of(self, candidates: ByShard, limit_s: float) -> Facts:
         return await self._articles.get((c.article for each in candidates.values() for c in each), limit_s)
 
-    async def _vector_of(self, question: str) -> tuple[Encoded | None, tuple[Unused, ...]]:
-        """Its vector, and what cannot be found by it."""
+    async def _vector_of(self, question: str) -> Encoded | Unused | None:
+        """None: no vectors are used."""
+        return await self._vectors.get(question) if self._settings.vector_weight else None
+
+    def _lacking_vectors(self, of_question: Encoded | None) -> set[str]:
+        """Shards with sentences that cannot be found by the vector of the question, or by any."""
         if self._settings.vector_weight == 0:
-            return None, ()
-        found = await self._vectors.get(question)
-        encoder = found.encoder if isinstance(found, Encoded) else None
-        indexes = self._retrieval.indexes().items()
-        without = tuple(tag for tag, index in indexes if index.vectors(encoder) < index.sentences)
-        unused = (Unused(Signal.VECTORS, Reason.INCOMPLETE, without),) if without else ()
-        return (None, (found, *unused)) if isinstance(found, Unused) else (found, unused)
+            return set()
+        return self._retrieval.lacking_vectors(of_question.encoder if of_question else None)
 
     async def _linked(self, question: str, only: CorpusFilter) -> Linked:
         if self._knowledge is None or self._settings.graph_weight == 0:
@@ -212,6 +241,22 @@ class Stopwatch:
     def took_ms(self) -> float:
         """From the start until now."""
         return round((time.perf_counter() - self._start_s) * 1000, 2)
+
+
+def parted(candidates: ByShard, first: int | None) -> tuple[ByShard, ByShard]:
+    """The `first` best of them all, and the others. None: all are first."""
+    ranked = sorted((-each.score, each.sentencekey) for some in candidates.values() for each in some)
+    best = {sentencekey for _, sentencekey in ranked[:first]}
+    return (
+        {tag: [each for each in some if each.sentencekey in best] for tag, some in candidates.items()},
+        {tag: [each for each in some if each.sentencekey not in best] for tag, some in candidates.items()},
+    )
+
+
+def is_sure(outcomes: Sequence[Outcome], enough: float) -> bool:
+    """Whether all were read, and one answers with a score above `enough`."""
+    read = all(each.status is Status.ANSWERED for each in outcomes)
+    return read and any(group.score > enough for group in merge(outcomes))
 
 
 def is_partial(covered: Coverage) -> bool:

@@ -136,12 +136,17 @@ def bare(answer: str) -> str:
 
 
 def coverage(
-    outcomes: Sequence[Outcome], unindexed: Iterable[str] = (), unused: tuple[Unused, ...] = ()
+    outcomes: Sequence[Outcome],
+    unread: int = 0,
+    unindexed: Iterable[str] = (),
+    unused: tuple[Unused, ...] = (),
 ) -> Coverage:
-    """Sentences and shards asked, answered, late, failed (busy is failed here)."""
+    """Sentences and shards asked, answered, late, failed (busy is failed here); `unread`: sentences that were
+    not asked, as an answer was sure before."""
     statuses = [(o.shard, Status.FAILED if o.status is Status.BUSY else o.status) for o in outcomes]
     kinds = (Status.ANSWERED, Status.LATE, Status.FAILED)
     sentences = {"asked": len(outcomes)} | {k.value: sum(s is k for _, s in statuses) for k in kinds}
+    sentences["unread"] = unread
     shards = {"asked": _unique(shard for shard, _ in statuses)}
     shards |= {k.value: _unique(shard for shard, s in statuses if s is k) for k in kinds}
     shards["unindexed"] = sorted(unindexed)

@@ -103,12 +103,16 @@ class Question(BaseModel):
         description="Only these articles are searched, by their ids; default: all.",
     )
 
+    exhaustive: bool = Field(
+        False, description="Read every sentence found; else reading ends when an answer is sure."
+    )
+
     @property
     def wanted(self) -> Wanted:
         """What the reply is to hold."""
         first, last = (self.years.first, self.years.last) if self.years else (None, None)
         only = CorpusFilter(first, last, frozenset(self.articles or ()))
-        return Wanted(self.search, self.limit, self.offset, self.min_score, only)
+        return Wanted(self.search, self.limit, self.offset, self.min_score, only, self.exhaustive)
 
 
 async def read_question(request: Request) -> Question:
