@@ -12,7 +12,7 @@ typedef struct {
  * hundred megabytes (a job is about 300 bytes and its key). */
 static const number_setting numbers[] = {
     {"miss-timeout-ms", &km_config.miss_timeout_ms, 30000, 1, 86400000},
-    {"model-timeout-ms", &km_config.model_timeout_ms, 60000, 1, 86400000},
+    {"model-timeout-ms", &km_config.model_timeout_ms, 30000, 1, 86400000},
     {"script-timeout-ms", &km_config.script_timeout_ms, 300000, 1, 86400000},
     {"noworker-grace-ms", &km_config.noworker_grace_ms, 1000, 0, 60000},
     {"queue-limit", &km_config.queue_limit, 10000, 1, 1000000},
