@@ -73,7 +73,7 @@ class ClusterGraphReader(PagedReader):
             ]
 
         ranks: Counter[Pair] = Counter()
-        for replies in await self._ask_all(request, commands):
+        for _, replies in await self._ask_all(request, commands):
             of_shard: dict[Pair, int] = {}  # an edge between two of the concepts comes from both its ends
             for concept, flat in zip(ids, replies, strict=True):
                 for neighbour, rank in zip(flat[::2], flat[1::2], strict=True):
@@ -89,8 +89,10 @@ class ClusterGraphReader(PagedReader):
         def commands(tag: str) -> list[Command]:
             return [("HGETALL", graph_years_key(tag, *pair)) for pair in pairs]
 
-        for replies in await self._ask_all(request, commands):
+        for tag, replies in await self._ask_all(request, commands):
             for pair, counts in zip(pairs, replies, strict=True):
+                if counts:
+                    request.edges.setdefault(tag, set()).add(pair)
                 for year, count in zip(counts[::2], counts[1::2], strict=True):
                     found.setdefault(pair, Counter())[int(year) if year else None] += int(count)
         return found
@@ -100,7 +102,7 @@ class ClusterGraphReader(PagedReader):
             return [("ZMSCORE", graph_nodes_key(tag), *ids)] if ids else []
 
         ranks: Counter[str] = Counter()
-        for replies in await self._ask_all(request, commands):
+        for _, replies in await self._ask_all(request, commands):
             for concept, rank in zip(ids, replies[0], strict=True):
                 ranks[concept] += int(float(rank or 0))
         return ranks
@@ -108,31 +110,41 @@ class ClusterGraphReader(PagedReader):
     async def _carriers(
         self, request: Request, pairs: Sequence[Pair], years: Years | None, count: int
     ) -> Mapping[Pair, Sequence[Carrier]]:
+        """Only parts that gave years of an edge have carriers of it."""
         bounds = _bounds(years)
 
+        def there(tag: str) -> list[Pair]:
+            return [pair for pair in pairs if pair in request.edges.get(tag, ())]
+
         def commands(tag: str) -> list[Command]:
-            edges = [graph_edge_key(tag, *pair) for pair in pairs]
+            edges = [graph_edge_key(tag, *pair) for pair in there(tag)]
             if years is None:
                 return [("ZREVRANGE", edge, 0, count - 1, "WITHSCORES") for edge in edges]
             script = ("EVAL_RO", CARRIERS_OF_YEARS, 1)
             return [(*script, edge, count, MAX_CARRIERS_LOOKED_AT, *bounds) for edge in edges]
 
         found: dict[Pair, list[Carrier]] = {}
-        for replies in await self._ask_all(request, commands):
-            for pair, flat in zip(pairs, replies, strict=True):
+        for tag, replies in await self._ask_all(request, commands):
+            for pair, flat in zip(there(tag), replies, strict=True):
                 for member, score in zip(flat[::2], flat[1::2], strict=True):
                     sentence, year = carrier_of(member.decode(errors="surrogateescape"))
                     found.setdefault(pair, []).append(Carrier(sentence, float(score), year))
         return found
 
-    async def _ask_all(self, request: Request, commands: Callable[[str], list[Command]]) -> list[list[Any]]:
-        """The replies of each part, to the commands made for its tag; of the shards not missing yet."""
+    async def _ask_all(
+        self, request: Request, commands: Callable[[str], list[Command]]
+    ) -> list[tuple[str, list[Any]]]:
+        """The tag of each part, and the replies to its commands; of the shards not missing yet."""
         asked = [shard for shard in self._shards.shards if shard.tag not in request.missing]
         ends = request.round_ends()
         replies = await asyncio.gather(
             *(self._ask(request, ends, each, [commands(part) for part in each.parts]) for each in asked)
         )
-        return [reply for of_shard in replies for reply in of_shard]
+        return [
+            of_part
+            for shard, of_shard in zip(asked, replies, strict=True)
+            for of_part in zip(shard.parts, of_shard, strict=False)  # nothing of one that is missing
+        ]
 
     async def _ask(
         self, request: Request, ends: float, shard: Shard, commands: Sequence[Sequence[Command]]

@@ -152,6 +152,8 @@ class Request:
     deadline: float
     missing: dict[str, bool] = field(default_factory=dict)
     """Part -> whether it was late."""
+    edges: dict[str, set[Pair]] = field(default_factory=dict)
+    """Part -> the edges that it is known to have something of."""
 
     def round_ends(self) -> float:
         """When the parts asked now are late: half of the time that is left, since a call asks several times
