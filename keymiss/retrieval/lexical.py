@@ -23,6 +23,10 @@ from keymiss.corpus.stop_words import STOP_WORDS
 WRITER_BYTES = 64_000_000  # a bulk load makes one segment of so much; searching many segments takes longer
 MAX_QUERY_TERMS = 64  # of a question of 512 characters at most
 LONGEST_TERM_BYTES = 60
+EVERY = "every"
+"""A field, and its one term, which each text has: tantivy counts the texts that are there, but of each term,
+and in its weights, removed ones too."""
+_IN_EVERY = {EVERY: EVERY}
 STEMS_REMEMBERED = 4096  # sentences, of about 3 KB each
 
 
@@ -84,6 +88,7 @@ def _schema() -> tantivy.Schema:
     builder.add_integer_field("number", fast=True)
     builder.add_integer_field("year", fast=True)
     builder.add_text_field("body", tokenizer_name="keymiss_en", index_option="freq")
+    builder.add_text_field(EVERY, tokenizer_name="raw", index_option="basic")
     return builder.build()
 
 
@@ -106,7 +111,7 @@ class WordIndex:
     def add(self, key: str, number: int, text: str, year: int | None = None) -> None:
         """One text; `key` names it and others for `remove` and `search`."""
         of_year = {} if year is None else {"year": year}
-        self._writer.add_document(tantivy.Document(key=key, number=number, body=text, **of_year))
+        self._writer.add_document(tantivy.Document(key=key, number=number, body=text, **_IN_EVERY, **of_year))
         self.changed = True
 
     def remove(self, key: str) -> None:
@@ -129,11 +134,10 @@ class WordIndex:
         return list(dict.fromkeys(self._stemming.analyze(" ".join(content))))[:MAX_QUERY_TERMS]
 
     def frequencies(self, terms: Iterable[str]) -> Frequencies:
-        """Of these terms in this index; a removed text counts until tantivy has cleaned up."""
-        searcher = self._searcher
-        return Frequencies(
-            int(searcher.num_docs), {term: int(searcher.doc_freq("body", term)) for term in terms}
-        )
+        """Of these terms in this index. A removed text counts until tantivy has cleaned up: as one of the
+        documents and for each of its terms, as it does in tantivy's own weights."""
+        count = self._searcher.doc_freq
+        return Frequencies(int(count(EVERY, EVERY)), {term: int(count("body", term)) for term in terms})
 
     def search(
         self,
