@@ -116,6 +116,11 @@ class ApiMetrics:
             "Questions that got a reply although sentences or shards were missing.",
             registry=registry,
         )
+        self._unread = Counter(
+            "keymiss_sentences_unread_total",
+            "Sentences found and not read, as one that ranks higher answered, and surely.",
+            registry=registry,
+        )
         self._unused = Counter(
             "keymiss_question_signals_unused_total",
             "Questions whose sentences could not be found by all vectors or links.",
@@ -171,6 +176,10 @@ class ApiMetrics:
     def question_was_partial(self) -> None:
         """A reply was given although something was missing."""
         self._partial.inc()
+
+    def sentences_left_unread(self, count: int) -> None:
+        """Of one question."""
+        self._unread.inc(count)
 
     def signal_was_unused(self, unused: Unused) -> None:
         """Of one question."""

@@ -88,7 +88,7 @@ class ApiSettings(EnvironmentSettings):
     )  # an article's, of up to 8 MiB; nginx waits longer than both
     ready_time_limit_s: Positive = 10.0
     ready_cache_s: OrNothing = 1.0  # a readiness result is given again for this long
-    topology_poll_s: Positive = 2.0
+    topology_poll_s: Positive = 1.0
     rescan_s: Positive = 300.0  # full comparison of index and shard; changes are pushed in between
     title_cache_s: OrNothing = 60.0
     bm25_weight: OrNothing = 5.0  # of each signal in the ranking (keymiss.retrieval); 0: not used

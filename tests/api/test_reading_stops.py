@@ -18,6 +18,7 @@ from tests.api.processes import (
     resume,
     shard_tags,
 )
+from tests.api.scraping import scrape
 from tests.patience import slower
 from tests.servers import RedisClusterServers, wait_until
 
@@ -87,6 +88,7 @@ def test_a_sure_answer_ends_it(cluster: RedisClusterServers, api: ApiProcess) ->
     answers = {source.sentencekey for result in reply.results for source in result.sources}
     assert answers.isdisjoint(passage.sentencekey for passage in reply.closest)
     assert len(reply.closest) == 5, "what was not read is still close"
+    assert scrape(api.url).value("keymiss_sentences_unread_total") == ALL - FIRST
 
 
 def test_without_one_all_are_read(cluster: RedisClusterServers, api: ApiProcess) -> None:

@@ -28,7 +28,15 @@ def test_a_given_id_comes_back_and_is_in_the_log(api: ApiProcess) -> None:
     assert (reply.status_code, reply.headers[HEADER]) == (200, "from-the-client.1")
     (line,) = wait_until(lambda: of_request(api, "from-the-client.1"), 5, "the question's line")
     assert (line["outcome"], line["level"]) == ("answered", "info")
-    assert line["sentences"] == {"asked": 6, "answered": 6, "cached": 6, "late": 0, "busy": 0, "failed": 0}
+    assert line["sentences"] == {
+        "asked": 6,
+        "answered": 6,
+        "cached": 6,
+        "late": 0,
+        "busy": 0,
+        "failed": 0,
+        "unread": 0,
+    }
     assert len(line["shards"]) == 2
     assert set(line["stages_ms"]) == {"retrieve", "ask", "merge"}
     assert sum(line["stages_ms"].values()) <= line["took_ms"]

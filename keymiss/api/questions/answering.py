@@ -138,6 +138,7 @@ class Asker:
             turn.was_read = not any(each.status in (Status.LATE, Status.BUSY) for each in outcomes)
         unread = max(0, sum(map(len, candidates.values())) - len(outcomes))
         covered = coverage(outcomes, unread, unindexed, merged([*unused, *linked.unused, *about.unused]))
+        record.left_unread(unread)
         record.went_without(covered.unused)
         refuse_if_none_answered(outcomes, covered)
         groups = merge(outcomes)

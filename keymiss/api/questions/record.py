@@ -42,6 +42,7 @@ class QuestionRecord:
         self._sentences: Counter[SentenceEnded] = Counter()
         self._shards: list[str] = []
         self._unused: list[dict[str, str | list[str]]] = []
+        self._unread = 0
 
     def stage_ended(self, stage: Stage, took_s: float) -> None:
         """The next stage begins."""
@@ -56,6 +57,11 @@ class QuestionRecord:
             self._metrics.sentence_ended(outcome.shard, ended, outcome.took_ms / 1000)
             if outcome.shard not in self._shards:
                 self._shards.append(outcome.shard)
+
+    def left_unread(self, count: int) -> None:
+        """Sentences that were found and not asked, as an answer was sure."""
+        self._unread = count
+        self._metrics.sentences_left_unread(count)
 
     def went_without(self, unused: Iterable[Unused]) -> None:
         """What sentences could not be found by."""
@@ -84,6 +90,7 @@ class QuestionRecord:
                 "asked": each.total(),
                 "answered": each[SentenceEnded.CACHED] + each[SentenceEnded.COMPUTED],
                 **{ended: each[ended] for ended in SentenceEnded if ended is not SentenceEnded.COMPUTED},
+                "unread": self._unread,
             },
             shards=self._shards,
             unused=self._unused,
