@@ -159,9 +159,11 @@ class Load:
 
 
 def is_whole(body: Mapping[str, Any]) -> bool:
-    """Whether as many sentences were read as are read of an idle system, and every shard was searched."""
+    """Whether as many sentences were read, or left as an answer was sure, as are of an idle system, and every
+    shard was searched."""
     covered = body["coverage"]
-    return bool(covered["sentences"]["answered"] >= READ and not covered["shards"]["unindexed"])
+    found = covered["sentences"]["answered"] + covered["sentences"]["unread"]
+    return bool(found >= READ and not covered["shards"]["unindexed"])
 
 
 def is_as_idle(body: Mapping[str, Any]) -> bool:
