@@ -140,7 +140,7 @@ class Host:
 
     def ask(self, question: str = QUESTION) -> dict[str, Any]:
         """Of this host's API."""
-        body = json.dumps({"search": question})
+        body = json.dumps({"search": question, "exhaustive": True})
         url = f"http://{self.address}:{API}/qasearch"
         again = ("--retry", "30", "--retry-delay", "1", "--retry-connrefused")
         said = self.run(

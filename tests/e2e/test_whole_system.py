@@ -62,7 +62,9 @@ class System(Local):
 
     def ask(self, question: str) -> httpx.Response:
         url = f"https://localhost:{self.settings.https_port}/qasearch"
-        return httpx.post(url, json={"search": question}, verify=False, timeout=patient(30))
+        return httpx.post(
+            url, json={"search": question, "exhaustive": True}, verify=False, timeout=patient(30)
+        )
 
     def is_complete(self) -> bool:
         """Whether questions are answered, and the API has the concept table, which it looks for every 2 s."""
