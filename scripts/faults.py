@@ -499,7 +499,8 @@ def first_answers(system: System, questions: list[str]) -> dict[str, str]:
         for _ in range(2):
             answers.append({})
             for question in questions:
-                body = http.post("/qasearch", json={"search": question}).raise_for_status().json()
+                reply = http.post("/qasearch", json={"search": question, "exhaustive": True})
+                body = reply.raise_for_status().json()
                 if is_as_idle(body):
                     answers[-1][question] = body["results"][0]["answer"] if body["results"] else ""
     return {question: first for question, first in answers[0].items() if answers[1].get(question) == first}

@@ -197,7 +197,7 @@ class ShardMap:
             await connection.disconnect(nowait=True)
             raise
         finally:
-            await pool.release(connection)
+            await asyncio.shield(pool.release(connection))  # else a cancelled one stays in use for good
         for reply in replies:
             if isinstance(reply, Exception):
                 raise reply

@@ -174,6 +174,8 @@ class ClusterGraphReader(PagedReader):
 
     async def _send(self, shard: Shard, commands: Sequence[Sequence[Command]]) -> list[list[Any]]:
         sent = [command for each in commands for command in each]
+        if not sent:
+            return [[] for _ in commands]
         replies = iter(await self._shards.replies_at(shard.master, sent))
         return [list(islice(replies, len(each))) for each in commands]
 

@@ -14,7 +14,7 @@ where one of them is sure (keymiss.models.early_stops). Takes minutes on 2 cores
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -41,6 +41,7 @@ from keymiss.retrieval.across_shards import rank
 from keymiss.typer_app import exit_code, typer_app
 
 app = typer_app()
+STOP_SETTINGS = ("first_candidates", "sure_score", "min_score")
 CANDIDATES = 20  # that are read for a question, as the API does
 LIMIT = 200  # questions of a file's part
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7)
@@ -184,17 +185,13 @@ def command(
         "calibrate-answers", CalibrateError, EvaluateError, squad.BadFile, ExportError, ModelError, OSError
     ):
         read, encoding, console = reading(model), Encoding(), plain_or_terminal()
-        asked: list[Asked] = []
-        for path in data:
-            asked += asked_of(path, "calibration", limit, encoding, read, threads)
+        by_file = {path: asked_of(path, "calibration", limit, encoding, read, threads) for path in data}
+        asked = [one for each in by_file.values() for one in each]
         for name, vectors in (("WITH_VECTORS", True), ("WORDS_ALONE", False)):
             console.print(f"{name} = {_rounded(fit(asked, vectors))}", markup=False, soft_wrap=True)
-        rows, checked = [], list[Asked]()
-        for path in check:
-            held_out = asked_of(path, "held-out", limit, encoding, read, threads)
-            rows += _rows(path.stem, held_out, fit(asked, True))
-            checked += held_out
-        _show_stops(console, "calibration", asked)
+        checked = {path: asked_of(path, "held-out", limit, encoding, read, threads) for path in check}
+        rows = [row for path, each in checked.items() for row in _rows(path.stem, each, fit(asked, True))]
+        _show_stops(console, "calibration", by_file)
         if rows:
             show(
                 console,
@@ -205,14 +202,22 @@ def command(
             _show_stops(console, "held-out", checked)
 
 
-def _show_stops(console: Console, part: str, asked: Sequence[Asked]) -> None:
-    """With the weights that are in use."""
-    rows = early_stops.table(
-        [(each.answered, each.found) for each in asked],
-        lambda one: sureness(one.reader_score, one.candidate),
-        ApiSettings.model_fields["min_score"].default,
-    )
-    show(console, f"{part}: reading ends when one is sure", rows, early_stops.COLUMNS)
+def _show_stops(console: Console, part: str, asked: Mapping[Path, Sequence[Asked]]) -> None:
+    """With the weights that are in use; each file by the rule that is in use."""
+    default = {name: ApiSettings.model_fields[name].default for name in STOP_SETTINGS}
+
+    def rows(name: str, some: Iterable[Asked], *rules: tuple[int, float]) -> list[dict[str, object]]:
+        put = [(each.answered, each.found) for each in some]
+        made = early_stops.table(put, sure, default["min_score"], rules or early_stops.RULES)
+        return [{"file": name, **row} for row in made]
+
+    def sure(one: Found) -> float:
+        return sureness(one.reader_score, one.candidate)
+
+    found = rows("all", [one for each in asked.values() for one in each])
+    for path, each in asked.items():
+        found += rows(path.stem, each, (default["first_candidates"], default["sure_score"]))
+    show(console, f"{part}: reading ends when one is sure", found, early_stops.COLUMNS)
 
 
 def _rows(name: str, asked: Sequence[Asked], weights: Weights) -> list[dict[str, object]]:

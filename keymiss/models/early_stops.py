@@ -3,7 +3,7 @@ if none of these gives a sure answer (keymiss.api.questions.answering)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import product
 from typing import Protocol, TypeVar
 
@@ -11,7 +11,9 @@ from keymiss.models.asking import percent
 
 FIRST = (3, 4, 6, 8, 10)
 SURE_SCORES = (0.8, 0.9, 0.95)
+RULES = tuple(product(FIRST, SURE_SCORES))
 COLUMNS = {
+    "file": "file",
     "first": "read first", "sure": "sure above", "stopped": "stopped", "read": "sentences read",
     "right_1": "right @1", "all_right_1": "of all candidates",
     "refused": "unanswered refused", "all_refused": "of all candidates",
@@ -38,10 +40,14 @@ def read_until_sure(
 
 
 def table(
-    asked: Sequence[tuple[bool, Sequence[One]]], sure: Callable[[One], float], min_score: float
+    asked: Sequence[tuple[bool, Sequence[One]]],
+    sure: Callable[[One], float],
+    min_score: float,
+    rules: Iterable[tuple[int, float]] = RULES,
 ) -> list[dict[str, object]]:
-    """A row for each rule. `asked`: whether the articles that were searched answer the question, and all of
-    its candidates. Percent of the questions; sentences are means of those that are answered."""
+    """A row for each rule: how many are read first, and the score that is to be exceeded. `asked`: whether
+    the articles that were searched answer the question, and all of its candidates. Percent of the questions;
+    sentences are means of those that are answered."""
     answered = [found for there, found in asked if there]
     others = [found for there, found in asked if not there]
 
@@ -53,7 +59,7 @@ def table(
         return percent([max(map(sure, found)) < min_score for found in some])
 
     rows: list[dict[str, object]] = []
-    for first, enough in product(FIRST, SURE_SCORES):
+    for first, enough in rules:
         read = [read_until_sure(found, first, enough, sure) for found in answered]
         rows.append({
             "first": first,

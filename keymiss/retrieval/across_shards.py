@@ -52,17 +52,19 @@ class Retrieval:
 
     def _new(self, address: Address, known: ShardFollower | None) -> ShardFollower:
         index = known.index if known else None
-        follower = ShardFollower(address, self._rescan_s, index, self._credentials, self._elsewhere(address))
+        index = index or ShardIndex()
+        elsewhere = self._elsewhere(address, index)
+        follower = ShardFollower(address, self._rescan_s, index, self._credentials, elsewhere)
         if known and known.ready.is_set():
             follower.ready.set()
         return follower
 
-    def _elsewhere(self, address: Address) -> Callable[[bytes, int], bool]:
-        """Whether another master's index than this one's has a key's sentences, with so many vectors."""
+    def _elsewhere(self, address: Address, index: ShardIndex) -> Callable[[bytes], bool]:
+        """Whether another master's index than this one's has a key's sentences."""
 
-        def has(key: bytes, vectors: int) -> bool:
+        def has(key: bytes) -> bool:
             others = (each for each in self._followers.values() if each.address != address)
-            return any(each.keeps(key, vectors) for each in others)
+            return any(each.keeps(key, index) for each in others)
 
         return has
 

@@ -62,9 +62,9 @@ class ShardFollower:
         rescan_s: float = 300.0,
         index: ShardIndex | None = None,
         credentials: Credentials = NO_CREDENTIALS,
-        elsewhere: Callable[[bytes, int], bool] = lambda key, vectors: False,
+        elsewhere: Callable[[bytes], bool] = lambda key: False,
     ) -> None:
-        """`elsewhere`: whether another shard's index has the sentences of a key, with that many vectors."""
+        """`elsewhere`: whether another shard's index has the sentences of a key."""
         self.address = address
         self._credentials = credentials
         self.index = index or ShardIndex()
@@ -87,10 +87,10 @@ class ShardFollower:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
 
-    def keeps(self, key: bytes, vectors: int) -> bool:
-        """Whether its sentences are found here, by that many vectors at least, and are not to leave."""
-        there = self.ready.is_set() and key in self.index and key not in self._leaving
-        return there and self.index.vectors_of(key) >= vectors
+    def keeps(self, key: bytes, than: ShardIndex) -> bool:
+        """Whether its sentences are found here as well as there, and are not to leave."""
+        stays = self.ready.is_set() and key not in self._leaving
+        return stays and self.index.stands_in_for(than, key)
 
     async def leave(self) -> None:
         """The shard is gone, or has no slots any more: its sentences stay until others have them."""
@@ -109,7 +109,7 @@ class ShardFollower:
 
     async def _drop_arrived(self) -> None:
         """Those that were elsewhere at the last look, too: a search that began before is over then."""
-        now = {key for key in self._leaving if self._elsewhere(key, self.index.vectors_of(key))}
+        now = {key for key in self._leaving if self._elsewhere(key)}
         gone, self._arrived = now & self._arrived, now - self._arrived
         for key in gone:
             del self._leaving[key]

@@ -68,6 +68,7 @@ class ShardIndex:
         self._uncommitted: set[bytes] = set()
         self._sentences: dict[int, Sentence] = {}
         self._numbers = itertools.count()
+        self._texts = 0  # sentences that were put with their vectors
 
     @property
     def keys(self) -> set[bytes]:
@@ -94,12 +95,23 @@ class ShardIndex:
 
     def lacks_vectors(self, encoder: bytes | None = None) -> bool:
         """Whether some sentence, one that is found after the next `commit` too, has none, as `vectors`."""
-        return self.vectors(encoder) < len(self._sentences)
+        return self.vectors(encoder) < self._texts
 
-    def vectors_of(self, key: bytes) -> int:
-        """How many vectors the hash's sentences have, of all encoders."""
-        known = self._hashes.get(key)
-        numbers = list(known.numbers.values()) if known else []
+    def stands_in_for(self, other: ShardIndex, key: bytes) -> bool:
+        """Whether the hash can be found here, by as many vectors as there if the sentences are the same."""
+        own, others = self._hashes.get(key), other._hashes.get(key)
+        if own is None or key not in self:
+            return False
+        if others is None or self._texts_of(own) != other._texts_of(others):
+            return True
+        return self._vectors_of(own) >= other._vectors_of(others)
+
+    def _texts_of(self, known: _Hash) -> dict[str, str]:
+        there = ((idx, self._sentences.get(number)) for idx, number in known.numbers.items())
+        return {idx: sentence.text for idx, sentence in there if sentence}
+
+    def _vectors_of(self, known: _Hash) -> int:
+        numbers = known.numbers.values()
         return sum(number in index for index in self._vectors.values() for number in numbers)
 
     @property
@@ -127,12 +139,15 @@ class ShardIndex:
             self.drop(key)
             return
         known, digest = self._hashes.get(key), _digest(fields, year)
+        added = 0
         if known is None or known.digest != digest:
             old = known.numbers if known else {}
+            added = len({idx.decode(errors="replace") for idx in fields} - old.keys())
             numbers = self._put_sentences(key, *parsed, fields, old, year)
             self._uncommitted.add(key)
             known = self._hashes[key] = _Hash(digest, numbers, parsed[0], year)
         self._put_vectors(known.numbers, vectors or {})
+        self._texts += added
 
     def _put_sentences(
         self,
@@ -179,6 +194,7 @@ class ShardIndex:
             index.put({numbers[row]: mixed[row] for row in there})
 
     def _forget(self, numbers: Sequence[int]) -> None:
+        self._texts -= len(numbers)
         for number in numbers:
             del self._sentences[number]
         for index in self._vectors.values():

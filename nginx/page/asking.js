@@ -8,6 +8,12 @@ import { count, listed, percent, whatIsMissing, whatWasRead } from "./words.js";
 
 const SLOW_MS = 1500;
 
+/** A button that went away leaves the focus to what it was for. */
+function focusOn(answer) {
+  answer?.setAttribute("tabindex", "-1");
+  answer?.focus();
+}
+
 /** The section. say(text) announces. */
 export class Answers {
   constructor(say) {
@@ -83,7 +89,10 @@ export class Answers {
     if (results.length && shown < total) {
       show(foot, button(`More answers (${shown} of ${total})`, () => this.#more(question, only)));
     } else {
-      const all = () => this.ask(question, { ...only, exhaustive: true });
+      const all = async () => {
+        await this.ask(question, { ...only, exhaustive: true });
+        focusOn(this.list.querySelector(".answer"));
+      };
       show(foot, unread > 0 && button(`Read the ${count(unread, "other sentence")} too`, all));
     }
   }
@@ -96,9 +105,7 @@ export class Answers {
       list.append(...answerList(reply.results).children);
       this.#offerMore(reply, question, only);
       this.say(`${count(list.children.length - before, "more answer")}.`);
-      const first = list.children[before];
-      first?.setAttribute("tabindex", "-1");
-      first?.focus();
+      focusOn(list.children[before]);
     } catch (error) {
       if (error.name !== "AbortError") show(foot, failure(error, () => this.#more(question, only)));
     }

@@ -83,7 +83,7 @@ def fresh(
     results.add(
         Row.of(
             "fresh",
-            f"the same, reading ends when one is sure, {form}",
+            f"other questions, reading ends when one is sure, {form}",
             "ms",
             [one.ms for one in usual],
             beside=Beside(
@@ -91,7 +91,7 @@ def fresh(
                 statistics.median(took),
                 statistics.median(one.ms for one in usual) / statistics.median(took),
             ),
-            note=f"{statistics.mean(read):.1f} sentences read; other questions than above",
+            note=f"{statistics.mean(read):.1f} sentences read",
         )
     )
     for way in ways:

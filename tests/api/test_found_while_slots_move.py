@@ -13,6 +13,7 @@ from keymiss.keys import article_tag, paragraphs_key, sentence_key, slot_of, vec
 from keymiss.reading.stored_vector import to_field
 from keymiss.retrieval import Retrieval
 from keymiss.retrieval.follow import ShardFollower
+from keymiss.retrieval.index import ShardIndex
 from tests.api.test_retrieval_vectors import ENCODER, axis, encoded
 from tests.cluster.redis_cli_cluster import node_id
 from tests.patience import Limit
@@ -152,9 +153,8 @@ async def test_what_leaves_two_shards_is_not_there_for_either() -> None:
     follower.index.put(KEY.encode(), {b"0": TEXT.encode()})
     follower.index.commit()
     follower.ready.set()
-    assert follower.keeps(KEY.encode(), vectors=0)
-    assert not follower.keeps(KEY.encode(), vectors=1)
+    assert follower.keeps(KEY.encode(), ShardIndex())
     await follower.leave()
     assert KEY.encode() in follower.index
-    assert not follower.keeps(KEY.encode(), vectors=0)
+    assert not follower.keeps(KEY.encode(), ShardIndex())
     await follower.stop()

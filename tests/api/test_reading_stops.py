@@ -47,7 +47,7 @@ def api(cluster: RedisClusterServers) -> Iterator[ApiProcess]:
     env = {
         "KEYMISS_API_FIRST_CANDIDATES": str(FIRST),
         "KEYMISS_API_SURE_SCORE": "0.8",
-        "KEYMISS_API_MIN_SCORE": "0",
+        "KEYMISS_API_MIN_SCORE": "0.001",
         "KEYMISS_API_TIME_LIMIT_S": str(slower(2)),
     }
     with ApiProcess(cluster.addresses, wait_indexed=MASTERS, env=env) as running:
@@ -76,6 +76,7 @@ def test_a_sure_answer_ends_it(cluster: RedisClusterServers, api: ApiProcess) ->
     answer(cluster, {"The": 0.99, "Larks": 0.9})
     every = ask(api, exhaustive=True)
     assert (every.coverage.sentences.answered, every.coverage.sentences.unread) == (ALL, 0)
+    before = scrape(api.url).value("keymiss_sentences_unread_total")
     reply = ask(api)
     read = reply.coverage.sentences
     assert (read.asked, read.answered, read.unread) == (FIRST, FIRST, ALL - FIRST)
@@ -88,7 +89,7 @@ def test_a_sure_answer_ends_it(cluster: RedisClusterServers, api: ApiProcess) ->
     answers = {source.sentencekey for result in reply.results for source in result.sources}
     assert answers.isdisjoint(passage.sentencekey for passage in reply.closest)
     assert len(reply.closest) == 5, "what was not read is still close"
-    assert scrape(api.url).value("keymiss_sentences_unread_total") == ALL - FIRST
+    assert scrape(api.url).value("keymiss_sentences_unread_total") == before + ALL - FIRST
 
 
 def test_without_one_all_are_read(cluster: RedisClusterServers, api: ApiProcess) -> None:
@@ -104,6 +105,12 @@ def test_a_threshold_above_it_holds(cluster: RedisClusterServers, api: ApiProces
     best = ask(api).results[0].score
     reply = ask(api, min_score=min(1.0, best + 1e-4))
     assert reply.coverage.sentences.unread == 0
+
+
+def test_who_wants_all_however_unsure_gets_all(cluster: RedisClusterServers, api: ApiProcess) -> None:
+    answer(cluster, {"The": 0.99, "Larks": 0.9})
+    reply = ask(api, min_score=0)
+    assert (reply.coverage.sentences.answered, reply.total) == (ALL, ALL)
 
 
 def test_one_that_fails_is_no_reason_to_stop(cluster: RedisClusterServers, api: ApiProcess) -> None:

@@ -43,7 +43,7 @@ TAGS = shard_tags(MASTERS)
 ENCODER, OTHER = b"encoder1", b"encoder2"
 COUNTER = "keymiss_question_signals_unused_total"
 TABLE = ConceptTable([Concept("T1", "viral transmission", ()), Concept("T2", "adults", ())])
-SENTENCES_AWAY = {"asked": MASTERS * len(SENTENCES), "answered": len(SENTENCES), "failed": 0}
+SENTENCES_AWAY = {"asked": MASTERS * len(SENTENCES), "answered": len(SENTENCES), "failed": 0, "unread": 0}
 
 
 def axis(number: int) -> Vector:

@@ -67,7 +67,7 @@ class System(Local):
         )
 
     def is_complete(self) -> bool:
-        """Whether questions are answered, and the API has the concept table, which it looks for every 2 s."""
+        """Whether questions are answered, and the API has the concept table (looked for each second)."""
         body = self.ask(QUESTION).json()
         return bool(body.get("results")) and bool(body.get("concepts"))
 

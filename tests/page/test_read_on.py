@@ -48,6 +48,7 @@ def test_what_was_not_read_as_an_answer_was_sure_is_read_on_demand(page: Page) -
     expect(page.locator("#answers")).to_have_attribute("aria-busy", "false")
     expect(page.locator("li.answer")).to_have_count(3)
     expect(page.locator("#answers-list .more")).to_have_count(0)
+    expect(page.locator("li.answer").first).to_be_focused()
     assert [one.get("exhaustive") for one in asked] == [None, True]
 
 

@@ -127,7 +127,7 @@ class Asker:
         watch.stage(Stage.RETRIEVE)
         min_score = self._settings.min_score if wanted.min_score is None else wanted.min_score
         enough = max(self._settings.sure_score, min_score)
-        exhaustive = wanted.exhaustive or enough >= 1
+        exhaustive = wanted.exhaustive or enough >= 1 or min_score == 0
         (outcomes, facts), about = await asyncio.gather(
             self._read(candidates, best, in_key, None if exhaustive else enough),
             self._about(question, linked.links),
