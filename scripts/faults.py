@@ -598,4 +598,5 @@ def main(
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the system is stopped, as by Ctrl-C
     typer.run(main)
