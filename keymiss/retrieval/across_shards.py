@@ -51,8 +51,7 @@ class Retrieval:
             follower.start()
 
     def _new(self, address: Address, known: ShardFollower | None) -> ShardFollower:
-        index = known.index if known else None
-        index = index or ShardIndex()
+        index = known.index if known else ShardIndex()
         elsewhere = self._elsewhere(address, index)
         follower = ShardFollower(address, self._rescan_s, index, self._credentials, elsewhere)
         if known and known.ready.is_set():

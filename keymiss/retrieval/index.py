@@ -142,8 +142,8 @@ class ShardIndex:
         added = 0
         if known is None or known.digest != digest:
             old = known.numbers if known else {}
-            added = len({idx.decode(errors="replace") for idx in fields} - old.keys())
             numbers = self._put_sentences(key, *parsed, fields, old, year)
+            added = len(numbers.keys() - old.keys())
             self._uncommitted.add(key)
             known = self._hashes[key] = _Hash(digest, numbers, parsed[0], year)
         self._put_vectors(known.numbers, vectors or {})

@@ -113,9 +113,8 @@ class System:
         self.load_model("keymiss.models.load_encoder")
         self.load_concepts()
         self.upload(*(path.name for path in sample_functions()))
-        env = {
-            "KEYMISS_API_SURE_SCORE": str(ApiSettings.model_fields["sure_score"].default)
-        }  # as users have it
+        as_users = str(ApiSettings.model_fields["sure_score"].default)
+        env = {"KEYMISS_API_SURE_SCORE": as_users}
         self.api = enter(ApiProcess(self.servers.addresses, self.masters, env | dict(self._api_env or {})))
         self.nginx = enter(NginxProcess(self.api.port, self._nginx_changes))
         self.http = enter(http_client(self.nginx.url))
