@@ -209,7 +209,7 @@ def _show_stops(console: Console, part: str, asked: Mapping[Path, Sequence[Asked
     def rows(name: str, some: Iterable[Asked], *rules: tuple[int, float]) -> list[dict[str, object]]:
         put = [(each.answered, each.found) for each in some]
         made = early_stops.table(put, sure, default["min_score"], rules or early_stops.RULES)
-        return [{"file": name, **row} for row in made]
+        return [{"file": name, **row, "sure": f"{row['sure']:g}"} for row in made]
 
     def sure(one: Found) -> float:
         return sureness(one.reader_score, one.candidate)
