@@ -349,8 +349,7 @@ def test_a_runner_that_dies_fails_its_run_only(dummies: Processes, number: int, 
     """The one that had been sent after it goes to another."""
     model = dummies.dummy(delay_ms=1500)
     runs = [dummies.start(model, ONE) for _ in range(4)]
-    wait_until(lambda: len(runners_of(model)) == 2)
-    time.sleep(0.5)  # both are at it
+    wait_until(lambda: sum(run.running() for run in runs) == 3)  # two are being done, one is sent after one
     os.kill(runners_of(model)[0], number)
     errors = [run.exception(patient(60)) for run in runs]
     assert [str(e) for e in errors if e] == [f"the process ended in the model run: {text}"]
@@ -479,7 +478,7 @@ def files_of(pid: int) -> int:
 def test_stop_ends_all(dummies: Processes) -> None:
     model = dummies.dummy(delay_ms=EVER_MS)
     run = dummies.start(model, ONE)
-    wait_until(lambda: runners_of(model))
+    wait_until(run.running)
     pids = dummies.libraries.pids()
     assert len(pids) == 3
     dummies.libraries.stop()
