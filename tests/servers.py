@@ -75,14 +75,15 @@ def stand_still(pid: int) -> None:
 
 
 def wait_until(
-    condition: Callable[[], T], timeout_s: float = 10.0, what: str = "", pause_s: float = 0.02
+    condition: Callable[[], T], timeout_s: float = 10.0, what: str = "", pause_s: float | None = None
 ) -> T:
     """Calls condition until it returns something true, and returns that.
 
     Connection errors, and what the API refuses, count as "not yet". Raises AssertionError after timeout_s,
-    more on a slow machine.
+    more on a slow machine. `pause_s`: between two calls; without it they become rarer, as asking costs what
+    is waited for its processor.
     """
-    limit = Limit(timeout_s)
+    limit, began_s = Limit(timeout_s), time.monotonic()
     last: Any = None
     while True:
         try:
@@ -93,7 +94,10 @@ def wait_until(
             last = error
         if limit.reached():
             raise AssertionError(f"not within {limit.whole_s:.0f} s: {what or condition}; last: {last!r}")
-        time.sleep(pause_s)
+        if pause_s is None:
+            time.sleep(min(max((time.monotonic() - began_s) / 8, 0.01), 0.1))
+        else:
+            time.sleep(pause_s)
 
 
 def server_binary(kind: str | None = None) -> str:
@@ -537,7 +541,8 @@ class RedisClusterServers:
 class WorkerProcess(Process):
     """`python -m keymiss.worker --nodes ...`, ready when every master of `servers` counts a worker.
 
-    servers: a RedisServer, a RedisClusterServers, or a list of RedisServer.
+    servers: a RedisServer, a RedisClusterServers, or a list of RedisServer. It imports torch when a model
+    comes; `--preload` among the arguments: at its start, as users have it.
     """
 
     def __init__(
@@ -552,7 +557,7 @@ class WorkerProcess(Process):
         self.servers = servers.nodes if isinstance(servers, RedisClusterServers) else list(servers)
         self.env = {"PYTHONPATH": str(REPO), "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1", **self.env}
         nodes = ",".join(server.address for server in self.servers)
-        self.command = [sys.executable, "-m", "keymiss.worker", "--nodes", nodes, *args]
+        self.command = [sys.executable, "-m", "keymiss.worker", "--no-preload", "--nodes", nodes, *args]
 
     def attached(self) -> bool:
         """True when each live master counts at least one worker."""

@@ -47,6 +47,9 @@ def worker(
     nice: Annotated[
         int, typer.Option(min=0, max=19, help="priority, so that the shards come first")
     ] = DEFAULTS.nice,
+    preload: Annotated[
+        bool, typer.Option(help="have the models' libraries ready before there is a model")
+    ] = DEFAULTS.preload,
     backend: Annotated[
         Literal["torch", "dummy"], typer.Option(help="dummy needs no weights, for tests")
     ] = "torch",
@@ -74,6 +77,7 @@ def worker(
         grace_s=grace_s,
         startup_s=startup_s,
         nice=nice,
+        preload=preload,
         backend=backend,
         metrics_host=metrics_host,
         metrics_port=metrics_port,

@@ -123,7 +123,8 @@ class Worker:
             return EXIT_USAGE
         gears_api.install_modules()
         share_arenas()
-        self._libraries.start()
+        if self._options.preload:
+            self._libraries.start()
         self._model_pool.start()
         self._limits.start()
         try:

@@ -25,6 +25,7 @@ class WorkerOptions:
     grace_s: float = 10.0
     startup_s: float = 60.0
     nice: int = 10
+    preload: bool = True
     backend: str = "torch"
     metrics_host: str = "127.0.0.1"
     metrics_port: int = 0
