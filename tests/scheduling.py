@@ -101,7 +101,6 @@ LONG = (
     "tests/e2e/test_three_hosts.py::test_each_worker_serves_its_own_host_and_others_stand_in",
     "tests/page/test_watch_states.py::test_prometheus_goes_away_and_comes_back",
     "tests/unit/test_encoder.py::test_an_export_is_made_again_when_the_pooling_changes",
-    "tests/unit/test_encoder.py::test_cls_is_taken_where_the_folder_says_so[onnx]",
     "tests/unit/test_export.py::test_the_reader_equals_eager[8-384]",
     "tests/unit/test_harness_leaves_nothing.py::test_it_ends_a_run_of_several_processes",
     "tests/unit/test_harness_leaves_nothing.py::test_a_test_that_hangs_fails_and_the_others_go_on",

@@ -36,6 +36,7 @@ from keymiss.models.forms import (
     ExportError,
     Form,
     dummy_inputs,
+    once_a_model,
     onnx_graph,
     quiet,
     save_onnx,
@@ -81,6 +82,7 @@ def _pooled(model: Any, pooling: str) -> Any:
     return Pooled().eval()
 
 
+@once_a_model
 def _graph(model: Any) -> Any:
     inputs = dummy_inputs(2, 17, model.config.vocab_size)[: len(INPUT_NAMES)]
     return onnx_graph(model, inputs, INPUT_NAMES, OUTPUT_NAMES)

@@ -29,6 +29,7 @@ from keymiss.models.export import (
 from keymiss.models.forms import (
     FORMS,
     Form,
+    once_a_model,
     onnx_graph,
     quantized,
     save_onnx,
@@ -60,6 +61,7 @@ def _torchscript_int8(half: Halves, about: str, path: Path) -> None:
     _torchscript(quantized(half), about, path)
 
 
+@once_a_model
 def _graph(half: Halves) -> object:
     return onnx_graph(half, half.examples(*EXAMPLE), half.input_names, half.output_names)
 

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from keymiss.reading.backends.onnx import ABOUT_ENTRY, OnnxBackend
 from keymiss.reading.backends.torchscript import ABOUT_FILE, TorchBackend
@@ -201,6 +202,18 @@ def onnx_graph(
     return made.model_proto
 
 
+def once_a_model(graph_of: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Keeps a model's graph as long as the model: two forms are made of it, and to trace it takes longest."""
+    made: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+
+    def graph(model: Any) -> Any:
+        if model not in made:
+            made[model] = graph_of(model)
+        return made[model]
+
+    return graph
+
+
 def save_onnx(graph: Any, about: str, path: Path) -> None:
     """Writes the graph, with what it says of itself."""
     import onnx
@@ -219,6 +232,7 @@ def save_onnx_int8(graph: Any, about: str, path: Path) -> None:
     save_onnx(onnx.load(str(path)), about, path)
 
 
+@once_a_model
 def _graph(model: Any) -> Any:
     inputs = dummy_inputs(2, 17, model.config.vocab_size)
     return onnx_graph(_reader(model), inputs, INPUT_NAMES, OUTPUT_NAMES)

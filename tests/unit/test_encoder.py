@@ -11,7 +11,7 @@ import torch
 from transformers import BertConfig, BertModel
 
 from keymiss.models.encoder_folder import MEAN, MODULES_FILE, POOLING_FILE, PROMPTS_FILE, EncoderFolder
-from keymiss.models.export import export, read_back
+from keymiss.models.export import export, export_source, read_back
 from keymiss.models.export_encoder import ENCODER_FORMS, EncoderSource, ExportError, export_encoder
 from keymiss.models.load import LoadError, check_file
 from keymiss.models.load_encoder import check_encoder, run_encoder
@@ -122,17 +122,23 @@ def small(folder: Path, **changes: int) -> Path:
     return put_tokenizer(folder)
 
 
+@pytest.fixture(scope="module")
+def mean_source(tmp_path_factory: pytest.TempPathFactory) -> EncoderSource:
+    """A folder that says nothing: the mean of all tokens."""
+    return EncoderSource(str(small(tmp_path_factory.mktemp("mean") / "small")))
+
+
 @pytest.mark.parametrize("form", list(ENCODER_FORMS))
-def test_every_form_is_the_eager_model(tmp_path: Path, form: str) -> None:
-    source = EncoderSource(str(small(tmp_path / "small")))
-    made, new = export_encoder(source.model, form, tmp_path / f"e{ENCODER_FORMS[form].suffix}")
+def test_every_form_is_the_eager_model(mean_source: EncoderSource, tmp_path: Path, form: str) -> None:
+    out = tmp_path / f"e{ENCODER_FORMS[form].suffix}"
+    made, new = export_source(mean_source, out, form)
     assert new
     model = read_back(made.path, made.backend)
-    inputs, eager = source.vectors(5, 33)
+    inputs, eager = mean_source.vectors(5, 33)
     (output,) = model.run(inputs)
     assert output.dims == (5, DIMENSIONS)
     assert (output.array * eager).sum(1).min() > (0.99999 if form == "onnx" else 0.98)
-    assert export_encoder(source.model, form, tmp_path / f"e{ENCODER_FORMS[form].suffix}")[1] is False
+    assert export_encoder(mean_source.model, form, out)[1] is False
 
 
 def test_an_encoder_of_another_width_is_refused(tmp_path: Path) -> None:
@@ -159,17 +165,34 @@ def with_files(folder: Path, **files: object) -> Path:
     return folder
 
 
+PROMPTS = {"prompts": {"query": "query: ", "passage": "passage: "}}
+
+
+@pytest.fixture(scope="module")
+def cls_source(tmp_path_factory: pytest.TempPathFactory) -> EncoderSource:
+    """A folder that says to take the state of [CLS], and what to put before texts."""
+    folder = small(tmp_path_factory.mktemp("cls") / "small")
+    return EncoderSource(str(with_files(folder, pooling=CLS_POOLING, prompts=PROMPTS)))
+
+
 @pytest.mark.parametrize("form", list(ENCODER_FORMS))
-def test_cls_is_taken_where_the_folder_says_so(tmp_path: Path, form: str) -> None:
-    folder = with_files(small(tmp_path / "small"), pooling=CLS_POOLING)
-    source = EncoderSource(str(folder))
-    made, _ = export_encoder(str(folder), form, tmp_path / f"e{ENCODER_FORMS[form].suffix}")
-    inputs, _ = source.vectors(3, 20)
+def test_what_the_folder_says_is_in_the_model_s_file(
+    cls_source: EncoderSource, tmp_path: Path, form: str
+) -> None:
+    made, _ = export_source(cls_source, tmp_path / f"e{ENCODER_FORMS[form].suffix}", form)
+    model = read_back(made.path, made.backend)
+    inputs, _ = cls_source.vectors(3, 20)
     with torch.inference_mode():
-        states = source.eager.model(*(torch.from_numpy(one.array) for one in inputs)).last_hidden_state
+        arrays = (torch.from_numpy(one.array) for one in inputs)
+        states = cls_source.eager.model(*arrays).last_hidden_state
     wanted = torch.nn.functional.normalize(states[:, 0], dim=1).numpy()
-    (output,) = read_back(made.path, made.backend).run(inputs)
+    (output,) = model.run(inputs)
     assert (output.array * wanted).sum(1).min() > (0.99999 if form == "onnx" else 0.98)
+    assert model.about is not None
+    encoder = Encoder.of(model.about, made.sha256)
+    assert encoder.question("Who?") == "query: Who?"
+    assert encoder.sentence("He.") == "passage: He."
+    assert encoder.mark.hex() == made.sha256[:16]
 
 
 def test_an_export_is_made_again_when_the_pooling_changes(tmp_path: Path) -> None:
@@ -178,18 +201,6 @@ def test_an_export_is_made_again_when_the_pooling_changes(tmp_path: Path) -> Non
     second, new = export_encoder(str(with_files(folder, pooling=CLS_POOLING)), "onnx", out)
     assert new
     assert first.sha256 != second.sha256
-
-
-def test_prefixes_travel_in_the_model_s_file(tmp_path: Path) -> None:
-    prompts = {"prompts": {"query": "query: ", "passage": "passage: "}}
-    folder = with_files(small(tmp_path / "small"), prompts=prompts)
-    made, _ = export_encoder(str(folder), "onnx", tmp_path / "e.onnx")
-    about = read_back(made.path, made.backend).about
-    assert about is not None
-    encoder = Encoder.of(about, made.sha256)
-    assert encoder.question("Who?") == "query: Who?"
-    assert encoder.sentence("He.") == "passage: He."
-    assert encoder.mark.hex() == made.sha256[:16]
 
 
 def test_a_folder_that_says_nothing_takes_the_mean_and_no_prefix(tmp_path: Path) -> None:
