@@ -29,6 +29,7 @@ from keymiss.api.http.problems import NotReady
 from keymiss.api.questions.given_answer import given_answer
 from keymiss.api.settings import ApiSettings
 from keymiss.api.shard_status import Status, status_of
+from keymiss.api_shapes.health import NO_SENTENCES
 from keymiss.cluster.shard_map import ShardMap
 from keymiss.cluster.tls import TlsTrouble
 from keymiss.cluster.topology import Shard, count_slots
@@ -100,7 +101,7 @@ class Readiness:
             missing.append(f"{uncovered} slots have no master")
         indexed = self._retrieval.sentences()
         if all(indexed.get(shard.tag) == 0 for shard in shards):
-            missing.append("no sentences are loaded")
+            missing.append(NO_SENTENCES)
         missing += [f"shard {{{s.tag}}}: not indexed yet" for s in shards if indexed.get(s.tag) is None]
         reports = await asyncio.gather(*(self._probe(shard, indexed.get(shard.tag)) for shard in shards))
         memory = await asyncio.gather(*(self._memory(shard) for shard in shards))

@@ -6,6 +6,9 @@ from pydantic import ConfigDict, Field
 
 from keymiss.api_shapes.base import Reply
 
+NO_SENTENCES = "no sentences are loaded"
+"""What is missing where nobody has loaded an article yet."""
+
 
 class Live(Reply):
     """The process runs."""

@@ -59,8 +59,11 @@ def up(
     _start(current)
     if load:
         asks = _fill(current, sample)
-        _wait_until_ready(current)
-        if asks:
+        if not _wait_until_ready(current, may_be_empty=sample is False):
+            out.print(
+                f"\nThere are no articles yet: keymiss load FILE... loads them. The page: {_url(current)}/"
+            )
+        elif asks:
             _ask(current)
 
 
@@ -150,17 +153,22 @@ def _fill(current: Settings, sample: bool | None) -> bool:
     return sample
 
 
-def _wait_until_ready(current: Settings) -> None:
+def _wait_until_ready(current: Settings, *, may_be_empty: bool) -> bool:
+    """False if it would be, were there an article."""
+    from keymiss.api_shapes.health import NO_SENTENCES
     from keymiss.cli.ask import api
-    from keymiss.client import KeymissError
+    from keymiss.client import KeymissError, Refused
 
     deadline = time.monotonic() + READY_TIMEOUT_S
     with api() as client:
         while True:
             try:
                 client.ready()
-                return
+                return True
             except KeymissError as error:
+                missing = error.members.get("missing") if isinstance(error, Refused) else None
+                if may_be_empty and missing == [NO_SENTENCES]:
+                    return False
                 if time.monotonic() > deadline:
                     fail(f"Not ready after {READY_TIMEOUT_S:.0f} s: {error}; see {current.log}.")
                 time.sleep(1)

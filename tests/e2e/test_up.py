@@ -166,6 +166,9 @@ def test_the_sample_is_not_put_among_other_articles(local: Local) -> None:
     said = done(local, "up")
     assert "There are other articles: the sample is not loaded." in said
     assert "keymiss ask" not in said
+    with open_cluster(parse_addresses(local.settings.nodes), admin) as client:
+        client.delete("paragraphs:of-my-own")
+    assert "There are no articles yet: keymiss load" in done(local, "up", "--no-sample")
 
 
 @pytest.mark.timeout(patient(300))
