@@ -43,6 +43,7 @@ from keymiss.worker.what_masters_have import (
     OwnModel,
     Possessions,
     Wanted,
+    paused_in,
     possessions,
     questions,
 )
@@ -164,8 +165,12 @@ class SameOnAllMasters:
             about = as_dict(decode(found)) if isinstance(found, list) else {}
             description = about.get("sessionDescription") or ""
             here.command("KM.SESSION", session, description, *about.get("requirements", ()))
+        paused = paused_in(there.command("RG.DUMPREGISTRATIONS"))
         for row in given:
-            here.command("KM.REGISTER", *row)
+            pause = [("KM.PAUSE", row[0])] if row[0] in paused else []
+            for reply in here.pipeline([("KM.REGISTER", *row), *pause]):
+                if isinstance(reply, Exception):
+                    raise reply
         if given:
             described = [row[DESCRIPTION] or row[0] for row in given]
             log_event("registrations_given", shard=to.shard.address, registrations=described)

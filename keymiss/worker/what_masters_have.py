@@ -85,6 +85,12 @@ def possessions(shard: Shard, replies: Sequence[Any]) -> Possessions:
     )
 
 
+def paused_in(reply: Sequence[Any]) -> set[str]:
+    """Which registrations are paused, by a reply to RG.DUMPREGISTRATIONS."""
+    rows = [as_dict(row) for row in decode(reply)]
+    return {row["id"] for row in rows if as_dict(row["RegistrationData"]).get("status") == "PAUSED"}
+
+
 def of_most(sets: Iterable[Iterable[str]]) -> set[str]:
     """What is in more than half of them."""
     all_of_them = [set(each) for each in sets]
