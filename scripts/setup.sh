@@ -109,7 +109,7 @@ missing_packages() {
     command -v curl >/dev/null || echo curl
     [ -e /usr/include/stdio.h ] || echo libc6-dev
     venv_works || [ -n "$(find_python)" ] || printf '%s\n' python3 python3-venv
-    [ "${1:-}" != dev ] || command -v chromium >/dev/null || echo chromium
+    [ "${1:-}" != dev ] || command -v chromium-headless-shell >/dev/null || echo chromium-headless-shell
     if [ "$KEYMISS_OBSERVE" = yes ] || [ "${1:-}" = dev ]; then
         command -v prometheus >/dev/null || echo prometheus
         command -v prometheus-redis-exporter >/dev/null || command -v redis_exporter >/dev/null ||

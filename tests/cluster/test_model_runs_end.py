@@ -10,7 +10,7 @@ import pytest
 from redis.exceptions import ResponseError
 
 from keymiss.worker.model_processes.memory import family_of, memory_of
-from tests.patience import patient
+from tests.patience import patient, slower
 from tests.servers import RedisServer, WorkerProcess, wait_until
 from tests.unit.test_model_processes import ENDLESS
 
@@ -115,7 +115,7 @@ def test_a_worker_that_is_killed_leaves_no_process(server: RedisServer, client: 
         wait_until(lambda: not any(map(memory_of, pids)))
         connection.disconnect()
     worker.discard()
-    worker = WorkerProcess(server).start(wait=False)
+    worker = WorkerProcess(server, "--preload").start(wait=False)
     wait_until(lambda: processes_of(worker))
     pids = processes_of(worker)
     worker.kill()
@@ -131,7 +131,9 @@ def test_a_model_is_replaced_while_it_runs(server: RedisServer, client: Any) -> 
         before = processes_of(worker)
         with server.client() as other:
             connection = other.connection_pool.get_connection()
-            connection.send_command("AI.MODELEXECUTE", "TORCH-endless", *RUN, "TIMEOUT", 1500)
+            connection.send_command(
+                "AI.MODELEXECUTE", "TORCH-endless", *RUN, "TIMEOUT", int(slower(2) * 1000)
+            )
             wait_until(lambda: len(processes_of(worker)) == len(before) + 2)
             old = set(processes_of(worker)) - set(before)
             client.execute_command(

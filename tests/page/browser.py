@@ -27,10 +27,10 @@ NETWORK_CHANGED = "net::ERR_NETWORK_CHANGED"  # the machine got or lost a networ
 
 
 def launch(playwright: Playwright) -> Browser:
-    """Debian's Chromium. RuntimeError says what to install."""
-    path = shutil.which("chromium")
+    """Debian's Chromium, without the windows of a browser. RuntimeError says what to install."""
+    path = shutil.which("chromium-headless-shell")
     if path is None:
-        raise RuntimeError("these tests need Chromium: apt-get install chromium")
+        raise RuntimeError("these tests need Chromium: apt-get install chromium-headless-shell")
     return playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
 
 
