@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Literal
 
 import typer
 
 from keymiss.addresses import parse_addresses
 from keymiss.typer_app import typer_app
-from keymiss.worker.lifecycle import main
-from keymiss.worker.options import WorkerOptions
+from keymiss.worker.model_processes.start import start_library_process
+from keymiss.worker.options import BEGUN_ANEW, WorkerOptions
 
 app = typer_app()
 DEFAULTS = WorkerOptions()
@@ -83,7 +84,12 @@ def worker(
         metrics_port=metrics_port,
         name=name or DEFAULTS.name,
     )
-    raise typer.Exit(main(options))
+    if BEGUN_ANEW not in os.environ:
+        os.nice(options.nice)
+    libraries = start_library_process(backend) if preload else None
+    from keymiss.worker.lifecycle import main  # takes as long as half of what the libraries take
+
+    raise typer.Exit(main(options, libraries))
 
 
 if __name__ == "__main__":

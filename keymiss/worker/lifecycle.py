@@ -43,8 +43,9 @@ from keymiss.worker.metrics import WorkerMetrics
 from keymiss.worker.model_processes.libraries import Libraries
 from keymiss.worker.model_processes.memory import memory_of, release_freed, share_arenas
 from keymiss.worker.model_processes.pool import ModelPool
+from keymiss.worker.model_processes.start import Started
 from keymiss.worker.model_runner import ModelRunner, ModelStore
-from keymiss.worker.options import WorkerOptions
+from keymiss.worker.options import BEGUN_ANEW, WorkerOptions
 from keymiss.worker.own_shards import LookAtShards, OwnShards, is_here
 from keymiss.worker.same_on_all_masters import SameOnAllMasters
 from keymiss.worker.script_runner import ScriptRunner
@@ -55,9 +56,6 @@ EXIT_OK, EXIT_FAULT, EXIT_USAGE, EXIT_NO_NODE, EXIT_UNFINISHED = 0, 1, 2, 3, 4
 
 EXIT_AGAIN = -1
 """No exit: the process begins anew, as it was started."""
-
-BEGUN_ANEW = "KEYMISS_WORKER_BEGUN_ANEW"
-"""In its environment then: how nice it is, is kept."""
 
 REFRESH_S = 1.0
 """How often the cluster is asked who its masters are; at once after a pull failed."""
@@ -72,7 +70,7 @@ RELEASE_S = 10.0
 class Worker:
     """Everything that lives as long as the process."""
 
-    def __init__(self, options: WorkerOptions, access: ClusterAccess) -> None:
+    def __init__(self, options: WorkerOptions, access: ClusterAccess, libraries: Libraries) -> None:
         self._options = options
         self._credentials = access.credentials
         self._wake = threading.Event()
@@ -81,7 +79,7 @@ class Worker:
         self._metrics = WorkerMetrics(options.name, options.backend)
         self._discovery = Discovery(options.nodes or access.nodes, self._credentials)
         self._pool = JobPool(options.job_threads, self._handle, self._dead)
-        self._libraries = Libraries(options.backend)
+        self._libraries = libraries
         self._model_store = ModelStore(self._libraries, self._metrics.not_kept)
         self._model_pool = ModelPool(
             options.model_threads, options.model_limit_s, self._metrics.runners, self._dead
@@ -123,8 +121,6 @@ class Worker:
             return EXIT_USAGE
         gears_api.install_modules()
         share_arenas()
-        if self._options.preload:
-            self._libraries.start()
         self._model_pool.start()
         self._limits.start()
         try:
@@ -330,7 +326,7 @@ class Worker:
                 self._metrics.jobs.ended(job, JobStatus.GIVEN_BACK)
 
 
-def main(options: WorkerOptions) -> int:
+def main(options: WorkerOptions, libraries: Started | None = None) -> int:
     """Runs a worker. Returns the exit code, or ends the process when threads are still busy."""
     try:
         access = ClusterAccess.from_env()
@@ -338,8 +334,6 @@ def main(options: WorkerOptions) -> int:
         log_event("bad_setting", "error", error=str(error))
         return EXIT_USAGE
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    if BEGUN_ANEW not in os.environ:
-        os.nice(options.nice)
     log_event(
         "started",
         pid=os.getpid(),
@@ -348,7 +342,7 @@ def main(options: WorkerOptions) -> int:
         model_threads=options.model_threads,
     )
     try:
-        code = Worker(options, access).run()
+        code = Worker(options, access, Libraries(options.backend, libraries)).run()
     except Exception as error:
         log_event("fault", "error", error=one_line(error))
         code = EXIT_FAULT

@@ -41,7 +41,10 @@ CHUNK_BYTES = 4 << 20
 """Read at a time; small enough that the shard's main thread copies it in a millisecond or so."""
 
 MAX_FETCHED = 8
-"""At once, from different shards; they are loaded one after the other."""
+"""At once, from different shards."""
+
+LARGE_BYTES = 256 << 20
+"""Of larger ones one is loaded at a time."""
 
 LOOK_S = 0.2
 """Whoever waits for a model can be interrupted so often: not inside of a wait."""
@@ -98,7 +101,8 @@ class ModelStore:
         self._fetchers = ThreadPoolExecutor(MAX_FETCHED, "fetch-model")
         self._fetching: dict[tuple[str, str, int], Future[tuple[LoadedModel, str]]] = {}
         self._guards: dict[str, threading.Lock] = {}
-        self._load_lock = threading.Lock()
+        self._load_large = threading.Lock()
+        self._load_locks = [threading.Lock() for _ in range(MAX_FETCHED)]
 
     def loaded(self) -> tuple[int, int]:
         """How many models are loaded, and the bytes of their blobs together."""
@@ -215,11 +219,13 @@ class ModelStore:
         return None if held is None or held.model.lost else held
 
     def _load(self, place: tuple[str, str], info: _Info, digest: str, key: str, file: int) -> _Held:
-        """One model at a time: the blob, its copy in the backend and the graph are large, and the
-        second of two shards that hold the same model finds it loaded."""
-        with self._load_lock:
+        """The second of two shards that hold the same model finds it loaded. One large model at a time: the
+        blob, its copy in the backend and the graph are in memory together."""
+        name = (info.backend, digest)
+        large = info.size_bytes > LARGE_BYTES
+        with self._load_large if large else self._load_locks[hash(name) % len(self._load_locks)]:
             with self._lock:
-                held = self._held((info.backend, digest))
+                held = self._held(name)
             if held is not None:
                 return held
             started_s = time.monotonic()

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 
 from keymiss.addresses import Address
 
+BEGUN_ANEW = "KEYMISS_WORKER_BEGUN_ANEW"
+"""In the environment of a worker that begins anew: how nice it is, is kept."""
+
 CORES = len(os.sched_getaffinity(0))
 
 

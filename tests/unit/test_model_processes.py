@@ -32,6 +32,7 @@ from keymiss.worker.model_processes.libraries import Libraries, LoadedModel
 from keymiss.worker.model_processes.memory import family_of, memory_of
 from keymiss.worker.model_processes.pool import ANY_TERMS, ModelPool
 from keymiss.worker.model_processes.run_queue import OTHERS_AFTER, ModelResult, ModelRun, RunQueue
+from keymiss.worker.model_processes.start import start_library_process
 from tests.patience import patient
 from tests.servers import stand_still, wait_until
 
@@ -418,7 +419,7 @@ def test_a_model_that_nobody_has_any_more(dummies: Processes) -> None:
 
 def test_stop_does_not_wait_for_a_start() -> None:
     """Nor does whoever asks for the memory of all processes; and nothing is started afterwards."""
-    made = Libraries("torch")
+    made = Libraries("torch", start_library_process("torch"))
     errors: list[BaseException] = []
 
     def load() -> None:
@@ -427,7 +428,6 @@ def test_stop_does_not_wait_for_a_start() -> None:
         except ModelError as error:
             errors.append(error)
 
-    made.start()
     (library,) = made.pids()
     stand_still(library)  # its start takes for ever
     threads = [threading.Thread(target=load) for _ in range(2)]

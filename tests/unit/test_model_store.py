@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -12,12 +13,14 @@ from prometheus_client import CollectorRegistry
 from keymiss.addresses import Address
 from keymiss.cluster.topology import Shard
 from keymiss.reading.backends.base import ModelError
+from keymiss.worker import model_runner
 from keymiss.worker.functions.interruption import Interruption, run_interruptibly
 from keymiss.worker.functions.job_context import GearsError
 from keymiss.worker.model_processes.libraries import NotNow
 from keymiss.worker.model_runner import ModelStore
 from keymiss.worker.not_kept import NotKept
 from tests.patience import patient
+from tests.servers import wait_until
 
 SHARD = Shard(Address("127.0.0.1", 1), "the-node")
 BLOB = b"a model"
@@ -34,29 +37,36 @@ class Connection:
     def close(self) -> None:
         pass
 
-    def __init__(self) -> None:
-        self.asked = 0
+    def __init__(self, blob: bytes = BLOB) -> None:
+        self.asked, self.blob = 0, blob
 
     def command(self, name: str, *args: Any) -> Any:
         if name == "KM.MODELINFO":
             self.asked += 1
-            sha256 = hashlib.sha256(BLOB).hexdigest()
-            fields = {"version": 1, "backend": "TORCH", "size_bytes": len(BLOB), "sha256": sha256}
+            sha256 = hashlib.sha256(self.blob).hexdigest()
+            fields = {"version": 1, "backend": "TORCH", "size_bytes": len(self.blob), "sha256": sha256}
             return [one for pair in fields.items() for one in pair]
-        return BLOB
+        return self.blob
 
 
 class Libraries:
-    """Loading takes until `may_end` is set, and raises the errors first."""
+    """Loading takes until `may_end` is set, and raises the errors first. `most`: so many were loaded at
+    once."""
 
     def __init__(self, *errors: ModelError) -> None:
-        self.errors, self.loads = list(errors), 0
+        self.errors, self.loads, self.most = list(errors), 0, 0
         self.began, self.may_end = threading.Event(), threading.Event()
+        self._lock, self._now = threading.Lock(), 0
 
     def load(self, backend: str, file: int) -> Any:
-        self.loads += 1
+        with self._lock:
+            self.loads += 1
+            self._now += 1
+            self.most = max(self.most, self._now)
         self.began.set()
         assert self.may_end.wait(patient(20))
+        with self._lock:
+            self._now -= 1
         if self.errors:
             raise self.errors.pop(0)
         return type("Loaded", (), {"lost": False, "about": None})()
@@ -125,3 +135,22 @@ def test_a_model_whose_process_ended_is_loaded_anew_in_the_same_epoch() -> None:
     second, _ = store.get(SHARD, connection, "m", 1)  # type: ignore[arg-type]
     assert second is not first
     assert libraries.loads == 2
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_models_are_loaded_beside_each_other_but_large_ones(
+    monkeypatch: pytest.MonkeyPatch, *, large: bool
+) -> None:
+    monkeypatch.setattr(model_runner, "LARGE_BYTES", 0 if large else 1 << 20)
+    libraries = Libraries()
+    store = store_of(libraries)
+    connections: list[Any] = [Connection(b"model %d" % number) for number in range(model_runner.MAX_FETCHED)]
+    with ThreadPoolExecutor(len(connections)) as pool:
+        got = [
+            pool.submit(store.get, SHARD, connection, f"m{number}")
+            for number, connection in enumerate(connections)
+        ]
+        wait_until(lambda: libraries.loads >= (1 if large else 2))
+        libraries.may_end.set()
+        assert len({id(each.result(patient(20))[0]) for each in got}) == len(connections)
+    assert (libraries.most == 1) is large

@@ -7,7 +7,7 @@ its memory. A model's process loads the model, once, and never runs it: it forks
 weights. A runner does one run at a time, on one core. All are told what to do over socket pairs (`frames`),
 and end when the worker does.
 
-On the worker's side `forking` speaks with a process that forks others, `libraries` starts the library process
-and loads models, and `pool` gives the runs that wait (`run_queue`) to runners (`runner`), and ends those that
-take too long.
+On the worker's side `start` starts the library process, first of all, `forking` speaks with a process that
+forks others, `libraries` loads models, and `pool` gives the runs that wait (`run_queue`) to runners
+(`runner`), and ends those that take too long.
 """

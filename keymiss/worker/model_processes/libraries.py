@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-import sys
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
@@ -18,15 +17,13 @@ from keymiss.reading.reader import About
 from keymiss.worker.model_processes.forking import REPLY_LIMIT_S, ForkingProcess, ProcessLost
 from keymiss.worker.model_processes.frames import FrameError, receive
 from keymiss.worker.model_processes.memory import family_of
+from keymiss.worker.model_processes.start import Started, start_library_process
 
 START_LIMIT_S = 120.0
 """torch is imported in a second, or in a minute from a slow disk."""
 
 LOAD_LIMIT_S = 300.0
 """A model of 1.3 GB is loaded in some ten seconds."""
-
-ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-
 
 STORE_AGAIN = "it is tried again when it is stored again"
 
@@ -51,20 +48,16 @@ class LoadedModel:
 
 
 class Libraries:
-    """Of one choice of `--backend`. Can be used by several threads."""
+    """Of one choice of `--backend`. Can be used by several threads. `started`: a library process of that
+    choice; without it one is started when something is to be loaded."""
 
-    def __init__(self, choice: str) -> None:
+    def __init__(self, choice: str, started: Started | None = None) -> None:
         self._choice = choice
         self._lock = threading.Lock()
-        self._started: subprocess.Popen[bytes] | None = None
-        self._control: socket.socket | None = None
+        self._started = started[0] if started else None
+        self._control = started[1] if started else None
         self._process: ForkingProcess | None = None
         self._stopped = False
-
-    def start(self) -> None:
-        """Starts the process; it is ready later. What needs it waits."""
-        with self._lock:
-            self._start()
 
     def load(self, backend: str, file: int) -> LoadedModel:
         """The model in `file`, which is emptied. ModelError if it is none, or takes too long to load;
@@ -128,16 +121,7 @@ class Libraries:
             return self._process
 
     def _start(self) -> None:
-        self._control, far = socket.socketpair()
-        command = [sys.executable, "-m", "keymiss.worker.model_processes.library_process"]
-        path = os.pathsep.join(filter(None, sys.path))
-        self._started = subprocess.Popen(
-            [*command, str(far.fileno()), self._choice],
-            env={**os.environ, **ONE_THREAD, "PYTHONPATH": path},
-            stdin=subprocess.DEVNULL,
-            pass_fds=[far.fileno()],
-        )
-        far.close()
+        self._started, self._control = start_library_process(self._choice)
 
     def _lost(self) -> None:
         log_event("library_process_ended", "error", exit_code=self._end())
