@@ -323,9 +323,13 @@ static long long drop_twins(RedisModuleCtx *ctx, RedisModuleString *home, const 
 
 /* KM.MODELHOME key
  * The model of that name that has another key, or lost it, gets this one, and keys with the very same model go. Nothing is
- * told of it: the shard had it all the time. Replies how many keys changed. */
+ * told of it: the shard had it all the time. Replies how many keys changed.
+ *
+ * The key is not declared: from version 8 on, Valkey looks for any key that is opened in the slot of those that are, and the
+ * other keys of the name are in other slots. */
 static int modelhome_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     if (argc != 2) return RedisModule_WrongArity(ctx);
+    if (!km_is_served_here(ctx, argv[1])) return RedisModule_ReplyWithError(ctx, "ERR the key's slot is not served here");
     km_model *model = model_at(ctx, argv[1]);
     if (model) return RedisModule_ReplyWithLongLong(ctx, drop_twins(ctx, argv[1], model));
     if (km_look_at_type(ctx, argv[1], 0) != REDISMODULE_KEYTYPE_EMPTY)
@@ -361,7 +365,7 @@ static int modeldrop_command(RedisModuleCtx *ctx, RedisModuleString **argv, int 
 static const km_command commands[] = {
     {"km.models", models_command, "readonly admin", 1, NULL, NULL,
      "Lists the models of this shard, those too whose keys went with their slots.", "O(N), with N models", NULL},
-    {"km.modelhome", modelhome_command, "write deny-oom admin", 2, KM_KEYS(KM_KEY_AT(1, KM_OVERWRITE)), KM_ARGS(KM_KEY("key", 0)),
+    {"km.modelhome", modelhome_command, "write deny-oom admin", 2, NULL, KM_ARGS(KM_TEXT("key")),
      "Gives the model of that name, that has another key or none, this key.", "O(N), with N chunks", NULL},
     {"km.modeldrop", modeldrop_command, "write admin", 2, NULL, KM_ARGS(KM_TEXT("key")),
      "Forgets the model whose key went with its slot.", "O(1)", NULL},

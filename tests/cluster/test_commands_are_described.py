@@ -29,7 +29,6 @@ KEYS = [
     ("KM.DERIVE", 2, "read", "read", "write", "write"),
     ("KM.DERIVE", "MODELS", 1, "model", 0, "write"),
     ("KM.DERIVE", "MODELS", 2, "model", "model", 1, "read", "write", "write"),
-    ("KM.MODELHOME", "write"),
     ("KM.MODELPART", "write", "x"),
     ("KM.MODELPUT", "write", "write", "TORCH", "CPU"),
     ("AI.TENSORSET", "write", "FLOAT", 1),

@@ -130,6 +130,26 @@ def test_a_model_stays_whether_its_key_moves_or_not(
     wait_until(lambda: not source.exists(f"made{{{keys.tag_for_slot(9)}}}"), 5)
 
 
+def test_a_model_at_another_key_of_the_shard_comes_home(
+    servers: RedisClusterServers, source: redis.Redis
+) -> None:
+    """As when the shard got slots below those that it had. From version 8 on Valkey has a table of keys for
+    each slot, and a command that declares its key sees that one alone."""
+    old, home = f"m{{{TAG}}}", f"m{{{keys.tag_for_slot(8)}}}"
+    for _ in range(2):  # the second time with a twin at home
+        source.execute_command("AI.MODELSTORE", old, "DUMMY", "CPU", "BLOB", "x")
+        source.execute_command("KM.MODELDIGEST", old, "*", "ab" * 32)
+        assert source.execute_command("KM.MODELHOME", home) == 1
+        assert models(source) == {home.encode(): 1}
+        assert (source.exists(old), source.exists(home)) == (0, 1)
+        assert source.execute_command("AI.MODELGET", home, "BLOB") == b"x"
+    elsewhere = f"m{{{keys.tag_for_slot(16000)}}}"
+    with pytest.raises(redis.ResponseError, match="not served here"):
+        source.execute_command("KM.MODELHOME", elsewhere)
+    source.execute_command("AI.MODELDEL", home)
+    assert models(source) == {}
+
+
 def test_models_of_one_name_that_lose_their_keys_are_all_kept(
     servers: RedisClusterServers, source: redis.Redis, target: redis.Redis
 ) -> None:
