@@ -154,7 +154,7 @@ def _fill(current: Settings, sample: bool | None) -> bool:
 
 
 def _wait_until_ready(current: Settings, *, may_be_empty: bool) -> bool:
-    """False if it would be, were there an article."""
+    """True when it is ready; False when only an article is missing, and `may_be_empty`."""
     from keymiss.api_shapes.health import NO_SENTENCES
     from keymiss.cli.ask import api
     from keymiss.client import KeymissError, Refused

@@ -12,14 +12,14 @@ from __future__ import annotations
 import math
 import sys
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import typer
 
-from keymiss.models.command_line import choice
+from keymiss.models.command_line import choice, said_in_one_line
 from keymiss.models.encoder_folder import CLS, EncoderFolder
 from keymiss.models.export import (
     COMPARED,
@@ -202,7 +202,9 @@ def command(
 ) -> None:
     """Export the model that makes sentence vectors to a form that the worker runs."""
     forms = list(ENCODER_FORMS) if form == "all" else [form]
-    export_all("export-encoder", forms, lambda one: export_encoder(model, one))
+    with said_in_one_line("export-encoder", ExportError):
+        source = EncoderSource(model)
+    export_all("export-encoder", forms, partial(export_source, source, None))
 
 
 def main(arguments: list[str] | None = None) -> int:

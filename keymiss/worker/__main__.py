@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import Annotated, Literal
 
 import typer
@@ -86,10 +87,13 @@ def worker(
     )
     if BEGUN_ANEW not in os.environ:
         os.nice(options.nice)
-    libraries = start_library_process(backend) if preload else None
-    from keymiss.worker.lifecycle import main  # takes as long as half of what the libraries take
+    started = None
+    if preload:
+        with suppress(OSError):  # it is started again, and said, when a model comes
+            started = start_library_process(backend)
+    from keymiss.worker.lifecycle import main  # only now: the libraries are imported meanwhile
 
-    raise typer.Exit(main(options, libraries))
+    raise typer.Exit(main(options, started))
 
 
 if __name__ == "__main__":

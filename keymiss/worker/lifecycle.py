@@ -326,8 +326,9 @@ class Worker:
                 self._metrics.jobs.ended(job, JobStatus.GIVEN_BACK)
 
 
-def main(options: WorkerOptions, libraries: Started | None = None) -> int:
-    """Runs a worker. Returns the exit code, or ends the process when threads are still busy."""
+def main(options: WorkerOptions, started: Started | None = None) -> int:
+    """Runs a worker. Returns the exit code, or ends the process when threads are still busy. `started`: a
+    library process for its models."""
     try:
         access = ClusterAccess.from_env()
     except BadSetting as error:
@@ -342,7 +343,7 @@ def main(options: WorkerOptions, libraries: Started | None = None) -> int:
         model_threads=options.model_threads,
     )
     try:
-        code = Worker(options, access, Libraries(options.backend, libraries)).run()
+        code = Worker(options, access, Libraries(options.backend, started)).run()
     except Exception as error:
         log_event("fault", "error", error=one_line(error))
         code = EXIT_FAULT

@@ -17,6 +17,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
+from weakref import WeakValueDictionary
 
 from redis.exceptions import ResponseError
 
@@ -44,7 +45,7 @@ MAX_FETCHED = 8
 """At once, from different shards."""
 
 LARGE_BYTES = 256 << 20
-"""Of larger ones one is loaded at a time."""
+"""Of larger ones, as those of 1.3 GB, one is loaded at a time; the embedded ones have 24 to 134 MB."""
 
 LOOK_S = 0.2
 """Whoever waits for a model can be interrupted so often: not inside of a wait."""
@@ -102,7 +103,7 @@ class ModelStore:
         self._fetching: dict[tuple[str, str, int], Future[tuple[LoadedModel, str]]] = {}
         self._guards: dict[str, threading.Lock] = {}
         self._load_large = threading.Lock()
-        self._load_locks = [threading.Lock() for _ in range(MAX_FETCHED)]
+        self._load_locks: WeakValueDictionary[_Name, threading.Lock] = WeakValueDictionary()
 
     def loaded(self) -> tuple[int, int]:
         """How many models are loaded, and the bytes of their blobs together."""
@@ -218,12 +219,17 @@ class ModelStore:
         held = self._models.get(name)
         return None if held is None or held.model.lost else held
 
+    def _load_lock(self, name: _Name, size_bytes: int) -> threading.Lock:
+        if size_bytes > LARGE_BYTES:
+            return self._load_large
+        with self._lock:
+            return self._load_locks.setdefault(name, threading.Lock())
+
     def _load(self, place: tuple[str, str], info: _Info, digest: str, key: str, file: int) -> _Held:
         """The second of two shards that hold the same model finds it loaded. One large model at a time: the
         blob, its copy in the backend and the graph are in memory together."""
         name = (info.backend, digest)
-        large = info.size_bytes > LARGE_BYTES
-        with self._load_large if large else self._load_locks[hash(name) % len(self._load_locks)]:
+        with self._load_lock(name, info.size_bytes):
             with self._lock:
                 held = self._held(name)
             if held is not None:

@@ -165,16 +165,17 @@ class SameOnAllMasters:
             about = as_dict(decode(found)) if isinstance(found, list) else {}
             description = about.get("sessionDescription") or ""
             here.command("KM.SESSION", session, description, *about.get("requirements", ()))
+        if not given:
+            return
         paused = paused_in(there.command("RG.DUMPREGISTRATIONS"))
         for row in given:
             pause = [("KM.PAUSE", row[0])] if row[0] in paused else []
             for reply in here.pipeline([("KM.REGISTER", *row), *pause]):
                 if isinstance(reply, Exception):
                     raise reply
-        if given:
-            described = [row[DESCRIPTION] or row[0] for row in given]
-            log_event("registrations_given", shard=to.shard.address, registrations=described)
-            catch_up(here.command, lambda id_: id_ in ids)
+        described = [row[DESCRIPTION] or row[0] for row in given]
+        log_event("registrations_given", shard=to.shard.address, registrations=described)
+        catch_up(here.command, lambda id_: id_ in ids)
 
     def _give_models(self, names: set[str], to: Possessions, masters: Sequence[Possessions]) -> None:
         for name in sorted(names):

@@ -101,6 +101,19 @@ def test_a_function_is_told(server: RedisServer, client: Any) -> None:
         wait_until(lambda: text in str(client.execute_command("RG.DUMPREGISTRATIONS")))
 
 
+def test_libraries_are_there_from_the_start_or_when_a_model_comes(server: RedisServer, client: Any) -> None:
+    with WorkerProcess(server, "--preload") as worker:
+        first = processes_of(worker)
+        assert len(first) == 1
+        assert runs(client, "TORCH-twice")
+        assert processes_of(worker)[0] == first[0]
+    with WorkerProcess(server) as worker:
+        client.execute_command("RG.PYEXECUTE", "GB('KeysOnlyReader').run()")
+        assert processes_of(worker) == []
+        assert runs(client, "TORCH-twice")
+        assert processes_of(worker)
+
+
 def test_a_worker_that_is_killed_leaves_no_process(server: RedisServer, client: Any) -> None:
     """Not even one that runs, or was only just started."""
     worker = WorkerProcess(server).start()

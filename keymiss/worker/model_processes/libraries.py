@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from keymiss.logs import log_event
+from keymiss.logs import log_event, one_line
 from keymiss.reading.backends.base import ModelError
 from keymiss.reading.reader import About
 from keymiss.worker.model_processes.forking import REPLY_LIMIT_S, ForkingProcess, ProcessLost
@@ -54,8 +54,8 @@ class Libraries:
     def __init__(self, choice: str, started: Started | None = None) -> None:
         self._choice = choice
         self._lock = threading.Lock()
-        self._started = started[0] if started else None
-        self._control = started[1] if started else None
+        self._started = started.process if started else None
+        self._control = started.control if started else None
         self._process: ForkingProcess | None = None
         self._stopped = False
 
@@ -108,7 +108,10 @@ class Libraries:
             if self._stopped:
                 raise ProcessLost("the worker stops")
             if self._started is None:
-                self._start()
+                try:
+                    self._start()
+                except OSError as error:
+                    raise ProcessLost(one_line(error)) from error
             if self._process is None:
                 assert self._control is not None
                 try:

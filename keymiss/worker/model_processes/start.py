@@ -8,15 +8,21 @@ import os
 import socket
 import subprocess
 import sys
+from typing import NamedTuple
 
 ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
 
-Started = tuple[subprocess.Popen[bytes], socket.socket]
-"""The process, and the socket to speak with it."""
+
+class Started(NamedTuple):
+    """The process, and the socket to speak with it."""
+
+    process: subprocess.Popen[bytes]
+    control: socket.socket
 
 
 def start_library_process(choice: str) -> Started:
-    """Of one choice of `--backend`. It says when it is ready; it ends when the socket is closed."""
+    """Of one choice of `--backend`. It says when it has imported the libraries, and ends, from then on, when
+    the socket is closed. OSError if there is no room for a process."""
     control, far = socket.socketpair()
     command = [sys.executable, "-m", "keymiss.worker.model_processes.library_process"]
     path = os.pathsep.join(filter(None, sys.path))
@@ -27,4 +33,4 @@ def start_library_process(choice: str) -> Started:
             stdin=subprocess.DEVNULL,
             pass_fds=[far.fileno()],
         )
-    return process, control
+    return Started(process, control)
