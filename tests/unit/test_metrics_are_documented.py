@@ -16,6 +16,7 @@ from keymiss.api.unused import Reason, Signal
 from keymiss.cluster.access import ClusterAccess
 from keymiss.retrieval import Retrieval
 from keymiss.worker.lifecycle import Worker
+from keymiss.worker.model_processes.libraries import Libraries
 from keymiss.worker.options import WorkerOptions
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs/metrics.md").read_text()
@@ -44,7 +45,7 @@ def made() -> Iterator[Metric]:
     yield from api.registry.collect()
     yield from IndexFigures(Retrieval()).collect()
     yield from families(ClusterFigures())
-    yield from Worker(WorkerOptions(), ClusterAccess())._metrics.registry.collect()
+    yield from Worker(WorkerOptions(), ClusterAccess(), Libraries("dummy"))._metrics.registry.collect()
 
 
 def described(metric: Metric) -> tuple[str, Described]:
