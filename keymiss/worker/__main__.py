@@ -88,9 +88,9 @@ def worker(
     if BEGUN_ANEW not in os.environ:
         os.nice(options.nice)
     started = None
-    if preload:
+    if options.preload:
         with suppress(OSError):  # it is started again, and said, when a model comes
-            started = start_library_process(backend)
+            started = start_library_process(options.backend)
     from keymiss.worker.lifecycle import main  # only now: the libraries are imported meanwhile
 
     raise typer.Exit(main(options, started))

@@ -67,7 +67,7 @@ class Libraries:
             self.most = max(self.most, self._now)
         self.began.set()
         assert self.may_end.wait(patient(20))
-        time.sleep(0.02)  # what is loaded beside it is seen
+        time.sleep(0.02)  # as loading takes its time: others that may would begin meanwhile
         with self._lock:
             self._now -= 1
         if self.errors:
