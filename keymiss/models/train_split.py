@@ -68,8 +68,9 @@ FACTORS = {  # how often a question is taken; 1 if not named
     "timeqa_human_train": 0.7,
     "bioasq_9b_factoid_train": 1.5,
     "covid_qa": 2.0,
+    "squadshifts_new_wiki": 1.5,
 }
-LATE_FACTORS = FACTORS | {  # in the cool-down: what is nearest to articles
+LATE_FACTORS = FACTORS | {  # in the cool-down: what is nearest to articles, and to what people ask of them
     "qasrl_qanom_sentences": 0.03,
     "qamr_sentences": 0.1,
     "fairytaleqa_explicit": 0.3,
@@ -77,6 +78,10 @@ LATE_FACTORS = FACTORS | {  # in the cool-down: what is nearest to articles
     "squadshifts_amazon_reviews": 0.3,
     "bioasq_9b_factoid_train": 2.5,
     "covid_qa": 4.0,
+    "squadshifts_new_wiki": 2.5,
+    "squad_v1_train_samples": 1.5,
+    "squad_v1_train_a12_44": 1.5,
+    "squad_v1_train_head": 1.5,
 }
 CHECK_QUESTIONS = 120  # of the calibration parts, for the figures printed on the way
 CHECK_CHARS = 1000

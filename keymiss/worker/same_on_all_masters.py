@@ -23,20 +23,13 @@ from keymiss.cluster.credentials import Credentials
 from keymiss.cluster.shard_connection import ShardConnection
 from keymiss.cluster.topology import MASTER, Shard, Slots, is_in, shard_of, view_of_reply
 from keymiss.corpus.catchup import catch_up
-from keymiss.keys import (
-    CONCEPT_TABLE_PREFIX,
-    ENCODER,
-    LOWER_READER,
-    READER,
-    concept_table_key,
-    slot_of,
-    tag_for_slot,
-)
+from keymiss.keys import CONCEPT_TABLE_PREFIX, concept_table_key, slot_of, tag_for_slot
 from keymiss.logs import log_event, one_line
 from keymiss.pipeline.records import as_dict
 from keymiss.worker.functions.records import decode
 from keymiss.worker.what_masters_have import (
     DESCRIPTION,
+    OF_EVERY_SHARD,
     SCRIPT,
     SESSION,
     Command,
@@ -234,7 +227,7 @@ class SameOnAllMasters:
         before = self._settled.get(shard.identity)
         had = before and model.key == f"{model.name}{{{tag_for_slot(before[0][0])}}}"
         lost = not model.has_key and model.is_shards
-        return bool(had) or lost or model.name in (READER, LOWER_READER, ENCODER)
+        return bool(had) or lost or model.name in OF_EVERY_SHARD
 
     def _bring(self, model: OwnModel, source: Shard, masters: Sequence[Possessions]) -> None:
         """A model of one slot, that stayed behind when the slot went, goes after it."""

@@ -7,20 +7,31 @@ Nothing here talks to a server or decides: `keymiss.worker.same_on_all_masters` 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from keymiss.cluster.topology import Shard
-from keymiss.keys import concept_table_key, slot_of, tag_for_slot, tag_in, without_tag
+from keymiss.keys import (
+    ENCODER,
+    LOWER_READER,
+    READER,
+    concept_table_key,
+    slot_of,
+    tag_for_slot,
+    tag_in,
+    without_tag,
+)
 from keymiss.pipeline.records import as_dict
 from keymiss.worker.functions import time_events
 from keymiss.worker.functions.records import decode
 
 Command = tuple[Any, ...]
 
-SCRIPT, READER, DESCRIPTION, SESSION = 1, 3, 4, 12
+SCRIPT, READER_NAME, DESCRIPTION, SESSION = 1, 3, 4, 12
 """Where in a row of KM.REGISTRATIONS."""
+OF_EVERY_SHARD = frozenset({READER, LOWER_READER, ENCODER})
+"""Models that no shard is without: what half of the masters have of them is not another's own."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +89,7 @@ def possessions(shard: Shard, replies: Sequence[Any]) -> Possessions:
         {
             str(row[0]): tuple(str(field) for field in row)
             for row in map(decode, rows)
-            if row[READER] != time_events.READER
+            if row[READER_NAME] != time_events.READER
         },
         [OwnModel(each["key"], bool(each["has_key"]), each) for each in fields],
         digest,
@@ -91,17 +102,18 @@ def paused_in(reply: Sequence[Any]) -> set[str]:
     return {row["id"] for row in rows if as_dict(row["RegistrationData"]).get("status") == "PAUSED"}
 
 
-def of_most(sets: Iterable[Iterable[str]]) -> set[str]:
-    """What is in more than half of them."""
+def of_most(sets: Iterable[Iterable[str]], half_do: Container[str] = ()) -> set[str]:
+    """What is in more than half of them; in half of them for those that `half_do`."""
     all_of_them = [set(each) for each in sets]
     counts = Counter(one for each in all_of_them for one in each)
-    return {one for one, n in counts.items() if 2 * n > len(all_of_them)}
+    return {one for one, n in counts.items() if 2 * n + (one in half_do) > len(all_of_them)}
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What every master should have: what more than half of those have that did not just join, models as
-    the shard's. One has just joined if it has no registration while others have some."""
+    """What every master should have: what more than half of those have that did not just join (half of them,
+    of OF_EVERY_SHARD), models as the shard's. One has just joined if it has no registration while others have
+    some."""
 
     registrations: frozenset[str]
     models: frozenset[str]
@@ -114,7 +126,9 @@ class Wanted:
         old = [each for each in masters if each.registrations] or list(masters)
         return cls(
             frozenset(of_most(each.registrations for each in old)),
-            frozenset(of_most({one.name for one in each.models if one.is_shards} for each in old)),
+            frozenset(
+                of_most(({one.name for one in each.models if one.is_shards} for each in old), OF_EVERY_SHARD)
+            ),
             frozenset(each.shard.identity for each in masters if each not in old),
         )
 

@@ -16,6 +16,7 @@ def master(number: int, registrations: str = "", *models: str) -> Possessions:
 def test_more_than_half() -> None:
     assert of_most(["ab", "a", "bc"]) == {"a", "b"}
     assert of_most(["a", "b"]) == set()
+    assert of_most(["ax", "b", "x", ""], "xz") == {"x"}
     assert of_most([]) == set()
 
 
@@ -37,6 +38,12 @@ def test_one_that_was_there_lacks_what_most_have() -> None:
 def test_a_model_of_one_shard_alone_is_no_others() -> None:
     masters = [master(1, "x", "own{a}"), master(2, "x"), master(3, "x")]
     assert Wanted.of(masters).models == frozenset()
+
+
+def test_the_reader_that_one_of_two_masters_lost_is_given_back() -> None:
+    masters = [master(1, "x", "bert-qa{a}", "own{a}"), master(2, "x")]
+    wanted = Wanted.of(masters)
+    assert [wanted.missing(each) for each in masters] == [(set(), set()), (set(), {"bert-qa"})]
 
 
 def test_a_model_under_a_key_of_its_own_is_wanted_nowhere_else() -> None:
