@@ -22,9 +22,9 @@
 struct km_blob {
     int uses; /* atomic */
     int n, room;
-    struct iovec *pieces; /* the chunks, in the strings or in the file */
     size_t n_bytes;
     km_strings chunks; /* none: they are in the file */
+    struct iovec *pieces; /* the chunks in the file; while it is made, in the strings */
     int settled; /* it may be moved, or was */
     km_blob_file file;
 };
@@ -65,35 +65,37 @@ void km_blob_settle(km_blob *b) {
     if (*km_config.model_folder && b->n_bytes >= LARGE_BYTES) move_later(km_blob_share(b));
 }
 
-km_blob *km_blob_new(km_strings chunks) {
-    km_blob *b = km_calloc(1, sizeof *b);
-    *b = (km_blob){.uses = 1, .n = chunks.n, .room = chunks.n, .chunks = chunks, .pieces = km_calloc((size_t)chunks.n, sizeof *b->pieces)};
-    for (int i = 0; i < chunks.n; i++) {
-        b->pieces[i].iov_base = (void *)RedisModule_StringPtrLen(chunks.items[i], &b->pieces[i].iov_len);
-        b->n_bytes += b->pieces[i].iov_len;
-    }
-    km_values_bytes_add((long long)b->n_bytes);
-    return b;
+/* A string is asked each time where its bytes are: when a command ends, the server moves those of its arguments that were kept. */
+static struct iovec piece(const km_blob *b, int i) {
+    if (b->file.base) return b->pieces[i];
+    struct iovec found;
+    found.iov_base = (void *)RedisModule_StringPtrLen(b->chunks.items[i], &found.iov_len);
+    return found;
 }
 
-static void *grown(void *items, int n, int room, size_t size) {
-    void *more = km_calloc((size_t)room, size);
-    if (n) memcpy(more, items, (size_t)n * size);
-    km_free(items);
-    return more;
+static void add_bytes(km_blob *b, size_t len) {
+    b->n_bytes += len;
+    km_values_bytes_add((long long)len);
+}
+
+km_blob *km_blob_new(km_strings chunks) {
+    km_blob *b = km_calloc(1, sizeof *b);
+    *b = (km_blob){.uses = 1, .n = chunks.n, .room = chunks.n, .chunks = chunks};
+    for (int i = 0; i < chunks.n; i++) add_bytes(b, piece(b, i).iov_len);
+    return b;
 }
 
 void km_blob_append(km_blob *b, RedisModuleString *chunk) {
     if (b->n == b->room) {
         b->room = 2 * b->n + 1;
-        b->pieces = grown(b->pieces, b->n, b->room, sizeof *b->pieces);
-        b->chunks.items = grown(b->chunks.items, b->n, b->room, sizeof *b->chunks.items);
+        RedisModuleString **more = km_calloc((size_t)b->room, sizeof *more);
+        if (b->n) memcpy(more, b->chunks.items, (size_t)b->n * sizeof *more);
+        km_free(b->chunks.items);
+        b->chunks.items = more;
     }
-    struct iovec *piece = &b->pieces[b->n++];
-    b->chunks.items[b->chunks.n++] = chunk;
-    piece->iov_base = (void *)RedisModule_StringPtrLen(chunk, &piece->iov_len);
-    b->n_bytes += piece->iov_len;
-    km_values_bytes_add((long long)piece->iov_len);
+    b->chunks.items[b->n++] = chunk;
+    b->chunks.n = b->n;
+    add_bytes(b, piece(b, b->n - 1).iov_len);
 }
 
 int km_blob_may_grow(const km_blob *b) { return !b->settled && __atomic_load_n(&b->uses, __ATOMIC_ACQUIRE) == 1; }
@@ -121,8 +123,9 @@ size_t km_blob_heap_bytes(const km_blob *b) { return b->file.base ? 0 : b->n_byt
 int km_blob_n_chunks(const km_blob *b) { return b->n; }
 
 const char *km_blob_chunk(const km_blob *b, int i, size_t *len) {
-    *len = b->pieces[i].iov_len;
-    return b->pieces[i].iov_base;
+    struct iovec found = piece(b, i);
+    *len = found.iov_len;
+    return found.iov_base;
 }
 
 km_strings km_blob_strings(const km_blob *b) {
@@ -136,12 +139,18 @@ km_strings km_blob_strings(const km_blob *b) {
 
 void km_blob_save(RedisModuleIO *rdb, const km_blob *b) {
     RedisModule_SaveUnsigned(rdb, (uint64_t)b->n);
-    for (int i = 0; i < b->n; i++) RedisModule_SaveStringBuffer(rdb, b->pieces[i].iov_base, b->pieces[i].iov_len);
+    for (int i = 0; i < b->n; i++) {
+        struct iovec one = piece(b, i);
+        RedisModule_SaveStringBuffer(rdb, one.iov_base, one.iov_len);
+    }
 }
 
 void km_blob_digest(RedisModuleDigest *md, const km_blob *b) {
     RedisModule_DigestAddLongLong(md, b->n);
-    for (int i = 0; i < b->n; i++) RedisModule_DigestAddStringBuffer(md, b->pieces[i].iov_base, b->pieces[i].iov_len);
+    for (int i = 0; i < b->n; i++) {
+        struct iovec one = piece(b, i);
+        RedisModule_DigestAddStringBuffer(md, one.iov_base, one.iov_len);
+    }
 }
 
 long long km_blobs_mapped_bytes(void) { return __atomic_load_n(&mapped_bytes, __ATOMIC_RELAXED); }
@@ -192,10 +201,15 @@ static void drop_unused(void) {
     }
 }
 
+static void find_pieces(km_blob *b) {
+    if (!b->pieces) b->pieces = km_calloc((size_t)b->n, sizeof *b->pieces);
+    for (int i = 0; i < b->n; i++) b->pieces[i] = piece(b, i);
+}
+
 static void begin_task(RedisModuleCtx *ctx, mstime_t now) {
     drop_unused();
     if (now < not_before_ms) return;
-    if (to_move) task.blob = take(&to_move);
+    if (to_move) find_pieces(task.blob = take(&to_move));
     task.sweep = !task.blob && (__atomic_load_n(&unmapped, __ATOMIC_ACQUIRE) || now - swept_ms >= SWEEP_MS);
     if (!task.blob && !task.garbage.n && !task.sweep) return;
     if (task.sweep) {
