@@ -1,8 +1,8 @@
 """Under AddressSanitizer: a model's bytes are read where they are, not where they were as arguments.
 
 After each command the server shortens those of its arguments that were kept and have room to spare, which
-moves them: such is a last chunk that is shorter than the one before it. With redis-server whatever is tested:
-Valkey has its allocator in it, which the sanitizer does not see.
+moves them: such is a last chunk that is shorter than the one before it. With redis-server whatever is tested: Valkey
+does not start with the sanitizer in the place of its allocator.
 """
 
 from __future__ import annotations
