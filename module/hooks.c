@@ -14,7 +14,7 @@
 static RedisModuleString *hook_name, *hookread_name;
 static km_map *unhooked; /* connections of functions: what they send is not hooked */
 static const char *running; /* the hooked command that runs now */
-static km_job *followed[MAX_FOLLOWED];
+static uint64_t followed[MAX_FOLLOWED]; /* ids: the command may end a job itself */
 static int n_followed;
 
 /* ---- which registration ---- */
@@ -75,7 +75,7 @@ int km_hooks_filter(RedisModuleCommandFilterCtx *fctx) {
 int km_hooks_hears(const km_registration *reg) { return !reg->is_hooking || (running && names(reg, running, strlen(running))); }
 
 void km_hooks_follow(const km_registration *reg, km_job *job) {
-    if (reg->is_hooking && running && n_followed < MAX_FOLLOWED) followed[n_followed++] = job;
+    if (reg->is_hooking && running && n_followed < MAX_FOLLOWED) followed[n_followed++] = job->id;
 }
 
 /* ---- the command ---- */
@@ -103,16 +103,41 @@ static RedisModuleCallReply *call_heard(RedisModuleCtx *ctx, const char *how, Re
     return reply;
 }
 
+/* With copies of the arguments: a value that is stored is the argument itself, and the client that waits has its own until then
+ * (model_store.c says what a lazy-free thread does to the two). */
+static RedisModuleCallReply *call_with_copies(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    RedisModuleString **copies = km_calloc((size_t)argc, sizeof *copies);
+    for (int i = 0; i < argc; i++) {
+        size_t len;
+        const char *bytes = RedisModule_StringPtrLen(argv[i], &len);
+        copies[i] = RedisModule_CreateString(NULL, bytes, len);
+    }
+    RedisModuleCallReply *reply = call_heard(ctx, AS_RESP2, copies, argc);
+    for (int i = 0; i < argc; i++) RedisModule_FreeString(NULL, copies[i]);
+    km_free(copies);
+    return reply;
+}
+
+static int find_followed(km_job **jobs) {
+    int n = 0;
+    for (int i = 0; i < n_followed; i++)
+        if ((jobs[n] = km_job_by_id(followed[i]))) n++;
+    return n;
+}
+
 /* Runs it, then waits for the functions that hear of its events. */
 static int call_and_wait(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     n_followed = 0;
-    RedisModuleCallReply *reply = call_heard(ctx, AS_RESP2, argv, argc);
+    int waits = !km_cannot_block(ctx);
+    RedisModuleCallReply *reply = waits ? call_with_copies(ctx, argv, argc) : call_heard(ctx, AS_RESP2, argv, argc);
+    km_job *jobs[MAX_FOLLOWED];
+    int n = find_followed(jobs);
     size_t len = 0;
     const char *raw = reply ? RedisModule_CallReplyProto(reply, &len) : NULL;
-    if (n_followed == 0 || km_cannot_block(ctx) || !raw) return reply_call(ctx, reply);
-    km_asker *asker = km_asker_new(n_followed, KM_OVERRIDE, NULL);
+    if (n == 0 || !waits || !raw) return reply_call(ctx, reply);
+    km_asker *asker = km_asker_new(n, KM_OVERRIDE, NULL);
     asker->fallback = km_answer_new(raw, len);
-    for (int i = 0; i < n_followed; i++) km_asker_follow(asker, i, followed[i]);
+    for (int i = 0; i < n; i++) km_asker_follow(asker, i, jobs[i]);
     RedisModule_FreeCallReply(reply);
     return km_asker_wait(ctx, asker, km_config.miss_timeout_ms);
 }

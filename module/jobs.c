@@ -650,22 +650,28 @@ static void count_aborted(const km_job *job) {
     if (reg) reg->aborted++;
 }
 
-/* Out of the list of what is parked behind the running event. */
-static void unpark_one(km_job *job) {
-    for (km_job *first = running.head; first; first = first->next) {
-        km_job *before = NULL;
-        for (km_job *one = first->parked; one; before = one, one = one->next) {
-            if (one != job) continue;
-            if (before)
-                before->next = job->next;
-            else
-                first->parked = job->next;
-            if (first->parked_tail == job) first->parked_tail = before;
-            n_parked--;
-            list_push(&events, job, 1);
-            return;
-        }
+static int unpark_behind(km_job *first, km_job *job) {
+    km_job *before = NULL;
+    for (km_job *one = first->parked; one; before = one, one = one->next) {
+        if (one != job) continue;
+        if (before)
+            before->next = job->next;
+        else
+            first->parked = job->next;
+        if (first->parked_tail == job) first->parked_tail = before;
+        n_parked--;
+        list_push(&events, job, 1);
+        return 1;
     }
+    return 0;
+}
+
+/* Out of the list of what is parked behind an event that runs, or ran when its worker went and is to run again. */
+static void unpark_one(km_job *job) {
+    const job_list *lists[] = {&running, &events};
+    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
+        for (km_job *first = lists[i]->head; first; first = first->next)
+            if (unpark_behind(first, job)) return;
 }
 
 static int is_parked(const km_job *job) { return job->kind == KM_JOB_EVENT && !job->running && !job->prev && events.head != job; }
@@ -789,8 +795,10 @@ int km_jobs_take(unsigned long long client, int max, km_job **taken) {
     return n;
 }
 
+km_job *km_job_by_id(uint64_t id) { return km_map_get(by_id, &id, sizeof id); }
+
 km_job *km_job_running(uint64_t id) {
-    km_job *job = km_map_get(by_id, &id, sizeof id);
+    km_job *job = km_job_by_id(id);
     return job && job->running ? job : NULL;
 }
 
@@ -803,10 +811,11 @@ void km_job_done(km_job *job, const char *raw, size_t len) {
 
 void km_job_disown(km_job *job) { job->owner = 0; }
 
-/* Its results and errors are one answer, for those who wait for both, and are kept. */
+/* Its results and errors are one answer, for those who wait for both, and are kept if they are not too large: so they are read first. */
 static void unattended_ends(km_job *job, int n_results, km_answer *results, km_answer *errors) {
+    km_answer *both = km_answer_pair(results, errors);
     km_executions_add(NULL, job->number, KM_EXECUTION_DONE, RedisModule_Milliseconds() - job->taken_ms, n_results, results, errors);
-    job_answer(job, km_answer_pair(results, errors));
+    job_answer(job, both);
 }
 
 void km_job_failed(km_job *job, const char *code, const char *text, size_t len) {

@@ -136,6 +136,7 @@ long long km_jobs_waiting(void); /* that a worker could take now */
 /* Takes jobs for up to max runs out of the queues, KM_MAX_PULL jobs at most, questions first; they run from now on. A run
  * is one job, or misses of one registration, up to its batch. */
 int km_jobs_take(unsigned long long client, int max, km_job **taken);
+km_job *km_job_by_id(uint64_t id);   /* NULL if it has ended */
 km_job *km_job_running(uint64_t id); /* NULL if it does not run */
 int km_job_wanted(const km_job *job); /* somebody waits for it, or nobody has to */
 void km_job_done(km_job *job, const char *raw, size_t len);
