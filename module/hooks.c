@@ -14,7 +14,7 @@
 static RedisModuleString *hook_name, *hookread_name;
 static km_map *unhooked; /* connections of functions: what they send is not hooked */
 static const char *running; /* the hooked command that runs now */
-static uint64_t followed[MAX_FOLLOWED]; /* ids: the command may end a job itself */
+static uint64_t followed[MAX_FOLLOWED]; /* ids of the jobs, as the command may end one itself */
 static int n_followed;
 
 /* ---- which registration ---- */

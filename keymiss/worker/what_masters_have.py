@@ -12,16 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from keymiss.cluster.topology import Shard
-from keymiss.keys import (
-    ENCODER,
-    LOWER_READER,
-    READER,
-    concept_table_key,
-    slot_of,
-    tag_for_slot,
-    tag_in,
-    without_tag,
-)
+from keymiss.keys import ENCODER, READER, concept_table_key, slot_of, tag_for_slot, tag_in, without_tag
 from keymiss.pipeline.records import as_dict
 from keymiss.worker.functions import time_events
 from keymiss.worker.functions.records import decode
@@ -30,8 +21,9 @@ Command = tuple[Any, ...]
 
 SCRIPT, READER_NAME, DESCRIPTION, SESSION = 1, 3, 4, 12
 """Where in a row of KM.REGISTRATIONS."""
-OF_EVERY_SHARD = frozenset({READER, LOWER_READER, ENCODER})
-"""Models that no shard is without: what half of the masters have of them is not another's own."""
+OF_EVERY_SHARD = frozenset({READER, ENCODER})
+"""Models that no shard is without: one that half of the masters have was lost by the others. Not the lower
+half of a reader, which goes from one master after the other when a whole reader takes its place."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.hand_worker import SHA1, Asker, HandWorker, bulk, register_events
+from tests.hand_worker import SHA1, Asker, HandWorker, bulk, register_events, wait_for
 from tests.patience import patient
 from tests.servers import REPO, RedisServer, wait_until
 
@@ -80,6 +80,7 @@ def test_an_event_is_aborted_that_waits_for_one_whose_worker_has_gone(watched: R
         client.set("x:1", value)
     (first,) = worker.pull(max_jobs=3)
     worker.die()
+    wait_for(watched, "events_running", 0)
     again = HandWorker(watched, attach=False)
     ids = [row[1] for row in client.execute_command("RG.DUMPEXECUTIONS")][-3:]
     for id_ in ids[1:]:

@@ -41,7 +41,7 @@ def test_a_model_of_one_shard_alone_is_no_others() -> None:
 
 
 def test_the_reader_that_one_of_two_masters_lost_is_given_back() -> None:
-    masters = [master(1, "x", "bert-qa{a}", "own{a}"), master(2, "x")]
+    masters = [master(1, "x", "bert-qa{a}", "bert-qa-lower{a}", "own{a}"), master(2, "x")]
     wanted = Wanted.of(masters)
     assert [wanted.missing(each) for each in masters] == [(set(), set()), (set(), {"bert-qa"})]
 
