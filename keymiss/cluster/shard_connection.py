@@ -79,6 +79,7 @@ class ShardConnection:
             socket_timeout=timeout_s,
             socket_connect_timeout=min(CONNECT_TIMEOUT_S, timeout_s),
             socket_keepalive=True,
+            driver_info=None,  # it would look for its own version in files each time, and send it
             **credentials.login,
         )
 

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from keymiss.pipeline.answers import Logits
 from keymiss.pipeline.records import parts
+from keymiss.reading.batches import of_like_length
 from keymiss.reading.reader import MAX_QUESTION_TOKENS, About, Ids, Inputs
 from keymiss.reading.stored_vector import text_digest
 from keymiss.reading.tensors import Tensor
 
-MAX_BATCH = 8
 RUNS_AT_ONCE = 2  # of one article: others want the model's threads too
 STEPS = 127  # of INT8, from 0 to the greatest number of a token
 SCALE_BYTES = 4
@@ -66,8 +66,7 @@ def from_tensor(tensor: Tensor) -> States:
 
 async def text_states(ids: Sequence[Ids], lower: Lower) -> AsyncIterator[list[tuple[int, States]]]:
     """The states of texts with [SEP]: (place in `ids`, states) of some at a time, the shortest first."""
-    order = sorted(range(len(ids)), key=lambda place: len(ids[place]))
-    for some in parts(list(parts(order, MAX_BATCH)), RUNS_AT_ONCE):
+    for some in parts(list(of_like_length([len(one) for one in ids])), RUNS_AT_ONCE):
         made = await asyncio.gather(*(_run([ids[place] for place in places], lower) for places in some))
         yield [
             pair

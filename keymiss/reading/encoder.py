@@ -19,13 +19,12 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from keymiss.reading import tokenizers
+from keymiss.reading.batches import of_like_length
 from keymiss.reading.reader import About
 from keymiss.reading.stored_vector import DIMENSIONS, Vector, encoder_mark
 
 MAX_TEXT_TOKENS = 128  # what the base model was trained on; the rest of a longer text does not count
 MAX_TEXT_CHARS = 4096  # far more than MAX_TEXT_TOKENS are; the rest is not worth tokenizing
-MAX_BATCH = 16  # larger gains nothing on a CPU, and one run should not take long
-MAX_BATCH_TOKENS = 1024  # padding included: long texts go in smaller batches
 
 Ids = NDArray[np.int64]
 
@@ -80,12 +79,7 @@ class Encoder:
     def batches(self, texts: Sequence[str]) -> Iterator[Batch]:
         """The model's inputs for the texts, those of like length together, so that little is padded."""
         ids = self.token_ids(texts)
-        order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
-        while order:
-            rows = order[:MAX_BATCH]
-            while len(rows) > 1 and len(rows) * len(ids[rows[-1]]) > MAX_BATCH_TOKENS:
-                rows.pop()
-            order = order[len(rows) :]
+        for rows in of_like_length([len(one) for one in ids]):
             yield _batch(rows, [ids[row] for row in rows])
 
     def encode(self, texts: Sequence[str], run: Callable[[Ids, Ids], Vector]) -> Vector:

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from keymiss.pipeline.states import (
-    MAX_BATCH,
     SplitRun,
     States,
     from_tensor,
@@ -18,6 +17,7 @@ from keymiss.pipeline.states import (
     text_states,
     to_tensor,
 )
+from keymiss.reading.batches import MAX_TEXTS
 from keymiss.reading.reader import About, Ids, Inputs
 from keymiss.reading.tensors import Tensor
 
@@ -74,8 +74,7 @@ def test_texts_are_run_together_with_those_of_like_length() -> None:
     for place, one in states.items():
         assert one.shape == (lengths[place], WIDTH)
         assert (one == place + 101).all()
-    assert [len(asked) for asked, _ in lower.asked] == [MAX_BATCH, MAX_BATCH, 4]
-    assert lower.asked[-1][0].shape == (4, 30)
+    assert [asked.shape for asked, _ in lower.asked] == [(2, 4), (MAX_TEXTS, 5), (1, 9), (1, 30)]
     assert collected([], lower) == {}
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from keymiss.pipeline.vectors import RUNS_AT_ONCE, vectors_of
-from keymiss.reading.encoder import MAX_BATCH, Batch, Encoder
+from keymiss.reading.batches import MAX_TEXTS
+from keymiss.reading.encoder import Batch, Encoder
 from keymiss.reading.stored_vector import DIMENSIONS, Vector
 from keymiss.reading.tokenizers import load_tokenizer
 from keymiss.resources import PROJECT
@@ -28,7 +29,7 @@ async def test_few_runs_at_once_and_every_text_its_own_vector() -> None:
         lengths = batch.attention_mask.sum(axis=1)
         return np.repeat(lengths[:, np.newaxis], DIMENSIONS, axis=1).astype(np.float32)
 
-    texts = ["word " * (number % 7 + 1) for number in range(5 * MAX_BATCH)]
+    texts = ["word " * (number % 7 + 1) for number in range(5 * MAX_TEXTS)]
     vectors = await vectors_of(ENCODER, texts, run)
     assert vectors[:, 0].tolist() == [number % 7 + 1 + 2 for number in range(len(texts))]
     assert most == RUNS_AT_ONCE
