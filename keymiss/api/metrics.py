@@ -6,7 +6,7 @@ Label values that are known are set to 0 at the start, so that a rate over the f
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from prometheus_client import (
     CollectorRegistry,
@@ -189,11 +189,13 @@ class ApiMetrics:
         """One stage of one question."""
         self._stage_s.labels(stage).observe(took_s)
 
-    def sentence_ended(self, tag: str, outcome: SentenceEnded, took_s: float) -> None:
-        """One sentence that was asked. The duration counts for answers only."""
-        self._sentences.labels(tag, outcome).inc()
+    def sentences_ended(self, tag: str, outcome: SentenceEnded, took_s: Collection[float]) -> None:
+        """Sentences that were asked. The durations count for answers only."""
+        self._sentences.labels(tag, outcome).inc(len(took_s))
         if outcome in (SentenceEnded.CACHED, SentenceEnded.COMPUTED):
-            self._sentence_s.labels(tag, "yes" if outcome is SentenceEnded.CACHED else "no").observe(took_s)
+            durations = self._sentence_s.labels(tag, "yes" if outcome is SentenceEnded.CACHED else "no")
+            for each in took_s:
+                durations.observe(each)
 
 
 class IndexFigures(Collector):

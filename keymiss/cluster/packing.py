@@ -6,14 +6,33 @@ from collections.abc import Sequence
 
 import hiredis
 
+AS_THEY_ARE = frozenset({str, bytes, int})
+"""What hiredis packs as we want it."""
+
 
 def packed(command: Sequence[object]) -> bytes:
     """Its bytes; redis-py takes several times as long, and some hundred words go over at a time."""
-    words = [word if type(word) is bytes else _argument(word) for word in command]
-    if b" " in words[0]:
-        words[:1] = words[0].split()
-    packed: bytes = hiredis.pack_command(tuple(words))  # type: ignore[arg-type]  # its stub says one word
-    return packed
+    words = tuple(command)
+    if not AS_THEY_ARE.issuperset(map(type, words)) or _is_two_words(words[0]):
+        return _with_others(words)
+    try:
+        return _pack(words)
+    except UnicodeEncodeError:  # of bytes that are no UTF-8
+        return _with_others(words)
+
+
+def _is_two_words(name: object) -> bool:
+    return isinstance(name, str | bytes) and len(name.split()) > 1
+
+
+def _with_others(command: tuple[object, ...]) -> bytes:
+    words = [_argument(word) for word in command]
+    return _pack((*words[0].split(), *words[1:]))
+
+
+def _pack(words: tuple[object, ...]) -> bytes:
+    made: bytes = hiredis.pack_command(words)  # type: ignore[arg-type]  # its stub says one word
+    return made
 
 
 def _argument(value: object) -> bytes:

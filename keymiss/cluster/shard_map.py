@@ -30,7 +30,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from keymiss.addresses import Address
 from keymiss.cluster.async_connection import connected, options_of, replies_of
 from keymiss.cluster.credentials import Credentials, refusal
-from keymiss.cluster.topology import NoShard, Shard, shard_of, shards_of_reply
+from keymiss.cluster.topology import NoShard, Shard, shard_at, shards_of_reply
+from keymiss.keys import slot_of
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +78,7 @@ class ShardMap:
         self._lock = asyncio.Lock()
         self._read_at = float("-inf")
         self.shards: tuple[Shard, ...] = ()
+        self._owners: dict[int, Shard] = {}  # by slot, of those that were asked for
         self.refused: Exception | None = None  # why no node gave the map: user, password or TLS
         self.on_change: Callable[[tuple[Shard, ...]], Awaitable[None]] | None = None
 
@@ -116,7 +118,10 @@ class ShardMap:
 
     def shard_of(self, key: str) -> Shard:
         """The shard that owns a key. Raises NoShard."""
-        return shard_of(self.shards, key)
+        slot = slot_of(key)
+        if (owner := self._owners.get(slot)) is None:
+            owner = self._owners[slot] = shard_at(self.shards, slot)
+        return owner
 
     def name_of_shard(self, key: str, otherwise: str) -> str:
         """The tag of the shard that has a key now, or `otherwise` while no shard has its slot."""
@@ -226,6 +231,7 @@ class ShardMap:
                 return
             log.info("shards: %s", ", ".join(f"{{{s.tag}}} {s.address}" for s in shards))
             self.shards = shards
+            self._owners.clear()
             if self.on_change:
                 await self.on_change(shards)
         for node in set(self._clients) - {shard.master for shard in self.shards}:

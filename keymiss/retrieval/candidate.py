@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from keymiss.keys import SENTENCE_PREFIX, sentence_id
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Candidate:
     """A sentence that may hold the answer.
 
@@ -28,7 +29,7 @@ class Candidate:
     score: float = 0.0
     coverage: float = 0.0
 
-    @property
+    @cached_property
     def sentencekey(self) -> str:
         """``<article>:{tag}:<idx>``, as in the answer's key."""
         return sentence_id(self.article, self.tag, self.idx)

@@ -82,14 +82,10 @@ def fuse(signals: Mapping[str, Said[Item]], weights: Mapping[str, float]) -> Ite
     used = [
         (name, weight, signals[name]) for name, weight in weights.items() if weight > 0 and name in signals
     ]
-    items = dict.fromkeys(item for _, _, said in used for item in said.best)
-    sums = {
-        item: sum(
-            weight * (said.best[item] if item in said.best else said.of_others(item))
-            for _, weight, said in used
-        )
-        for item in items
-    }
+    sums = dict.fromkeys((item for _, _, said in used for item in said.best), 0.0)
+    for _, weight, said in used:
+        for item in sums:
+            sums[item] += weight * (said.best[item] if item in said.best else said.of_others(item))
     most = max(sums.values(), default=0.0)
     for item in sorted(sums, key=sums.__getitem__, reverse=True):  # stable
         found_by = tuple(name for name, _, said in used if item in said.best)

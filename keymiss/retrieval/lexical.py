@@ -157,7 +157,7 @@ class WordIndex:
         wanted = self._only(tantivy.Query.boolean_query(queries), keys, years)
         hits = searcher.search(wanted, limit, count=False).hits
         numbers = searcher.fast_field_values("number", [address for _, address in hits])
-        scores = (float(cast(float, score)) for score, _ in hits)
+        scores = cast(list[float], [score for score, _ in hits])
         return list(zip(cast(list[int], numbers), scores, strict=True))
 
     def _only(

@@ -18,6 +18,7 @@ import hashlib
 import threading
 from collections.abc import Collection, Iterable, Mapping
 from itertools import islice
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -141,7 +142,7 @@ class VectorIndex:
                 found |= {number: self._cosine(self._nodes[number], vector) for number in self._beside}
             else:
                 found = self._compared(vector, only)
-            return sorted(found.items(), key=lambda each: -each[1])[: max(0, limit)]
+            return sorted(found.items(), key=itemgetter(1), reverse=True)[: max(0, limit)]
 
     def _compared(self, vector: Vector, only: Collection[int]) -> dict[int, float]:
         """Number -> cosine, of those of `only` that are there."""

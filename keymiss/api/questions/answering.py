@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from keymiss.api.articles.titles import Articles
@@ -160,7 +160,7 @@ class Asker:
             "limit": limit,
             "offset": wanted.offset,
             "score": round(sure[0].best.score, 6) if sure else None,
-            "coverage": asdict(covered),
+            "coverage": covered.members,
         }
         watch.stage(Stage.MERGE)
         record.replied(found=bool(sure), partial=is_partial(covered))
@@ -289,4 +289,4 @@ def refuse_if_none_answered(outcomes: list[Outcome], covered: Coverage) -> None:
     kinds = ((Status.LATE, AllLate), (Status.BUSY, TooManyQuestions), (Status.FAILED, NoShardAnswered))
     for status, problem in kinds:
         if counts[status]:
-            raise problem(detail, coverage=asdict(covered))
+            raise problem(detail, coverage=covered.members)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from keymiss.api.questions.fanout import Outcome
 from keymiss.api.questions.given_answer import GivenAnswer
@@ -67,6 +68,12 @@ class Coverage:
     sentences: dict[str, int]
     shards: dict[str, list[str]]
     unused: tuple[Unused, ...] = ()
+
+    @property
+    def members(self) -> dict[str, Any]:
+        """As the reply has it."""
+        unused = [asdict(each) for each in self.unused]
+        return {"sentences": self.sentences, "shards": self.shards, "unused": unused}
 
 
 def _answer(outcome: Outcome, given: GivenAnswer) -> Answer:

@@ -51,12 +51,14 @@ class QuestionRecord:
 
     def sentences_ended(self, outcomes: Iterable[Outcome]) -> None:
         """What became of the sentences that were asked."""
+        took_s: dict[tuple[str, SentenceEnded], list[float]] = {}
         for outcome in outcomes:
-            ended = _ended(outcome)
-            self._sentences[ended] += 1
-            self._metrics.sentence_ended(outcome.shard, ended, outcome.took_ms / 1000)
-            if outcome.shard not in self._shards:
-                self._shards.append(outcome.shard)
+            took_s.setdefault((outcome.shard, _ended(outcome)), []).append(outcome.took_ms / 1000)
+        for (shard, ended), of_each in took_s.items():
+            self._sentences[ended] += len(of_each)
+            self._metrics.sentences_ended(shard, ended, of_each)
+            if shard not in self._shards:
+                self._shards.append(shard)
 
     def left_unread(self, count: int) -> None:
         """Sentences that were found and not asked, as an answer was sure."""
