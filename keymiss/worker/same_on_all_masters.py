@@ -23,7 +23,7 @@ from keymiss.cluster.credentials import Credentials
 from keymiss.cluster.shard_connection import ShardConnection
 from keymiss.cluster.topology import MASTER, Shard, Slots, is_in, shard_of, view_of_reply
 from keymiss.corpus.catchup import catch_up
-from keymiss.keys import CONCEPT_TABLE_PREFIX, LOWER_READER, concept_table_key, slot_of, tag_for_slot
+from keymiss.keys import CONCEPT_TABLE_PREFIX, concept_table_key, slot_of, tag_for_slot
 from keymiss.logs import log_event, one_line
 from keymiss.pipeline.records import as_dict
 from keymiss.worker.functions.records import decode
@@ -227,7 +227,7 @@ class SameOnAllMasters:
         before = self._settled.get(shard.identity)
         had = before and model.key == f"{model.name}{{{tag_for_slot(before[0][0])}}}"
         lost = not model.has_key and model.is_shards
-        return bool(had) or lost or model.name in {*OF_EVERY_SHARD, LOWER_READER}
+        return bool(had) or lost or model.name in OF_EVERY_SHARD
 
     def _bring(self, model: OwnModel, source: Shard, masters: Sequence[Possessions]) -> None:
         """A model of one slot, that stayed behind when the slot went, goes after it."""

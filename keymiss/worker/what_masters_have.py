@@ -12,7 +12,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from keymiss.cluster.topology import Shard
-from keymiss.keys import ENCODER, READER, concept_table_key, slot_of, tag_for_slot, tag_in, without_tag
+from keymiss.keys import (
+    ENCODER,
+    LOWER_READER,
+    READER,
+    concept_table_key,
+    slot_of,
+    tag_for_slot,
+    tag_in,
+    without_tag,
+)
 from keymiss.pipeline.records import as_dict
 from keymiss.worker.functions import time_events
 from keymiss.worker.functions.records import decode
@@ -21,9 +30,10 @@ Command = tuple[Any, ...]
 
 SCRIPT, READER_NAME, DESCRIPTION, SESSION = 1, 3, 4, 12
 """Where in a row of KM.REGISTRATIONS."""
-OF_EVERY_SHARD = frozenset({READER, ENCODER})
-"""Models that no shard is without: one that half of the masters have was lost by the others. Not the lower
-half of a reader, which goes from one master after the other when a whole reader takes its place."""
+OF_EVERY_SHARD = frozenset({READER, LOWER_READER, ENCODER})
+"""Models that no shard is without: one that half of the masters have was lost by the others."""
+OF_SENTENCES = "states"
+"""The first input of a reader that needs a lower half."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +65,12 @@ class Possessions:
     models: Sequence[OwnModel]
     table: str | None
     """The concept table's sha256, at the shard's tag."""
+
+    @property
+    def reader_is_whole(self) -> bool:
+        """Whether it is known that its reader needs no lower half."""
+        inputs = [model.about.get("inputs") for model in self.models if model.name == READER]
+        return any(names and names[0] != OF_SENTENCES for names in inputs)
 
     @property
     def model_names(self) -> set[str]:
@@ -125,8 +141,9 @@ class Wanted:
         )
 
     def missing(self, master: Possessions) -> tuple[set[str], set[str]]:
-        """Registrations and models that it lacks."""
-        return (
-            set(self.registrations - master.registrations.keys()),
-            set(self.models - master.model_names),
-        )
+        """Registrations and models that it lacks. A lower half is not lacking where a whole reader has taken
+        the place of a split one, as it does on one master after the other."""
+        models = set(self.models - master.model_names)
+        if master.reader_is_whole:
+            models.discard(LOWER_READER)
+        return set(self.registrations - master.registrations.keys()), models

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+
 from keymiss.addresses import Address
 from keymiss.cluster.topology import Shard
 from keymiss.worker.what_masters_have import OwnModel, Possessions, Wanted, of_most, possessions
@@ -43,7 +47,23 @@ def test_a_model_of_one_shard_alone_is_no_others() -> None:
 def test_the_reader_that_one_of_two_masters_lost_is_given_back() -> None:
     masters = [master(1, "x", "bert-qa{a}", "bert-qa-lower{a}", "own{a}"), master(2, "x")]
     wanted = Wanted.of(masters)
-    assert [wanted.missing(each) for each in masters] == [(set(), set()), (set(), {"bert-qa"})]
+    lacks = {"bert-qa", "bert-qa-lower"}
+    assert [wanted.missing(each) for each in masters] == [(set(), set()), (set(), lacks)]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "lacks"),
+    [
+        (["states", "attention_mask"], {"bert-qa-lower"}),
+        (["input_ids", "attention_mask"], set()),
+        ([], {"bert-qa-lower"}),
+    ],
+)
+def test_a_whole_reader_needs_no_lower_half(inputs: list[str], lacks: set[str]) -> None:
+    """Though most masters have one still. As long as nobody has looked into it, it may be a split one."""
+    split = [master(number, "x", "bert-qa{a}", "bert-qa-lower{a}") for number in (1, 2, 3)]
+    replaced = replace(master(4, "x"), models=[OwnModel("bert-qa{b}", True, {"inputs": inputs})])
+    assert Wanted.of([*split, replaced]).missing(replaced) == (set(), lacks)
 
 
 def test_a_model_under_a_key_of_its_own_is_wanted_nowhere_else() -> None:
