@@ -22,7 +22,7 @@ def packed(command: Sequence[object]) -> bytes:
 
 
 def _is_two_words(name: object) -> bool:
-    return isinstance(name, str | bytes) and len(name.split()) > 1
+    return b" " in name if isinstance(name, bytes) else isinstance(name, str) and " " in name
 
 
 def _with_others(command: tuple[object, ...]) -> bytes:

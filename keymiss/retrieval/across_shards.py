@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Hashable, Mapping
 from operator import itemgetter
 
 from keymiss.addresses import Address
@@ -17,6 +18,10 @@ from keymiss.retrieval.index import Hits, ShardIndex
 from keymiss.retrieval.lexical import added_up
 
 Place = tuple[str, int]  # shard tag, number of the sentence in the shard's index
+Ranked = list[tuple[str, Candidate]]  # with the tag of the index it is in, best first
+
+RANKINGS_KEPT = 256
+"""Of questions that come again while no index has changed: a few kilobytes each."""
 
 
 class Retrieval:
@@ -31,6 +36,7 @@ class Retrieval:
         self._rescan_s, self._mix, self._credentials = rescan_s, mix or Mix(), credentials
         self._followers: dict[str, ShardFollower] = {}
         self._leaving: list[ShardFollower] = []
+        self._rankings: OrderedDict[Hashable, Ranked] = OrderedDict()
 
     async def follow(self, masters: Mapping[str, Address]) -> None:
         """Shard tag -> its master now. A master keeps its index when its tag changes, as slots move; in a
@@ -117,8 +123,22 @@ class Retrieval:
         """
         leaving = {str(each.address): each.index for each in self._leaving if each.index.articles}
         indexes = {tag: index for tag, index in (leaving | self.indexes()).items() if tag not in without}
-        mix = self._mix
-        ranked = await asyncio.to_thread(rank, indexes, question, mix, vector, linked, per_shard, limit, only)
+        of_vector = (vector.encoder, vector.vector.tobytes()) if vector else None
+        wanted = question, of_vector, tuple((linked or {}).items()), per_shard, limit, only
+
+        def versions() -> Hashable:
+            return tuple((tag, index.version) for tag, index in indexes.items())
+
+        before = versions()
+        ranked = self._rankings.pop((wanted, before), None)
+        if ranked is None:
+            ranked = await asyncio.to_thread(
+                rank, indexes, question, self._mix, vector, linked, per_shard, limit, only
+            )
+        if before == versions():
+            self._rankings[wanted, before] = ranked  # the last one now
+            while len(self._rankings) > RANKINGS_KEPT:
+                self._rankings.popitem(last=False)
         found: dict[str, list[Candidate]] = {tag: [] for tag in indexes}
         for tag, candidate in ranked:
             found[tag].append(candidate)
@@ -139,7 +159,7 @@ def rank(
     per_shard: int | None = None,
     limit: int | None = None,
     only: CorpusFilter = WHOLE_CORPUS,
-) -> list[tuple[str, Candidate]]:
+) -> Ranked:
     """The sentences of all indexes (by shard tag), best first, each with the index it is in. Once each: one
     whose slot is on its way may be in two. `Retrieval.candidates` says the rest."""
     terms = next(iter(indexes.values())).terms(question) if indexes else []
@@ -157,7 +177,7 @@ def rank(
     signals = {BM25: by_words(words, mix.pool), VECTORS: by_vectors(near, others), GRAPH: by_links(links)}
     cosines = near | others
     taken: dict[str, int] = dict.fromkeys(indexes, 0)
-    ranked: list[tuple[str, Candidate]] = []
+    ranked: Ranked = []
     seen: set[str] = set()
     for fused in fuse(signals, mix.weights):
         if limit is not None and len(ranked) >= limit:

@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 Hits = list[tuple[int, float]]  # (number of the sentence in this index, score), best first
 
+_versions = itertools.count()
+
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
@@ -57,7 +59,8 @@ class ShardIndex:
     """The sentences of one shard. `put` and `drop` take effect at `commit`, for vectors at once.
 
     One thread at a time may change it; any number may search. `neighbours`: see keymiss.corpus.neighbours;
-    0: none count.
+    0: none count. `version`: another one after each change, and no other index has it: a search that ended in
+    the version in which it began gives the same as long as that is the version.
     """
 
     def __init__(self, neighbours: int = NEIGHBOURS) -> None:
@@ -69,6 +72,7 @@ class ShardIndex:
         self._sentences: dict[int, Sentence] = {}
         self._numbers = itertools.count()
         self._texts = 0  # sentences that were put with their vectors
+        self.version = next(_versions)
 
     @property
     def keys(self) -> set[bytes]:
@@ -138,15 +142,29 @@ class ShardIndex:
         if not fields:
             self.drop(key)
             return
+        try:
+            self._put(key, *parsed, fields, vectors or {}, year)
+        finally:
+            self.version = next(_versions)
+
+    def _put(
+        self,
+        key: bytes,
+        article: str,
+        tag: str,
+        fields: Mapping[bytes, bytes],
+        vectors: Mapping[bytes, bytes],
+        year: int | None,
+    ) -> None:
         known, digest = self._hashes.get(key), _digest(fields, year)
         added = 0
         if known is None or known.digest != digest:
             old = known.numbers if known else {}
-            numbers = self._put_sentences(key, *parsed, fields, old, year)
+            numbers = self._put_sentences(key, article, tag, fields, old, year)
             added = len(numbers.keys() - old.keys())
             self._uncommitted.add(key)
-            known = self._hashes[key] = _Hash(digest, numbers, parsed[0], year)
-        self._put_vectors(known.numbers, vectors or {})
+            known = self._hashes[key] = _Hash(digest, numbers, article, year)
+        self._put_vectors(known.numbers, vectors)
         self._texts += added
 
     def _put_sentences(
@@ -206,11 +224,13 @@ class ShardIndex:
         if known is not None:
             self._words.remove(key.decode())
             self._forget(list(known.numbers.values()))
+            self.version = next(_versions)
 
     def commit(self) -> None:
         """Makes what was put and dropped visible."""
         self._words.commit()
         self._uncommitted = set()
+        self.version = next(_versions)
 
     def terms(self, question: str) -> list[str]:
         """The words to look for."""
