@@ -17,7 +17,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
@@ -71,7 +71,7 @@ SPLIT_KEY = "split_layers"  # in config.json: how many layers of a split reader 
 @dataclass(frozen=True)
 class Exported:
     """What an export is: its files, what it was made from, what it takes, and what runs it. `difference`: the
-    greatest between its logits and the eager model's."""
+    greatest between its logits and the eager model's. `runs`: it was loaded and run as it will be."""
 
     model: str
     form: str
@@ -84,6 +84,18 @@ class Exported:
     vocab_size: int
     max_tokens: int
     difference: float
+    runs: bool = False
+
+
+def note_that_it_runs(made: Exported) -> None:
+    """Beside the export, if anything may be written there."""
+    with suppress(OSError):
+        _note(replace(made, runs=True))
+
+
+def _note(made: Exported) -> None:
+    with _whole(about_file(Path(made.path))) as part:
+        part.write_text(json.dumps(asdict(made), indent=2) + "\n")
 
 
 def sha256_of(path: Path) -> str:
@@ -323,8 +335,7 @@ def _made(source: Source, out: Path, form: str, digest: str) -> Exported:
         max_tokens=about.max_tokens,
         difference=difference,
     )
-    with _whole(about_file(out)) as part:
-        part.write_text(json.dumps(asdict(made), indent=2) + "\n")
+    _note(made)
     return made
 
 

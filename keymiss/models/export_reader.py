@@ -23,7 +23,6 @@ from keymiss.models.export import (
     export_source,
     is_split,
 )
-from keymiss.models.export_halves import HalfSource
 from keymiss.models.fastest_form import fastest_form
 from keymiss.models.forms import FORMS, ExportError
 from keymiss.reading.reader import LOWER, UPPER
@@ -38,16 +37,24 @@ Export = Callable[[Path | None, str], tuple[Exported, bool]]
 
 def files_to_export(source: Source) -> list[Export]:
     """The file of a whole reader, or the two of a split one, the lower first."""
-    sources = [HalfSource(source, half) for half in (LOWER, UPPER)] if is_split(source.folder) else [source]
-    return [partial(export_source, one) for one in sources]
+    if not is_split(source.folder):
+        return [partial(export_source, source)]
+    from keymiss.models.export_halves import HalfSource  # torch too, which takes seconds
+
+    return [partial(export_source, HalfSource(source, half)) for half in (LOWER, UPPER)]
 
 
-def exported_files(model: str, form: str | None = None) -> list[Path]:
+def exports(model: str, form: str | None = None) -> list[Exported]:
     """The files of `model`, made where they are not there. ExportError if that cannot be."""
     source = Source(model)
     print(f"model: {source.chosen}")
     chosen = form or fastest_form(source)
-    return [Path(make(None, chosen)[0].path) for make in files_to_export(source)]
+    return [make(None, chosen)[0] for make in files_to_export(source)]
+
+
+def exported_files(model: str, form: str | None = None) -> list[Path]:
+    """Where they are."""
+    return [Path(made.path) for made in exports(model, form)]
 
 
 @app.command()

@@ -27,7 +27,6 @@ from keymiss.models.export import (
     is_split,
     source_digest,
 )
-from keymiss.models.export_halves import HalfSource
 from keymiss.models.forms import DEFAULT_FORM, FORMS, ExportError, quiet
 from keymiss.reading.backends.base import Model
 from keymiss.reading.backends.table import backend_table
@@ -100,7 +99,10 @@ def _timed(source: Source, forms: list[str]) -> dict[str, float]:
     does meets all of them."""
     models = {}
     table = backend_table("torch")
-    source = HalfSource(source, UPPER) if is_split(source.folder) else source
+    if is_split(source.folder):
+        from keymiss.models.export_halves import HalfSource  # torch too, which takes seconds
+
+        source = HalfSource(source, UPPER)
     inputs = [[Tensor(array.numpy()) for array in source.examples(1, tokens)] for tokens in TOKENS] * CORES
     for form in forms:
         made, _ = export_source(source, form=form)

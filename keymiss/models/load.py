@@ -35,8 +35,8 @@ from keymiss.local.cluster_access import NoClusterError
 from keymiss.local.cluster_access import connect as connect_cluster
 from keymiss.local.redis_users import credentials_for
 from keymiss.models.command_line import choice, said_in_one_line
-from keymiss.models.export import tokens_of
-from keymiss.models.export_reader import DEFAULTS, exported_files
+from keymiss.models.export import Exported, note_that_it_runs, tokens_of
+from keymiss.models.export_reader import DEFAULTS, exports
 from keymiss.models.forms import FORMS, ExportError, quiet
 from keymiss.models.halves_model import HalvesModel
 from keymiss.models.upload import ONE_COMMAND_BYTES, UploadError, send_parts
@@ -104,6 +104,27 @@ def check_file(path: Path, check: Callable[[Path, Model], None] | None = None) -
     except (ModelError, TensorError, tokenizers.TextError) as error:
         raise LoadError(f"{path}: {error}") from error
     return Checked(path, name, blob, hashlib.sha256(blob).hexdigest())
+
+
+def checked_export(made: Exported, check: Callable[[Path, Model], None] | None = None) -> Checked:
+    """`check_file` of an export; that it was done is noted beside it, and it is not done again."""
+    if known := _known_to_run(made):
+        return known
+    checked = check_file(Path(made.path), check)
+    note_that_it_runs(made)
+    return checked
+
+
+def _known_to_run(made: Exported) -> Checked | None:
+    if not made.runs:
+        return None
+    path = Path(made.path)
+    try:
+        blob = path.read_bytes()
+    except OSError:
+        return None
+    sha256 = hashlib.sha256(blob).hexdigest()
+    return Checked(path, made.backend, blob, sha256) if sha256 == made.sha256 else None
 
 
 def _check(path: Path, model: Model) -> None:
@@ -280,8 +301,16 @@ def checked_reader(model: str, form: str | None) -> Pair:
     path = Path(model)
     if path.is_file() or (path.suffix in BACKENDS and tokenizers.model_folder(model) is None):
         return check_file(path), None
-    files = exported_files(model, form)
-    return check_halves(*files) if len(files) > 1 else (check_file(files[0]), None)
+    made = exports(model, form)
+    if len(made) == 1:
+        return checked_export(made[0]), None
+    lower, upper = map(_known_to_run, made)
+    if lower and upper:
+        return upper, lower
+    pair = check_halves(*(Path(one.path) for one in made))
+    for one in made:
+        note_that_it_runs(one)
+    return pair
 
 
 @app.command()

@@ -25,7 +25,7 @@ from keymiss.models.export_encoder import (
     ENCODER_FORMS,
     export_encoder,
 )
-from keymiss.models.load import LoadError, Models, check_file, store_everywhere
+from keymiss.models.load import LoadError, Models, checked_export, store_everywhere
 from keymiss.reading.backends.base import Model
 from keymiss.reading.encoder import Encoder
 from keymiss.reading.stored_vector import LONGEST_ERROR, Vector
@@ -80,7 +80,7 @@ def load_encoder(
         nodes = nodes or Settings.from_env().nodes
 
     def checked() -> Models:
-        return {keys.encoder_key: check_file(Path(export_encoder(model, form)[0].path), check_encoder)}
+        return {keys.encoder_key: checked_export(export_encoder(model, form)[0], check_encoder)}
 
     store_everywhere("load-encoder", checked, nodes)
 
