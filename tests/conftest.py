@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import os
+import ssl
 import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any, get_args
 
+import certifi
 import httpx
 import pytest
 import pytest_timeout
@@ -40,12 +43,25 @@ def pytest_configure(config: pytest.Config) -> None:
     if not config.getoption("numprocesses", None):  # else the workers of pytest-xdist run the tests
         keeper()  # now, while standard error is not captured
     _be_patient_with_http()
+    _read_authorities_once()
 
 
 def _be_patient_with_http() -> None:
     """httpx's limit of 5 s, where a test names none, is one object that all of it shares."""
     limit = inspect.signature(httpx.get).parameters["timeout"].default
     limit.connect = limit.read = limit.write = limit.pool = patient(30)
+
+
+def _read_authorities_once() -> None:
+    """httpx reads some hundred of them anew for each request that is not made by a client, and for http too:
+    it took a third of the tests' time."""
+    make, everybodys = ssl.create_default_context, {"cafile": certifi.where()}
+    known = functools.cache(lambda: make(**everybodys))
+
+    def context(*args: Any, **options: Any) -> ssl.SSLContext:
+        return known() if options == everybodys and not args else make(*args, **options)
+
+    ssl.create_default_context = context
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

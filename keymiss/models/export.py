@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -100,6 +100,12 @@ def _note(made: Exported) -> None:
 
 def sha256_of(path: Path) -> str:
     """The SHA-256 of a file, in hex."""
+    about = path.stat()
+    return _sha256_of(path.resolve(), about.st_size, about.st_mtime_ns, about.st_ino)
+
+
+@lru_cache(256)
+def _sha256_of(path: Path, *_as_it_was: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
