@@ -18,6 +18,7 @@ from typing import Any
 
 from redis._parsers.hiredis import NOT_ENOUGH_DATA
 from redis.connection import Connection, SSLConnection
+from redis.driver_info import DriverInfo
 from redis.exceptions import ConnectionError, RedisError, ResponseError, TimeoutError
 
 from keymiss.addresses import Address
@@ -27,6 +28,10 @@ from keymiss.cluster.tls import Tls, explained
 from keymiss.cluster.topology import Shard
 
 CONNECT_TIMEOUT_S = 3.0
+
+REDIS_PY = DriverInfo()
+"""Sent when a connection is made, which shows at once whether there is a server that takes it. Each
+connection would look for the version of its own in files, for ten milliseconds."""
 
 _PLAIN = (bytes, int, type(None))
 
@@ -79,7 +84,7 @@ class ShardConnection:
             socket_timeout=timeout_s,
             socket_connect_timeout=min(CONNECT_TIMEOUT_S, timeout_s),
             socket_keepalive=True,
-            driver_info=None,  # it would look for its own version in files each time, and send it
+            driver_info=REDIS_PY,
             **credentials.login,
         )
 

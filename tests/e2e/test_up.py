@@ -32,6 +32,7 @@ QUESTION = "How long does influenza virus survive on surfaces"
 @pytest.fixture(scope="module")
 def local() -> Iterator[Local]:
     system = Local(open_folder(), masters=4)  # as README.md's
+    system.share_exports()
     yield system
     for log in ("worker", "api"):
         print(system.supervisor.tail(log))

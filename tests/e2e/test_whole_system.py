@@ -32,17 +32,13 @@ ARTICLES = [REPO / "data" / "sample" / f"KM00{i:02}.json" for i in range(1, 7)]
 
 
 class System(Local):
-    """Started, with the reader, the functions and six articles of the sample corpus. Its exported models are
-    those of this checkout: to make them takes half a minute."""
+    """Started, with the reader, the functions and six articles of the sample corpus."""
 
     def __init__(self, var: Path, masters: int = 1) -> None:
         super().__init__(var, masters)
         limits_s = {"TIME_LIMIT_S": 5, "VECTOR_TIME_LIMIT_S": 0.5, "GRAPH_TIME_LIMIT_S": 0.5}
         self.env |= {f"KEYMISS_API_{name}": str(patient(limit_s)) for name, limit_s in limits_s.items()}
-        shared = REPO / "var" / "models"
-        shared.mkdir(parents=True, exist_ok=True)
-        var.mkdir(exist_ok=True)
-        (var / "models").symlink_to(shared)
+        self.share_exports()
 
     def python(self, *args: str) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
