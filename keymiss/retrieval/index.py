@@ -59,7 +59,7 @@ class ShardIndex:
     """The sentences of one shard. `put` and `drop` take effect at `commit`, for vectors at once.
 
     One thread at a time may change it; any number may search. `neighbours`: see keymiss.corpus.neighbours;
-    0: none count. `version`: another one after each change, and no other index has it: a search that ended in
+    0: none count. `version`: another one after each change, and of this index alone: a search that ended in
     the version in which it began gives the same as long as that is the version.
     """
 
@@ -142,30 +142,18 @@ class ShardIndex:
         if not fields:
             self.drop(key)
             return
-        try:
-            self._put(key, *parsed, fields, vectors or {}, year)
-        finally:
-            self.version = next(_versions)
-
-    def _put(
-        self,
-        key: bytes,
-        article: str,
-        tag: str,
-        fields: Mapping[bytes, bytes],
-        vectors: Mapping[bytes, bytes],
-        year: int | None,
-    ) -> None:
+        self.version = next(_versions)
         known, digest = self._hashes.get(key), _digest(fields, year)
         added = 0
         if known is None or known.digest != digest:
             old = known.numbers if known else {}
-            numbers = self._put_sentences(key, article, tag, fields, old, year)
+            numbers = self._put_sentences(key, *parsed, fields, old, year)
             added = len(numbers.keys() - old.keys())
             self._uncommitted.add(key)
-            known = self._hashes[key] = _Hash(digest, numbers, article, year)
-        self._put_vectors(known.numbers, vectors)
+            known = self._hashes[key] = _Hash(digest, numbers, parsed[0], year)
+        self._put_vectors(known.numbers, vectors or {})
         self._texts += added
+        self.version = next(_versions)
 
     def _put_sentences(
         self,
