@@ -38,10 +38,10 @@ from keymiss.keys import SENTENCE_PREFIX
 from keymiss.local.certificates import local_tls
 from keymiss.local.cluster_access import connect
 from keymiss.local.preflight import port_in_use
-from keymiss.local.processes import Supervisor
+from keymiss.local.processes import Supervisor, processes_of
 from keymiss.local.redis_users import credentials_for, password_of
 from keymiss.settings import BUS_PORT_OFFSET, Settings
-from keymiss.worker.model_processes.memory import family_of
+from keymiss.worker.model_processes.memory import is_for_models
 
 PROJECT = Path(__file__).resolve().parent.parent
 QUESTIONS = PROJECT / "data" / "sample-questions.json"
@@ -124,6 +124,10 @@ class System:
         if state != "RUNNING":
             raise KeyError(program)
         return int(description.split()[1].rstrip(","))
+
+    def model_processes(self) -> list[int]:
+        """The first one forked the others; perhaps for a worker that died."""
+        return sorted(filter(is_for_models, processes_of(self.settings.var)))
 
     def kill(self, program: str, number: int = signal.SIGKILL) -> None:
         """Sends it a signal."""
@@ -219,7 +223,7 @@ def _pause(system: System, *pids: int) -> None:
 
 def model_process_killed(system: System) -> None:
     """As by the kernel when memory is short: each process that runs models."""
-    for pid in reversed(family_of(system.pid("worker"))[1:]):
+    for pid in reversed(system.model_processes()):
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
 
@@ -309,7 +313,7 @@ def _has_new_file(system: System, port: int) -> bool:
 
 def memory_of_the_worker_used_up(system: System) -> None:
     """It gets no more memory for ten seconds (a limit of its address space), and a function wants much."""
-    with fault_host.no_more_memory(family_of(system.pid("worker"))):
+    with fault_host.no_more_memory([system.pid("worker"), *system.model_processes()]):
         with system.node(system.masters()[0][0]) as client, suppress(redis.ResponseError):
             client.execute_command("RG.PYEXECUTE", GREEDY)
         time.sleep(PAUSED_S)

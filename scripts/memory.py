@@ -25,7 +25,7 @@ sys.path.insert(0, str(REPO))
 
 from keymiss.local.processes import StartError, Supervisor, processes_of  # noqa: E402
 from keymiss.settings import Settings  # noqa: E402
-from keymiss.worker.model_processes.memory import family_of  # noqa: E402
+from keymiss.worker.model_processes.memory import family_of, is_for_models  # noqa: E402
 
 GOAL_BYTES = 10**9
 NAMES = {"redis": "nodes", "worker": "worker and its processes", "api": "API", "nginx": "nginx"}
@@ -39,6 +39,8 @@ def parts(settings: Settings) -> dict[str, list[int]]:
             kind = program.partition(":")[0]
             pid = int(description.removeprefix("pid ").partition(",")[0])
             found.setdefault(NAMES.get(kind, kind), []).extend(family_of(pid))
+    models = filter(is_for_models, processes_of(settings.var))  # perhaps of a worker that died
+    found[NAMES["worker"]] = sorted({*found[NAMES["worker"]], *models})
     known = {pid for pids in found.values() for pid in pids}
     found["supervisor"] = [pid for pid in processes_of(settings.var) if pid not in known]
     return found

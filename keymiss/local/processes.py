@@ -184,10 +184,11 @@ def programs(settings: Settings) -> list[Program]:
     nodes = ",".join(f"{settings.host}:{port}" for port in settings.ports)
     prometheus = {"KEYMISS_API_PROMETHEUS_URL": prometheus_url(settings)} if settings.observe else {}
     metrics = f"--metrics-host {LOOPBACK} --metrics-port {settings.worker_metrics_port}"
+    libraries = f'--library-socket "{settings.run}/libraries.sock"'
     return [
         Program(
             "worker",
-            f"{python} -m keymiss.worker --nodes {nodes} {metrics}",
+            f"{python} -m keymiss.worker --nodes {nodes} {metrics} {libraries}",
             20,
             stop_s=40,
             environment=environment_of(settings, "worker"),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from keymiss.addresses import parse_addresses
 from keymiss.typer_app import typer_app
-from keymiss.worker.model_processes.start import start_library_process
+from keymiss.worker.model_processes.start import found_library_process, start_library_process
 from keymiss.worker.options import BEGUN_ANEW, WorkerOptions
 
 app = typer_app()
@@ -52,6 +53,10 @@ def worker(
     preload: Annotated[
         bool, typer.Option(help="have the models' libraries ready before there is a model")
     ] = DEFAULTS.preload,
+    library_socket: Annotated[
+        Path | None,
+        typer.Option(help="Unix socket where the next worker finds this one's libraries, if this one dies"),
+    ] = None,
     backend: Annotated[
         Literal["torch", "dummy"], typer.Option(help="dummy needs no weights, for tests")
     ] = "torch",
@@ -80,6 +85,7 @@ def worker(
         startup_s=startup_s,
         nice=nice,
         preload=preload,
+        library_socket=library_socket,
         backend=backend,
         metrics_host=metrics_host,
         metrics_port=metrics_port,
@@ -87,10 +93,10 @@ def worker(
     )
     if BEGUN_ANEW not in os.environ:
         os.nice(options.nice)
-    started = None
-    if options.preload:
+    started = found_library_process(library_socket) if library_socket else None
+    if options.preload and started is None:
         with suppress(OSError):  # it is started again, and said, when a model comes
-            started = start_library_process(options.backend)
+            started = start_library_process(options.backend, library_socket)
     from keymiss.worker.lifecycle import main  # only now: the libraries are imported meanwhile
 
     raise typer.Exit(main(options, started))

@@ -150,8 +150,10 @@ class Worker:
             log_event("fault", "error", error=self._fault, jobs=self._metrics.jobs.counts.snapshot())
             return EXIT_FAULT
         code = self._shut_down()
+        if not self._stopping:
+            return EXIT_AGAIN
         self._libraries.stop()
-        return code if self._stopping else EXIT_AGAIN
+        return code
 
     @property
     def _goes_on(self) -> bool:
@@ -343,7 +345,7 @@ def main(options: WorkerOptions, started: Started | None = None) -> int:
         model_threads=options.model_threads,
     )
     try:
-        code = Worker(options, access, Libraries(options.backend, started)).run()
+        code = Worker(options, access, Libraries(options.backend, started, options.library_socket)).run()
     except Exception as error:
         log_event("fault", "error", error=one_line(error))
         code = EXIT_FAULT

@@ -197,9 +197,12 @@ class ModelStore:
     def _fetch(
         self, place: tuple[str, str], info: _Info, connection: ShardConnection, key: str
     ) -> tuple[LoadedModel, str]:
-        with self._lock:
-            held = self._held((info.backend, info.sha256))
         digest = info.sha256
+        with self._lock:
+            held = self._held((info.backend, digest))
+        if held is None and (kept := self._libraries.kept(info.backend, digest)) is not None:
+            held = _Held(kept, info.size_bytes)
+            log_event("model_taken_over", key=key, sha256=digest, size_bytes=info.size_bytes)
         if held is None:
             with os.fdopen(os.memfd_create("model"), "r+b", buffering=0) as blob:
                 part = partial(connection.command, "KM.MODELCHUNK", key, info.version)
@@ -236,7 +239,7 @@ class ModelStore:
                 return held
             started_s = time.monotonic()
             try:
-                held = _Held(self._libraries.load(info.backend, file), info.size_bytes)
+                held = _Held(self._libraries.load(info.backend, file, digest), info.size_bytes)
             except ModelError as error:
                 text = f"model {key}: {error}"
                 log_event("model_bad", "warning", key=key, sha256=digest, error=text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from keymiss.addresses import Address
 
@@ -29,6 +30,7 @@ class WorkerOptions:
     startup_s: float = 60.0
     nice: int = 10
     preload: bool = True
+    library_socket: Path | None = None
     backend: str = "torch"
     metrics_host: str = "127.0.0.1"
     metrics_port: int = 0

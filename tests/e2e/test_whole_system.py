@@ -172,6 +172,7 @@ def test_a_worker_killed_in_the_middle_of_twenty_misses(system: System) -> None:
     )
     with system.client() as client:
         assert client.dbsize(target_nodes=RedisCluster.PRIMARIES) >= before
+    assert '"model_taken_over"' in (system.settings.log / "worker.log").read_text()
 
 
 def test_a_shard_that_is_shut_down_comes_back_with_everything(system: System) -> None:

@@ -7,10 +7,13 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +35,7 @@ from keymiss.worker.model_processes.libraries import Libraries, LoadedModel
 from keymiss.worker.model_processes.memory import family_of, memory_of
 from keymiss.worker.model_processes.pool import ANY_TERMS, ModelPool
 from keymiss.worker.model_processes.run_queue import OTHERS_AFTER, ModelResult, ModelRun, RunQueue
-from keymiss.worker.model_processes.start import start_library_process
+from keymiss.worker.model_processes.start import Started, found_library_process, start_library_process
 from tests.patience import patient
 from tests.servers import stand_still, wait_until
 
@@ -44,17 +47,17 @@ old_torch = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # TorchScr
 class Processes:
     """A pool of two, and the library process."""
 
-    def __init__(self, choice: str, limit_s: float = 600) -> None:
+    def __init__(self, choice: str, limit_s: float = 600, libraries: Libraries | None = None) -> None:
         self.dead: list[str] = []
         self.registry = CollectorRegistry()
-        self.libraries = Libraries(choice)
+        self.libraries = libraries or Libraries(choice)
         self.pool = ModelPool(2, limit_s, RunnerMetrics(self.registry), self.dead.append)
         self.pool.start()
 
-    def load(self, blob: bytes, backend: str = "TORCH") -> LoadedModel:
+    def load(self, blob: bytes, backend: str = "TORCH", digest: str = "") -> LoadedModel:
         with os.fdopen(os.memfd_create("test"), "r+b", buffering=0) as file:
             file.write(blob)
-            return self.libraries.load(backend, file.fileno())
+            return self.libraries.load(backend, file.fileno(), digest)
 
     def dummy(self, **spec: Any) -> LoadedModel:
         return self.load(json.dumps(spec).encode())
@@ -76,7 +79,11 @@ def error_of(run: Future[Any]) -> str:
 
 
 def runners_of(model: LoadedModel) -> list[int]:
-    return family_of(model.pid)[1:]
+    return runners_of_pid(model.pid)
+
+
+def runners_of_pid(pid: int) -> list[int]:
+    return family_of(pid)[1:]
 
 
 def running(pid: int) -> bool:
@@ -417,6 +424,95 @@ def test_a_model_that_nobody_has_any_more(dummies: Processes) -> None:
     assert dummies.run(stays, ONE)
 
 
+# ---- a worker dies
+
+
+WORKER = """
+import os, sys
+from pathlib import Path
+from keymiss.reading.tensors import from_values
+from keymiss.worker.model_processes.frames import send
+from keymiss.worker.model_processes.libraries import Libraries
+from keymiss.worker.model_processes.start import found_library_process, start_library_process
+socket = Path(sys.argv[1])
+started = found_library_process(socket) or start_library_process("dummy", socket)
+libraries, there = Libraries("dummy", started, socket), []
+for digest in sys.argv[3:]:
+    file = os.memfd_create("model")
+    os.write(file, sys.argv[2].encode())
+    there.append(libraries.kept("TORCH", digest) or libraries.load("TORCH", file, digest))
+dropped = there.pop(0)
+del dropped
+runner, to = there[-1].process.fork()
+send(to, {}, [from_values("FLOAT", [1], [1])])
+print(libraries.pids()[0], *(model.pid for model in there), runner, flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def worker_that_dies(at: Path, *digests: str, spec: Mapping[str, Any] = {}) -> Iterator[list[int]]:
+    """The library process, the models but for the first, which it has no more use for, and a runner of the
+    last one."""
+    command = [sys.executable, "-c", WORKER, str(at), json.dumps(spec), *digests]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as worker:
+        assert worker.stdout is not None
+        yield [int(pid) for pid in worker.stdout.readline().split()]
+        worker.kill()
+
+
+def found(at: Path) -> Processes:
+    started: list[Started | None] = [None]
+    wait_until(lambda: started.append(found_library_process(at)) or started[-1], what="it waits")
+    return Processes("dummy", libraries=Libraries("dummy", started[-1], at))
+
+
+def test_the_next_worker_gets_the_models(tmp_path: Path) -> None:
+    """Those that are still wanted; the others have ended."""
+    at = tmp_path / "libraries"
+    with worker_that_dies(at, "dropped", "one", "two") as (library, one, two, _):
+        os.kill(two, signal.SIGKILL)
+        assert found_library_process(at) is None
+    after = found(at)
+    assert after.libraries.pids()[0] == library
+    assert after.libraries.kept("TORCH", "dropped") is None
+    assert after.libraries.kept("TORCH", "two") is None
+    assert after.libraries.kept("ONNX", "one") is None
+    kept = after.libraries.kept("torch", "one")
+    assert kept is not None
+    assert kept.pid == one
+    assert after.run(kept, ONE)
+    assert after.libraries.kept("TORCH", "one") is None, "it is taken"
+    assert after.run(after.load(b"{}", digest="two"), ONE)
+    after.libraries.stop()
+    wait_until(lambda: not any(map(running, (library, one))))
+    assert not after.dead
+
+
+def test_a_run_ends_with_the_worker_and_the_model_stays(tmp_path: Path) -> None:
+    at = tmp_path / "libraries"
+    with worker_that_dies(at, "dropped", "one", spec={"delay_ms": EVER_MS}) as (_, one, run):
+        assert runners_of_pid(one) == [run]
+    after = found(at)
+    wait_until(lambda: not running(run))
+    assert running(one)
+    after.libraries.stop()
+
+
+def test_a_library_process_that_no_worker_comes_for_ends(tmp_path: Path) -> None:
+    """By itself, or at once when everything is stopped."""
+    sockets = [tmp_path / name for name in ("waits", "stopped")]
+    pids = []
+    for at in sockets:
+        with worker_that_dies(at, "dropped", "one") as (library, *_):
+            pids.append(library)
+    wait_until(sockets[1].exists)
+    os.kill(pids[1], signal.SIGTERM)
+    wait_until(lambda: not running(pids[1]), 5, "it is told to end")
+    wait_until(lambda: not running(pids[0]), 30, "nobody comes")
+    assert found_library_process(sockets[0]) is None
+
+
 def test_stop_does_not_wait_for_a_start() -> None:
     """Nor does whoever asks for the memory of all processes; and nothing is started afterwards."""
     made = Libraries("torch", start_library_process("torch"))
@@ -424,7 +520,7 @@ def test_stop_does_not_wait_for_a_start() -> None:
 
     def load() -> None:
         try:
-            made.load("TORCH", 0)
+            made.load("TORCH", 0, "")
         except ModelError as error:
             errors.append(error)
 

@@ -59,8 +59,12 @@ class Libraries:
         self.errors, self.loads, self.most = list(errors), 0, 0
         self.began, self.may_end = threading.Event(), threading.Event()
         self._lock, self._now = threading.Lock(), 0
+        self.of_before: dict[tuple[str, str], Any] = {}
 
-    def load(self, backend: str, file: int) -> Any:
+    def kept(self, backend: str, digest: str) -> Any:
+        return self.of_before.pop((backend, digest), None)
+
+    def load(self, backend: str, file: int, digest: str) -> Any:
         with self._lock:
             self.loads += 1
             self._now += 1
@@ -103,6 +107,17 @@ def test_a_job_whose_time_is_over_does_not_end_the_loading() -> None:
     first = get(store)
     assert get(store) is first
     assert libraries.loads == 1
+
+
+def test_a_model_that_the_worker_before_had_loaded_is_not_fetched() -> None:
+    libraries, connection = Libraries(), Connection()
+    kept = type("Loaded", (), {"lost": False, "about": None})()
+    libraries.of_before["TORCH", hashlib.sha256(BLOB).hexdigest()] = kept
+    store = store_of(libraries)
+    for _ in range(2):
+        assert store.get(SHARD, connection, "m")[0] is kept  # type: ignore[arg-type]
+    assert store.loaded() == (1, len(BLOB))
+    assert (libraries.loads, connection.fetched) == (0, False)
 
 
 def test_only_what_is_wrong_with_the_model_is_remembered() -> None:

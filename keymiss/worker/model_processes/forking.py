@@ -5,8 +5,8 @@ from __future__ import annotations
 import signal
 import socket
 import threading
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from keymiss.worker.model_processes.frames import Frame, FrameError, receive, send
@@ -28,21 +28,31 @@ class ForkingProcess:
 
     def ask(self, fields: Mapping[str, Any], file: int = -1, limit_s: float = REPLY_LIMIT_S) -> Frame:
         """Its answer. ProcessLost if there is none in time; it cannot be asked again then."""
-        with self._lock:
-            try:
-                self._control.settimeout(limit_s)
-                with suppress(BrokenPipeError):  # it has ended, but may have answered before
-                    send(self._control, fields, fd=file)
-                return receive(self._control)
-            except (OSError, EOFError, FrameError) as error:
-                self._control.close()
-                raise ProcessLost(type(error).__name__) from error
+        with self._lock, self._lost_if_it_fails():
+            self._control.settimeout(limit_s)
+            with suppress(BrokenPipeError):  # it has ended, but may have answered before
+                send(self._control, fields, fd=file)
+            return receive(self._control)
 
-    def fork(self) -> tuple[int, socket.socket]:
-        """A new process of it, and the socket to speak with it."""
+    def hear(self) -> Frame:
+        """What it says by itself. ProcessLost, as above."""
+        with self._lock, self._lost_if_it_fails():
+            self._control.settimeout(REPLY_LIMIT_S)
+            return receive(self._control)
+
+    @contextmanager
+    def _lost_if_it_fails(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, EOFError, FrameError) as error:
+            self.close()
+            raise ProcessLost(type(error).__name__) from error
+
+    def fork(self, **order: str) -> tuple[int, socket.socket]:
+        """A process of it (0: none, see `ForkingModels`), and the socket to speak with it."""
         near, far = socket.socketpair()
         try:
-            pid: int = self.ask({}, far.fileno()).fields["pid"]
+            pid: int = self.ask(order, far.fileno()).fields["pid"]
         except ProcessLost:
             near.close()
             raise
@@ -56,7 +66,8 @@ class ForkingProcess:
 
     def close(self) -> None:
         """It ends, with all that it forked."""
-        self._control.close()
+        with self._control, suppress(OSError):
+            send(self._control, {"done": True})
 
 
 def how_it_ended(status: int) -> str:

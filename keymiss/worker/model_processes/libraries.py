@@ -9,6 +9,7 @@ import threading
 import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from keymiss.logs import log_event, one_line
@@ -49,20 +50,33 @@ class LoadedModel:
 
 class Libraries:
     """Of one choice of `--backend`. Can be used by several threads. `started`: a library process of that
-    choice; without it one is started when something is to be loaded."""
+    choice; without it one is started when something is to be loaded. `waits_at`: as `start_library_process`
+    has it."""
 
-    def __init__(self, choice: str, started: Started | None = None) -> None:
-        self._choice = choice
+    def __init__(self, choice: str, started: Started | None = None, waits_at: Path | None = None) -> None:
+        self._choice, self._waits_at = choice, waits_at
         self._lock = threading.Lock()
         self._started = started.process if started else None
         self._control = started.control if started else None
         self._process: ForkingProcess | None = None
         self._stopped = False
 
-    def load(self, backend: str, file: int) -> LoadedModel:
+    def load(self, backend: str, file: int, digest: str) -> LoadedModel:
         """The model in `file`, which is emptied. ModelError if it is none, or takes too long to load;
         NotNow if that could not be tried."""
-        return self._load({"backend": backend}, file)
+        return self._load({"backend": backend}, file, _name(backend, digest) if self._waits_at else "")
+
+    def kept(self, backend: str, digest: str) -> LoadedModel | None:
+        """The model that the worker before this one had loaded."""
+        if self._waits_at is None or not digest:
+            return None
+        with suppress(ProcessLost):
+            pid, control = self._ready().fork(kept=_name(backend, digest))
+            process = ForkingProcess(control)
+            if pid:
+                return LoadedModel(pid, process, process.hear().fields)
+            process.close()
+        return None
 
     def compile(self, source: bytes, entry_points: Sequence[str]) -> LoadedModel:
         """A script. ModelError if it does not compile, or an entry point is none."""
@@ -70,9 +84,9 @@ class Libraries:
             file.write(source)
             return self._load({"entry_points": list(entry_points)}, file.fileno())
 
-    def _load(self, order: Mapping[str, Any], file: int) -> LoadedModel:
+    def _load(self, order: Mapping[str, Any], file: int, name: str = "") -> LoadedModel:
         try:
-            libraries, (pid, control) = self._fork()
+            libraries, (pid, control) = self._fork(name)
             process = ForkingProcess(control)
             try:
                 fields = process.ask(order, file, LOAD_LIMIT_S).fields
@@ -91,17 +105,18 @@ class Libraries:
             raise ModelError(fields["error"], fields.get("reason"))
         return LoadedModel(pid, process, fields)
 
-    def _fork(self) -> tuple[ForkingProcess, tuple[int, socket.socket]]:
+    def _fork(self, name: str) -> tuple[ForkingProcess, tuple[int, socket.socket]]:
         """Of a new library process, if the one there was has ended."""
+        named = {"name": name} if name else {}
         process = self._ready()
         try:
-            return process, process.fork()
+            return process, process.fork(**named)
         except ProcessLost:
             with self._lock:
                 if process is self._process:
                     self._lost()
             process = self._ready()
-            return process, process.fork()
+            return process, process.fork(**named)
 
     def _ready(self) -> ForkingProcess:
         with self._lock:
@@ -124,7 +139,7 @@ class Libraries:
             return self._process
 
     def _start(self) -> None:
-        self._started, self._control = start_library_process(self._choice)
+        self._started, self._control = start_library_process(self._choice, self._waits_at)
 
     def _lost(self) -> None:
         log_event("library_process_ended", "error", exit_code=self._end())
@@ -153,3 +168,7 @@ class Libraries:
         """Of it and of all that came of it, as far as they are there now."""
         started = self._started  # without the lock: somebody may have it who waits for the start
         return [] if started is None else family_of(started.pid)
+
+
+def _name(backend: str, digest: str) -> str:
+    return f"{backend.upper()} {digest}"

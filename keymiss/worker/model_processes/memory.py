@@ -49,6 +49,14 @@ def family_of(pid: int) -> list[int]:
     return [pid, *(one for child in children for one in family_of(int(child)))]
 
 
+def is_for_models(pid: int) -> bool:
+    """Whether it is one of `library_process`."""
+    try:
+        return b"keymiss.worker.model_processes" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:  # it has ended
+        return False
+
+
 def memory_of(pid: int) -> int:
     """Bytes; what several processes share counts for each in part. 0 if it is gone."""
     try:

@@ -1,36 +1,87 @@
-"""Starts the library process. Imports next to nothing, so that a worker can do so before it imports the rest
-of itself: torch takes a second or two, on another core.
+"""Starts the library process, or finds that of a worker that died. Imports next to nothing, so that a worker
+can do so before it imports the rest of itself: torch takes a second or two, on another core.
 """
 
 from __future__ import annotations
 
 import os
+import select
+import signal
 import socket
+import struct
 import subprocess
 import sys
-from typing import NamedTuple
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple, Protocol
 
 ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+_CREDENTIALS = struct.Struct("3i")  # process, user, group
+
+
+class Process(Protocol):
+    """As subprocess.Popen."""
+
+    pid: int
+
+    def kill(self) -> None:
+        """Does nothing if it has ended."""
+
+    def wait(self, timeout: float) -> int | None:
+        """How it ended, if that is known. subprocess.TimeoutExpired."""
 
 
 class Started(NamedTuple):
     """The process, and the socket to speak with it."""
 
-    process: subprocess.Popen[bytes]
+    process: Process
     control: socket.socket
 
 
-def start_library_process(choice: str) -> Started:
-    """Of one choice of `--backend`. It says when it has imported the libraries, and ends, from then on, when
-    the socket is closed. OSError if there is no room for a process."""
+class _Found:
+    """A process that another one started."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid, self._file = pid, os.pidfd_open(pid)
+
+    def kill(self) -> None:
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._file, signal.SIGKILL)
+
+    def wait(self, timeout: float) -> None:
+        if not select.select([self._file], [], [], timeout)[0]:
+            raise subprocess.TimeoutExpired("library process", timeout)
+        with suppress(ChildProcessError):  # it is this one's child where a worker began anew
+            os.waitpid(self.pid, os.WNOHANG)
+
+
+def start_library_process(choice: str, waits_at: Path | None = None) -> Started:
+    """Of one choice of `--backend`. It says when it has imported the libraries. When the socket is closed
+    it ends, or waits for the next worker at `waits_at` (a Unix socket that it makes). OSError if there is no
+    room for a process."""
     control, far = socket.socketpair()
     command = [sys.executable, "-m", "keymiss.worker.model_processes.library_process"]
     path = os.pathsep.join(filter(None, sys.path))
     with far:
         process = subprocess.Popen(
-            [*command, str(far.fileno()), choice],
+            [*command, str(far.fileno()), choice, *([] if waits_at is None else [str(waits_at)])],
             env={**os.environ, **ONE_THREAD, "PYTHONPATH": path},
             stdin=subprocess.DEVNULL,
             pass_fds=[far.fileno()],
         )
     return Started(process, control)
+
+
+def found_library_process(waits_at: Path) -> Started | None:
+    """One that waits there since its worker died; None if there is none."""
+    control = socket.socket(socket.AF_UNIX)
+    try:
+        control.connect(str(waits_at))
+        socket.send_fds(control, [b"!"], [sys.stderr.fileno()])  # where it says what happens
+        pid, _user, _group = _CREDENTIALS.unpack(
+            control.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        )
+        return Started(_Found(pid), control)
+    except OSError:
+        control.close()
+        return None
