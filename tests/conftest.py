@@ -14,6 +14,7 @@ import certifi
 import httpx
 import pytest
 import pytest_timeout
+import redis.utils
 
 from keymiss.settings import ServerKind
 from tests.keeper import RUN, hung_before, keeper
@@ -44,6 +45,7 @@ def pytest_configure(config: pytest.Config) -> None:
         keeper()  # now, while standard error is not captured
     _be_patient_with_http()
     _read_authorities_once()
+    _look_redis_py_s_version_up_once()
 
 
 def _be_patient_with_http() -> None:
@@ -55,13 +57,20 @@ def _be_patient_with_http() -> None:
 def _read_authorities_once() -> None:
     """httpx reads some hundred of them anew for each request that is not made by a client, and for http too:
     it took a third of the tests' time."""
-    make, everybodys = ssl.create_default_context, {"cafile": certifi.where()}
-    known = functools.cache(lambda: make(**everybodys))
+    make, everybodys = ssl.create_default_context, {certifi.where(), os.environ.get("SSL_CERT_FILE")}
+    known = functools.cache(lambda file: make(cafile=file))
 
     def context(*args: Any, **options: Any) -> ssl.SSLContext:
-        return known() if options == everybodys and not args else make(*args, **options)
+        if not args and options.keys() == {"cafile"} and options["cafile"] in everybodys:
+            return known(options["cafile"])
+        return make(*args, **options)
 
     ssl.create_default_context = context
+
+
+def _look_redis_py_s_version_up_once() -> None:
+    """It does so for each client that is made."""
+    redis.utils.get_lib_version = functools.cache(redis.utils.get_lib_version)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

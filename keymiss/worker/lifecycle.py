@@ -150,10 +150,7 @@ class Worker:
             log_event("fault", "error", error=self._fault, jobs=self._metrics.jobs.counts.snapshot())
             return EXIT_FAULT
         code = self._shut_down()
-        if not self._stopping:
-            return EXIT_AGAIN
-        self._libraries.stop()
-        return code
+        return code if self._stopping else EXIT_AGAIN
 
     @property
     def _goes_on(self) -> bool:
@@ -331,10 +328,12 @@ class Worker:
 def main(options: WorkerOptions, started: Started | None = None) -> int:
     """Runs a worker. Returns the exit code, or ends the process when threads are still busy. `started`: a
     library process for its models."""
+    libraries = Libraries(options.backend, started, options.library_socket)
     try:
         access = ClusterAccess.from_env()
     except BadSetting as error:
         log_event("bad_setting", "error", error=str(error))
+        libraries.stop()
         return EXIT_USAGE
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     log_event(
@@ -345,10 +344,12 @@ def main(options: WorkerOptions, started: Started | None = None) -> int:
         model_threads=options.model_threads,
     )
     try:
-        code = Worker(options, access, Libraries(options.backend, started, options.library_socket)).run()
+        code = Worker(options, access, libraries).run()
     except Exception as error:
         log_event("fault", "error", error=one_line(error))
         code = EXIT_FAULT
+    if code not in (EXIT_AGAIN, EXIT_FAULT):  # else it is for the next worker
+        libraries.stop()
     sys.stderr.flush()
     sys.stdout.flush()
     if code == EXIT_AGAIN:

@@ -190,14 +190,14 @@ def test_the_file_says_what_it_is(tiny: tuple[exporting.Source, Model, exporting
     assert span.text in sentence.text
 
 
-def test_a_model_without_token_types(tmp_path: Path) -> None:
+@pytest.mark.parametrize("form", FLOAT32)
+def test_a_model_without_token_types(tmp_path: Path, form: str) -> None:
     torch.manual_seed(1)
     config = DistilBertConfig(vocab_size=30522, dim=32, n_layers=2, n_heads=4, hidden_dim=64)
     DistilBert(config).save_pretrained(tmp_path / "distil")
     put_tokenizer(tmp_path / "distil")
     source = exporting.Source(str(tmp_path / "distil"))
-    for form in FLOAT32:
-        assert made_of(source, form, tmp_path)[2].difference < exporting.TOLERANCE
+    assert made_of(source, form, tmp_path)[2].difference < exporting.TOLERANCE
 
 
 def test_second_export_does_nothing_until_the_source_changes(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def test_the_nearest_are_found_through_changes_and_removals() -> None:
     index, there = VectorIndex(), dict(enumerate(unit(2000, 1)))
     index.put(there)
     assert found_share(index, there) > 0.9
-    for turn in range(12):  # more than once round: the graph is made anew on the way
+    for turn in range(5):  # more than once round: the graph is made anew on the way
         gone = list(there)[turn % 4 :: 4]
         index.remove(gone)
         for number in gone:
