@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,8 @@ import numpy as np
 from keymiss.reading.backends.base import FileModel, ModelError, about_in, reason_of
 from keymiss.reading.reader import About
 from keymiss.reading.tensors import Tensor, from_array
+
+os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # it warns of each int8 model, where logs are read
 
 ABOUT_FILE = "keymiss.json"  # of TorchScript's extra files
 
