@@ -130,12 +130,12 @@ class Readiness:
         keys = [evicted_key(part) for part in shard.parts]
         try:
             async with asyncio.timeout(self._settings.ready_time_limit_s):
-                info = await self._shards.client(shard.master).info("memory")
+                (info,) = await self._shards.replies_at(shard.master, [("INFO", "memory")])
                 evicted = sum([await self._shards.execute(key, "HLEN", key) for key in keys])
         except (RedisError, OSError, TimeoutError) as error:
             log.warning("memory of shard {%s}: %r", shard.tag, error)
             return [f"shard {{{shard.tag}}}: {_in_words(error, self._settings.ready_time_limit_s)}"]
-        wrong = (policy_problem(info["maxmemory_policy"]), evicted_problem(evicted))
+        wrong = (policy_problem(_policy_in(info)), evicted_problem(evicted))
         return [f"shard {{{shard.tag}}}: {words}" for words in wrong if words]
 
     async def _ask(self, at: Candidate) -> str | None:
@@ -172,6 +172,12 @@ class Readiness:
     async def _run(self, model: str, inputs: Sequence[str], outputs: Sequence[str]) -> None:
         given: list[str | int] = ["INPUTS", len(inputs), *inputs, "OUTPUTS", len(outputs), *outputs]
         await self._shards.execute(model, "AI.MODELEXECUTE", model, *given)
+
+
+def _policy_in(info: bytes) -> str:
+    """From a server's INFO."""
+    fields = dict(line.split(":", 1) for line in info.decode().splitlines() if ":" in line)
+    return fields["maxmemory_policy"]
 
 
 def _known(error: Exception) -> str:

@@ -1,10 +1,11 @@
-"""One connection to one node, for asyncio, outside of any pool."""
+"""One connection to one node, for asyncio."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from typing import Any
 
 from redis.asyncio.connection import Connection, SSLConnection
@@ -26,25 +27,15 @@ class TlsConnection(SSLConnection):
         self.ssl_context.context = tls.context
 
 
-def options_of(credentials: Credentials) -> dict[str, Any]:
-    """As a pool of redis-py's takes it: the class of its connections, user and password. Without its CLIENT
-    SETINFO, which no user of ours may: looking its own version up takes longer than a question."""
-    options = {"driver_info": None, **credentials.login}
-    if not credentials.tls:
-        return {"connection_class": Connection, **options}
-    return {"connection_class": TlsConnection, "tls": credentials.tls, **options}
-
-
-@contextlib.asynccontextmanager
-async def connected(
+def connection_to(
     address: Address, credentials: Credentials, connect_timeout_s: float, client_name: str
-) -> AsyncIterator[Connection]:
-    """A RESP2 connection that repeats nothing and waits for replies without a limit: that is the caller's.
-
-    Raises RedisError or OSError when the node cannot be reached or refuses the user, TlsTrouble among them.
-    """
-    options = options_of(credentials)
-    connection: Connection = options.pop("connection_class")(
+) -> Connection:
+    """A RESP2 connection that opens at its first command, repeats nothing and waits for replies without a
+    limit: that is the caller's. Without redis-py's CLIENT SETINFO, which no user of ours may: looking its own
+    version up takes longer than a question."""
+    tls = credentials.tls
+    make: Any = partial(TlsConnection, tls) if tls else Connection
+    connection: Connection = make(
         host=address.host,
         port=address.port,
         protocol=2,
@@ -52,8 +43,21 @@ async def connected(
         socket_connect_timeout=connect_timeout_s,
         client_name=client_name,
         retry=Retry(NoBackoff(), 0),
-        **options,
+        driver_info=None,
+        **credentials.login,
     )
+    return connection
+
+
+@contextlib.asynccontextmanager
+async def connected(
+    address: Address, credentials: Credentials, connect_timeout_s: float, client_name: str
+) -> AsyncIterator[Connection]:
+    """A connection as of `connection_to`, open.
+
+    Raises RedisError or OSError when the node cannot be reached or refuses the user, TlsTrouble among them.
+    """
+    connection = connection_to(address, credentials, connect_timeout_s, client_name)
     try:
         try:
             await connection.connect()

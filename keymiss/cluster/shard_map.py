@@ -21,14 +21,12 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import AskError, MovedError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from keymiss.addresses import Address
-from keymiss.cluster.async_connection import connected, options_of, replies_of
+from keymiss.cluster.async_connection import connected, connection_to, replies_of
+from keymiss.cluster.connection_pool import ConnectionPool
 from keymiss.cluster.credentials import Credentials, refusal
 from keymiss.cluster.topology import NoShard, Shard, shard_at, shards_of_reply
 from keymiss.keys import slot_of
@@ -72,7 +70,7 @@ class ShardMap:
 
     def __init__(self, settings: Access) -> None:
         self._settings = settings
-        self._clients: dict[Address, Redis] = {}
+        self._pools: dict[Address, ConnectionPool] = {}
         self._poll: asyncio.Task[None] | None = None
         self._silent: dict[Address, asyncio.Task[None]] = {}
         self._lock = asyncio.Lock()
@@ -95,26 +93,16 @@ class ShardMap:
                 await self._poll
         for ping in list(self._silent.values()):
             ping.cancel()
-        for node in list(self._clients):
+        for node in list(self._pools):
             await self._close(node)
 
-    def client(self, node: Address) -> Redis:
-        """The pooled client of one node. Never retries by itself, never times out by itself."""
-        if node not in self._clients:
-            pool = BlockingConnectionPool(
-                host=node.host,
-                port=node.port,
-                max_connections=self._settings.connections_per_shard,
-                timeout=None,
-                socket_timeout=None,
-                socket_connect_timeout=CONNECT_TIMEOUT_S,
-                protocol=2,
-                client_name="keymiss-api",
-                retry=Retry(NoBackoff(), 0),
-                **options_of(self._settings.credentials),
+    def _pool(self, node: Address) -> ConnectionPool:
+        if node not in self._pools:
+            self._pools[node] = ConnectionPool(
+                lambda: connection_to(node, self._settings.credentials, CONNECT_TIMEOUT_S, "keymiss-api"),
+                self._settings.connections_per_shard,
             )
-            self._clients[node] = Redis.from_pool(pool)
-        return self._clients[node]
+        return self._pools[node]
 
     def shard_of(self, key: str) -> Shard:
         """The shard that owns a key. Raises NoShard."""
@@ -194,15 +182,7 @@ class ShardMap:
 
     async def replies_at(self, node: Address, commands: Sequence[Command]) -> list[Any]:
         """In one round trip on one connection of the pool. Raises the first reply that is an error."""
-        pool = self.client(node).connection_pool
-        connection = await pool.get_connection()
-        try:
-            replies = await replies_of(connection, *commands)
-        except BaseException:  # an unread reply must never be taken for the next command's
-            await connection.disconnect(nowait=True)
-            raise
-        finally:
-            await asyncio.shield(pool.release(connection))  # else a cancelled one stays in use for good
+        replies = await self._pool(node).replies(commands)
         for reply in replies:
             if isinstance(reply, Exception):
                 raise reply
@@ -234,7 +214,7 @@ class ShardMap:
             self._owners.clear()
             if self.on_change:
                 await self.on_change(shards)
-        for node in set(self._clients) - {shard.master for shard in self.shards}:
+        for node in set(self._pools) - {shard.master for shard in self.shards}:
             await self._close(node)
 
     async def _read_from_any(self) -> tuple[Shard, ...] | None:
@@ -265,10 +245,8 @@ class ShardMap:
                 log.exception("reading the topology failed")
 
     async def _close(self, node: Address) -> None:
-        client = self._clients.pop(node, None)
-        if client:
-            with contextlib.suppress(RedisError, OSError):
-                await client.connection_pool.disconnect(inuse_connections=True)
+        if pool := self._pools.pop(node, None):
+            await pool.close()
 
 
 async def _read_from(node: Address, credentials: Credentials) -> tuple[Shard, ...]:

@@ -1,0 +1,125 @@
+"""At most so many connections to a master, each of them for one exchange at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+import redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
+
+from keymiss.addresses import Address
+from keymiss.cluster.async_connection import connection_to
+from keymiss.cluster.connection_pool import ConnectionPool
+from keymiss.cluster.credentials import NO_CREDENTIALS
+from tests.servers import RedisServer, wait_until
+
+MOST = 2
+NAME = "pooled"
+FOR_GOOD = ("BLPOP", "nothing", 0)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RedisServer]:
+    with RedisServer(module=False) as running:
+        yield running
+
+
+@pytest.fixture
+def admin(server: RedisServer) -> Iterator[redis.Redis]:
+    with server.client() as client:
+        yield client
+        client.flushall()
+
+
+@pytest.fixture
+async def pool(server: RedisServer) -> AsyncIterator[ConnectionPool]:
+    made = ConnectionPool(
+        lambda: connection_to(Address("127.0.0.1", server.port), NO_CREDENTIALS, 5, NAME), MOST
+    )
+    yield made
+    await made.close()
+
+
+def connected(admin: redis.Redis) -> list[str]:
+    """The ids of the pool's connections."""
+    return [each["id"] for each in admin.client_list() if each["name"] == NAME]
+
+
+async def blocked(admin: redis.Redis, count: int) -> None:
+    def are() -> bool:
+        return bool(admin.info("clients")["blocked_clients"] == count)
+
+    await asyncio.to_thread(wait_until, are, 10, f"{count} wait")
+
+
+async def test_one_connection_is_enough_for_one_after_another(
+    pool: ConnectionPool, admin: redis.Redis
+) -> None:
+    for number in range(3):
+        assert await pool.replies([("SET", "a", number), ("GET", "a")]) == [b"OK", b"%d" % number]
+    assert len(connected(admin)) == 1
+
+
+async def test_who_finds_all_in_use_waits(pool: ConnectionPool, admin: redis.Redis) -> None:
+    waiting = [asyncio.create_task(pool.replies([FOR_GOOD])) for _ in range(MOST)]
+    await blocked(admin, MOST)
+    next_one = asyncio.create_task(pool.replies([("PING",)]))
+    gives_up = asyncio.create_task(pool.replies([("PING",)]))
+    assert await asyncio.wait([next_one, gives_up], timeout=0.1) == (set(), {next_one, gives_up})
+    gives_up.cancel()
+    admin.rpush("nothing", "a")
+    assert await next_one == [b"PONG"]
+    admin.rpush("nothing", "b")
+    assert sorted([(await each)[0][1] for each in waiting]) == [b"a", b"b"]
+    assert [await pool.replies([("PING",)]) for _ in range(MOST + 1)] == [[b"PONG"]] * (MOST + 1)
+    assert len(connected(admin)) == MOST
+
+
+async def test_one_that_was_given_up_is_closed_and_its_reply_is_nobody_elses(
+    pool: ConnectionPool, admin: redis.Redis
+) -> None:
+    for _ in range(MOST + 1):
+        waiting = asyncio.create_task(pool.replies([FOR_GOOD]))
+        await blocked(admin, 1)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        await blocked(admin, 0)
+        assert connected(admin) == []
+    admin.rpush("nothing", "a")
+    assert await pool.replies([("ECHO", "mine")]) == [b"mine"]
+
+
+async def test_one_that_the_server_closed_is_opened_again(pool: ConnectionPool, admin: redis.Redis) -> None:
+    await pool.replies([("PING",)])
+    (before,) = connected(admin)
+    admin.client_kill_filter(_id=before)
+    await asyncio.to_thread(wait_until, lambda: connected(admin) == [], 10, "it is closed")
+    assert await pool.replies([("PING",)]) == [b"PONG"]
+    assert connected(admin) != [before]
+
+
+async def test_an_error_is_a_reply(pool: ConnectionPool) -> None:
+    first, second = await pool.replies([("GET",), ("PING",)])
+    assert isinstance(first, ResponseError)
+    assert second == b"PONG"
+
+
+async def test_nobody_is_there() -> None:
+    with RedisServer(module=False) as server:
+        address = Address("127.0.0.1", server.port)
+    pool = ConnectionPool(lambda: connection_to(address, NO_CREDENTIALS, 5, NAME), 1)
+    for _ in range(2):
+        with pytest.raises(RedisConnectionError):
+            await pool.replies([("PING",)])
+
+
+async def test_what_is_under_way_fails_when_it_is_closed(pool: ConnectionPool, admin: redis.Redis) -> None:
+    waiting = asyncio.create_task(pool.replies([FOR_GOOD]))
+    await blocked(admin, 1)
+    await pool.close()
+    with pytest.raises((RedisConnectionError, OSError)):
+        await waiting
