@@ -135,23 +135,21 @@ class ClusterGraphReader(PagedReader):
         self, request: Request, commands: Callable[[str], list[Command]]
     ) -> list[tuple[str, list[Any]]]:
         """The tag of each part, and the replies to its commands; of the shards not missing yet."""
-        asked = [shard for shard in self._shards.shards if shard.tag not in request.missing]
+        there = (shard for shard in self._shards.shards if shard.tag not in request.missing)
+        wanted = [(shard, [commands(part) for part in shard.parts]) for shard in there]
+        asked = [(shard, some) for shard, some in wanted if any(some)]
         ends = request.round_ends()
-        replies = await asyncio.gather(
-            *(self._ask(request, ends, each, [commands(part) for part in each.parts]) for each in asked)
-        )
+        replies = await asyncio.gather(*(self._ask(request, ends, *each) for each in asked))
         return [
             of_part
-            for shard, of_shard in zip(asked, replies, strict=True)
+            for (shard, _), of_shard in zip(asked, replies, strict=True)
             for of_part in zip(shard.parts, of_shard, strict=False)  # nothing of one that is missing
         ]
 
     async def _ask(
         self, request: Request, ends: float, shard: Shard, commands: Sequence[Sequence[Command]]
     ) -> list[list[Any]]:
-        """Of each part. Empty: nothing was asked, or the shard is missing from now on."""
-        if not any(commands):
-            return []
+        """Of each part. Empty: the shard is missing from now on."""
         try:
             async with asyncio.timeout_at(ends):
                 return await self._run(shard, commands)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
+
+from pydantic_core import from_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +22,9 @@ class GivenAnswer:
 def given_answer(raw: bytes) -> GivenAnswer | None:
     """None when the value is not what it should be."""
     try:
-        value = json.loads(raw)
+        value = from_json(raw)
         answer, score = value["answer"], value["score"]
-    except (ValueError, RecursionError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError):
         return None
     if not isinstance(answer, str) or isinstance(score, bool) or not isinstance(score, int | float):
         return None

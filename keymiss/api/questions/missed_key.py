@@ -36,11 +36,10 @@ class Missed:
     there: bool = False
 
 
-async def ask_key(shards: ShardMap, key: str) -> tuple[bytes | None, bool]:
-    """The key's value, None where no function makes it; and whether it was there already. Raises what
-    ``execute_together`` raises."""
-    there, raw = await shards.execute_together(key, ("EXISTS", key), ("KM.MISS", key, *_request()))
-    return raw, bool(there) and raw is not None
+async def ask_key(shards: ShardMap, key: str) -> bytes | None:
+    """The key's value, None where no function makes it. Raises what ``execute`` raises."""
+    raw: bytes | None = await shards.execute(key, "KM.MISS", key, *_request())
+    return raw
 
 
 async def ask_keys(

@@ -33,7 +33,7 @@ class QuestionVectors:
         tag = tags[zlib.crc32(question.encode()) % len(tags)]
         try:
             async with asyncio.timeout(self._time_limit_s):
-                value, _ = await ask_key(self._shards, question_vector_key(tag, question))
+                value = await ask_key(self._shards, question_vector_key(tag, question))
         except (RedisError, OSError, TimeoutError) as error:
             return self._unused(tag, Reason(status_of(error).value), repr(error))
         if value is None:
