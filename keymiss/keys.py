@@ -73,6 +73,7 @@ VECTORS_PREFIX = "vectors:"
 EDGES_PREFIX = "edges:"
 CONCEPT_TABLE_PREFIX = "concept-table:"
 GRAPH_PREFIX = "graph:"
+GRAPH_EDGE_PREFIX, GRAPH_YEARS_PREFIX = f"{GRAPH_PREFIX}edge:", f"{GRAPH_PREFIX}years:"
 TOKENS_PREFIX = "tokens:"
 EVICTED_PREFIX = "evicted:"
 LOWER_PREFIX = "lower:"
@@ -283,12 +284,12 @@ def span_key(article: str, tag: str, idx: int | str, question: str) -> str:
 
 def graph_edge_key(tag: str, source: str, target: str) -> str:
     """zset: ``<sentence id>``, a blank and its year if that is known -> score. Source < target."""
-    return f"{GRAPH_PREFIX}edge:{{{tag}}}:{source}:{target}"
+    return f"{GRAPH_EDGE_PREFIX}{{{tag}}}:{source}:{target}"
 
 
 def graph_years_key(tag: str, source: str, target: str) -> str:
     """hash: year (empty when not known) -> number of sentences that carry the edge. Source < target."""
-    return f"{GRAPH_PREFIX}years:{{{tag}}}:{source}:{target}"
+    return f"{GRAPH_YEARS_PREFIX}{{{tag}}}:{source}:{target}"
 
 
 def graph_links_key(tag: str, concept: str) -> str:

@@ -32,9 +32,8 @@ class ConnectionPool:
             connection = self._free.pop() if self._free else self._make()
             self._in_use.add(connection)
             try:
-                if (
-                    connection.is_connected and await connection.can_read()
-                ):  # what the server closed can be read
+                # what the server has closed can be read
+                if connection.is_connected and await connection.can_read():
                     await connection.disconnect(nowait=True)
                 return await replies_of(connection, *commands)
             except BaseException:  # an unread reply must never be taken for the next command's

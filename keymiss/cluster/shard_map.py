@@ -119,6 +119,11 @@ class ShardMap:
             return otherwise
 
     @property
+    def credentials(self) -> Credentials:
+        """Who this process is."""
+        return self._settings.credentials
+
+    @property
     def silent(self) -> int:
         """How many masters have let a time limit pass, and do not answer yet."""
         return len(self._silent)

@@ -28,6 +28,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from keymiss.addresses import Address
 from keymiss.cluster.async_connection import connected
 from keymiss.cluster.credentials import NO_CREDENTIALS, Credentials
+from keymiss.cluster.key_changes import READ_TIMEOUT_S, call, tell_changes
 from keymiss.keys import SENTENCE_PREFIX, STATE_PREFIX, VECTORS_PREFIX
 from keymiss.retrieval.index import ShardIndex
 
@@ -36,7 +37,6 @@ log = logging.getLogger(__name__)
 SETTLE_S = 0.2  # changes that come together are written together
 PING_S = 5.0  # a silent connection is asked whether it is alive
 CONNECT_TIMEOUT_S = 2.0
-READ_TIMEOUT_S = 10.0
 FIRST_RETRY_S, LAST_RETRY_S = 0.25, 2.0
 SCAN_COUNT = 1000
 HASHES_AT_ONCE = 50
@@ -44,7 +44,6 @@ YEAR_DIGITS = 4  # as everywhere: docs/api.md
 LEAVES_S = 10.0  # a shard that the map has for the first time then is found and scanned
 LEAVING_LOOK_S = 0.25
 
-INVALIDATIONS = b"__redis__:invalidate"
 PREFIXES = (SENTENCE_PREFIX, VECTORS_PREFIX, STATE_PREFIX)
 _SENTENCES, _VECTORS, _STATE = (prefix.encode() for prefix in PREFIXES)
 
@@ -122,7 +121,7 @@ class ShardFollower:
         while True:
             try:
                 async with self._connection() as news, self._connection() as reader:
-                    await self._track(news)
+                    await tell_changes(news, PREFIXES)  # before the scan: no change falls between the two
                     await self._rescan(reader)
                     retry_s = FIRST_RETRY_S
                     await self._listen(news, reader)
@@ -135,16 +134,6 @@ class ShardFollower:
 
     def _connection(self) -> AbstractAsyncContextManager[Connection]:
         return connected(self.address, self._credentials, CONNECT_TIMEOUT_S, "keymiss-retrieval")
-
-    async def _track(self, news: Connection) -> None:
-        """Subscribes before the first scan, so that no change falls between the two.
-
-        RESP2: the messages are redirected to the connection that asks for them, as pub/sub.
-        """
-        own_id = await _call(news, "CLIENT", "ID")
-        prefixes = (part for prefix in PREFIXES for part in ("PREFIX", prefix))
-        await _call(news, "CLIENT", "TRACKING", "ON", "REDIRECT", own_id, "BCAST", *prefixes)
-        await _call(news, "SUBSCRIBE", INVALIDATIONS)
 
     async def _listen(self, news: Connection, reader: Connection) -> None:
         loop = asyncio.get_running_loop()
@@ -194,7 +183,7 @@ class ShardFollower:
         found: set[bytes] = set()
         cursor: Any = b"0"
         while True:
-            cursor, keys = await _call(
+            cursor, keys = await call(
                 reader, "SCAN", cursor, "MATCH", f"{SENTENCE_PREFIX}*", "COUNT", SCAN_COUNT, "TYPE", "hash"
             )
             await self._read(reader, keys)
@@ -288,13 +277,3 @@ async def _fields_of_hash(reader: Connection) -> Reply:
     if flat is None:
         raise RedisConnectionError(f"no answer within {READ_TIMEOUT_S} s")
     return flat
-
-
-async def _call(connection: Connection, *command: Any) -> Any:
-    """One command, one reply. A reply that does not come within READ_TIMEOUT_S is a lost connection."""
-    await connection.send_command(*command)
-    reply = await connection.read_response(timeout=READ_TIMEOUT_S)
-    if reply is None:
-        await connection.disconnect(nowait=True)
-        raise RedisConnectionError(f"{command[0]}: no answer within {READ_TIMEOUT_S} s")
-    return reply

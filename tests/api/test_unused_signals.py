@@ -255,9 +255,34 @@ def test_links_of_a_shard_that_cannot_be_read(
     assert counted(grown()) == {("links", "failed"): 1}
 
 
+def change_links(shards: RedisClusterServers, score: float) -> None:
+    """On the first shard: what was read of the links before must be read again."""
+    with shards.masters[0].client() as client:
+        sentence = sentence_id(article_with_title_on(TAGS[0], MASTERS), TAGS[0], 0)
+        event = EdgeEvent(ADD, "T1", "T2", sentence, score, 2020)
+        ClusterGraph(client.execute_command, TAGS[0]).apply([event])
+
+
+def test_a_stopped_shard_s_links_that_were_read_are_used_while_no_link_changes(
+    api: ApiProcess, shards: RedisClusterServers
+) -> None:
+    api.ask()
+    pause(shards.masters[1])
+    try:
+        reply = api.ask()
+    finally:
+        resume(shards.masters[1])
+    shards.wait_ok()
+    assert [each.rank for each in reply.links] == [MASTERS]
+    assert reply.coverage.sentences.model_dump() == SENTENCES_AWAY | {"late": len(SENTENCES)}
+    assert Signal.LINKS not in {each.signal for each in reply.coverage.unused}
+    wait_until(lambda: unused(api) == [], 20, "all is used again")
+
+
 def test_a_stopped_shard_s_links_are_late_and_the_others_are_used(
     api: ApiProcess, shards: RedisClusterServers, grown: Callable[[], Scraped]
 ) -> None:
+    change_links(shards, 0.5)
     pause(shards.masters[1])
     try:
         reply = api.ask()
@@ -273,6 +298,7 @@ def test_a_stopped_shard_s_links_are_late_and_the_others_are_used(
 
 
 def test_when_no_shard_answers_the_problem_names_it_too(api: ApiProcess, shards: RedisClusterServers) -> None:
+    change_links(shards, 1.0)
     for master in shards.masters:
         pause(master)
     try:

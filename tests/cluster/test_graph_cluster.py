@@ -3,6 +3,7 @@ this store has: keys that vanish, shards that do not answer."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator, Sequence
 
@@ -14,12 +15,13 @@ from keymiss.graph import choose_writer
 from keymiss.graph.cluster_reader import ClusterGraphReader
 from keymiss.graph.cluster_writer import ClusterGraph
 from keymiss.graph.graph_store import GraphStore
-from keymiss.graph.pages import GraphAway, GraphReader
+from keymiss.graph.pages import GraphAway, GraphReader, Link, LinkedSentences
 from keymiss.graph.reader_choice import choose_reader
+from keymiss.graph.years import Years
 from keymiss.keys import graph_edge_key, graph_links_key, graph_nodes_key, graph_years_key
 from tests.api.processes import pause, resume, shard_tags
 from tests.graph_cases import GraphCases, add, removal
-from tests.servers import RedisClusterServers, RedisServer
+from tests.servers import RedisClusterServers, RedisServer, wait_until
 
 TIME_LIMIT_S = 20.0
 
@@ -41,9 +43,11 @@ class ClusterStore:
         nodes = tuple(("127.0.0.1", server.port) for server in self.servers.masters)
         shards = ShardMap(ApiSettings(nodes=nodes))
         await shards.start()
+        reader = choose_reader(None, shards, time_limit_s)
         try:
-            yield choose_reader(None, shards, time_limit_s)
+            yield reader
         finally:
+            await reader.close()
             await shards.stop()
 
     def is_empty(self) -> bool:
@@ -165,3 +169,125 @@ async def test_a_single_server_is_one_shard() -> None:
             assert (await ClusterGraphReader(shards, TIME_LIMIT_S).edge("a", "b", None, 0, 1)).rank == 1
         finally:
             await shards.stop()
+
+
+def reads(store: ClusterStore) -> int:
+    """How often the shards were asked for years of an edge."""
+    stats = (client.info("commandstats").get("cmdstat_hgetall", {"calls": 0}) for client in store.clients)
+    return sum(each["calls"] for each in stats)
+
+
+async def kept(store: ClusterStore, reader: GraphReader) -> LinkedSentences:
+    """What the reader gives for a and b once it need not ask for it."""
+    async with asyncio.timeout(20):
+        while True:
+            before = reads(store)
+            found = await reader.sentences_for(["a", "b"], 10)
+            if reads(store) == before:
+                return found
+            await asyncio.to_thread(wait_until, lambda: listeners(store) == len(store.clients), 20, "heard")
+
+
+def listeners(store: ClusterStore) -> int:
+    return sum(
+        each["name"] == "keymiss-graph" and each["sub"] != "0"
+        for client in store.clients
+        for each in client.client_list()
+    )
+
+
+async def turns() -> None:
+    """Of the event loop, as many as a question has before it reads the graph: who changed something has the
+    reply after the message to the reader was sent."""
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+
+async def test_what_was_read_is_given_again_while_nothing_changes(store: ClusterStore) -> None:
+    store.writers[0].apply([add("a", "b", "A:{x}:1", 0.5, 2020)])
+    async with store.reader() as reader:
+        found = await kept(store, reader)
+        assert found.scores == {"A:{x}:1": 0.5}
+        before = reads(store)
+        assert await reader.sentences_for(["a", "b"], 10) == found
+        assert reads(store) == before
+        of_2020 = Years.parse_text("2020")
+        for ids, per_edge, years in (
+            (["a", "c", "b"], 10, None),
+            (["a", "b"], 11, None),
+            (["a", "b"], 10, of_2020),
+        ):
+            before = reads(store)
+            assert await reader.sentences_for(ids, per_edge, years=years) == found
+            assert reads(store) > before
+
+
+async def test_every_change_is_seen_by_who_asks_next(store: ClusterStore) -> None:
+    one, other = store.writers
+    first, second = add("a", "b", "A:{x}:1", 0.5, 2020), add("a", "b", "A:{x}:2", 0.25)
+    one.apply([first])
+    async with store.reader() as reader:
+
+        async def now() -> tuple[dict[str, float], list[Link]]:
+            found = await reader.sentences_for(["a", "b"], 10)
+            assert not found.missing
+            return dict(found.scores), list(found.links)
+
+        def rescored() -> None:
+            one.apply([add("a", "b", "A:{x}:1", 0.75, 2020)])
+
+        def another_year() -> None:
+            one.apply([removal(first), add("a", "b", "A:{x}:1", 0.75, 2019)])
+
+        def by_hand() -> None:
+            store.clients[0].zincrby(graph_edge_key(store.tags[0], "a", "b"), 1, "A:{x}:1 2019")
+
+        for change, scores, rank, year in (
+            (lambda: other.apply([second]), {"A:{x}:1": 0.5, "A:{x}:2": 0.25}, 2, 2020),
+            (rescored, {"A:{x}:1": 0.75, "A:{x}:2": 0.25}, 2, 2020),
+            (another_year, {"A:{x}:1": 0.75, "A:{x}:2": 0.25}, 2, 2019),
+            (by_hand, {"A:{x}:1": 1.75, "A:{x}:2": 0.25}, 2, 2019),
+            (lambda: other.apply([removal(second)]), {"A:{x}:1": 1.75}, 1, 2019),
+        ):
+            await kept(store, reader)
+            change()
+            await turns()
+            assert await now() == (scores, [Link("a", "b", rank, year)])
+        await kept(store, reader)
+        store.clients[0].flushall()
+        await turns()
+        assert await now() == ({}, [])
+
+
+async def test_what_was_read_is_given_while_a_shard_is_away_until_something_changes(
+    store: ClusterStore,
+) -> None:
+    for writer, tag in zip(store.writers, store.tags, strict=True):
+        writer.apply([add("a", "b", f"A:{{{tag}}}:1", 0.5, 2020)])
+    async with store.reader(time_limit_s=1) as reader:
+        found = await kept(store, reader)
+        pause(store.servers.masters[1])
+        try:
+            assert await reader.sentences_for(["a", "b"], 10) == found
+            store.writers[0].apply([add("a", "b", f"A:{{{store.tags[0]}}}:2", 0.5, 2020)])
+            await turns()
+            assert (await reader.sentences_for(["a", "b"], 10)).missing == {store.tags[1]: True}
+            again = await reader.sentences_for(["a", "b"], 10)
+            assert again.missing == {store.tags[1]: True}, "what is not whole is not kept"
+        finally:
+            resume(store.servers.masters[1])
+        assert (await kept(store, reader)).links == (Link("a", "b", 3, 2020),)
+
+
+async def test_nothing_is_kept_of_a_shard_that_is_not_heard(store: ClusterStore) -> None:
+    store.writers[0].apply([add("a", "b", "A:{x}:1", 0.5, 2020)])
+    async with store.reader() as reader:
+        await kept(store, reader)
+        client = store.clients[0]
+        (news,) = (each["id"] for each in client.client_list() if each["name"] == "keymiss-graph")
+        client.client_kill_filter(_id=news)
+        await asyncio.to_thread(wait_until, lambda: listeners(store) < len(store.clients), 20, "one is gone")
+        before = reads(store)
+        assert (await reader.sentences_for(["a", "b"], 10)).scores == {"A:{x}:1": 0.5}
+        assert reads(store) > before
+        assert (await kept(store, reader)).scores == {"A:{x}:1": 0.5}, "it is heard again"
