@@ -95,7 +95,7 @@ class ApiMetrics:
             registry=registry,
             buckets=QUESTION_BUCKETS_S,
         )
-        self._stage_s = Histogram(
+        stage_s = Histogram(
             "keymiss_question_stage_duration_seconds",
             "Parts of the work on a question.",
             ("stage",),
@@ -142,8 +142,7 @@ class ApiMetrics:
         )
         for outcome in Ended:
             self._questions.labels(outcome)
-        for stage in Stage:
-            self._stage_s.labels(stage)
+        self._stage_s = {stage: stage_s.labels(stage) for stage in Stage}
         for signal, reasons in REASONS.items():
             for reason in reasons:
                 self._unused.labels(signal, reason)
@@ -187,7 +186,7 @@ class ApiMetrics:
 
     def stage_ended(self, stage: Stage, took_s: float) -> None:
         """One stage of one question."""
-        self._stage_s.labels(stage).observe(took_s)
+        self._stage_s[stage].observe(took_s)
 
     def sentences_ended(self, tag: str, outcome: SentenceEnded, took_s: Collection[float]) -> None:
         """Sentences that were asked. The durations count for answers only."""

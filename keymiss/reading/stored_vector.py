@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,6 +69,7 @@ def question_to_bytes(vector: NDArray[np.floating], encoder: bytes) -> bytes:
     return encoder + _checked(vector, encoder).astype("<f4").tobytes()
 
 
+@lru_cache(256)  # read for each question, and most often the same
 def question_from_bytes(value: bytes) -> Encoded | None:
     """The vector in a question's string, None if it is no unit vector."""
     if len(value) != ENCODER_BYTES + 4 * DIMENSIONS:
@@ -85,5 +87,6 @@ def _checked(vector: NDArray[np.floating], encoder: bytes) -> NDArray[np.floatin
 
 def _unit(encoder: bytes, vector: NDArray[np.floating]) -> Encoded | None:
     found = vector.astype(np.float32)
+    found.flags.writeable = False  # it may be given to several
     length = float(np.linalg.norm(found))
     return Encoded(encoder, found) if abs(length - 1) <= LONGEST_ERROR else None  # not of a NaN either
