@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from redis.asyncio.connection import Connection
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from keymiss.cluster.async_connection import replies_of
@@ -25,10 +26,13 @@ class ConnectionPool:
         self._turns = asyncio.Semaphore(most)
         self._free: list[Connection] = []
         self._in_use: set[Connection] = set()
+        self._closed = False
 
     async def replies(self, commands: Sequence[Sequence[object]]) -> list[Any]:
         """In one round trip on one connection; an error is a reply too. Raises RedisError, OSError."""
         async with self._turns:
+            if self._closed:
+                raise RedisConnectionError("connections to this node were closed meanwhile")
             connection = self._free.pop() if self._free else self._make()
             self._in_use.add(connection)
             try:
@@ -42,9 +46,12 @@ class ConnectionPool:
             finally:
                 self._in_use.remove(connection)
                 self._free.append(connection)
+                if self._closed:  # while it connected
+                    await connection.disconnect(nowait=True)
 
     async def close(self) -> None:
-        """Closes every connection; exchanges under way fail."""
+        """Closes every connection for good; exchanges under way fail. Does not wait for the node."""
+        self._closed = True
         for connection in (*self._free, *self._in_use):
             with contextlib.suppress(RedisError, OSError):
-                await connection.disconnect()
+                await connection.disconnect(nowait=True)

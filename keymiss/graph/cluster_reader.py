@@ -79,14 +79,17 @@ class ClusterGraphReader(PagedReader):
         return found
 
     def _version(self) -> Hashable:
-        self._changes.listen(shard.master for shard in self._shards.shards)
-        return self._changes.version
+        """Also other slots are another version: their links were not read."""
+        shards = self._shards.shards
+        self._changes.listen(shard.master for shard in shards)
+        version = self._changes.version
+        return None if version is None else (shards, version)
 
     def _keep(self, version: Hashable, wanted: Hashable, found: LinkedSentences) -> None:
         if version != self._kept_of or len(self._kept) >= ANSWERS_KEPT:
             self._kept.clear()
         self._kept_of = version
-        if not found.missing and len(found.scores) <= SENTENCES_KEPT:
+        if found.links and not found.missing and len(found.scores) <= SENTENCES_KEPT:
             self._kept[wanted] = found
 
     def _check(self, request: Request) -> None:

@@ -330,8 +330,11 @@ class Supervisor:
         if not pids and not self.running():
             return False
         if self.running():
+            supervisor = Path(f"/proc/{self._call('getPID')}")
             self._call("shutdown")
-            _wait_gone(self.settings.var, STOP_TIMEOUT_S)
+            deadline_s = time.monotonic() + STOP_TIMEOUT_S
+            while supervisor.exists() and time.monotonic() < deadline_s:
+                time.sleep(0.1)
         for number in (signal.SIGTERM, signal.SIGKILL):
             for pid in processes_of(self.settings.var):
                 try:

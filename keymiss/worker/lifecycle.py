@@ -187,6 +187,7 @@ class Worker:
 
     def _on_signal(self, number: int, _frame: object) -> None:
         if self._stopping:
+            self._libraries.kill()
             os._exit(EXIT_UNFINISHED)  # asked twice: the shards take the jobs back by themselves
         self._stopping = True
         self._wake.set()

@@ -123,3 +123,15 @@ async def test_what_is_under_way_fails_when_it_is_closed(pool: ConnectionPool, a
     await pool.close()
     with pytest.raises((RedisConnectionError, OSError)):
         await waiting
+
+
+async def test_who_waits_for_one_is_not_served_by_a_closed_pool(
+    pool: ConnectionPool, admin: redis.Redis
+) -> None:
+    waiting = [asyncio.create_task(pool.replies([FOR_GOOD])) for _ in range(MOST + 1)]
+    await blocked(admin, MOST)
+    await pool.close()
+    for each in waiting:
+        with pytest.raises((RedisConnectionError, OSError)):
+            await each
+    await asyncio.to_thread(wait_until, lambda: connected(admin) == [], 10, "all are closed")

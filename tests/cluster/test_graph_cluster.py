@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -277,6 +278,20 @@ async def test_what_was_read_is_given_while_a_shard_is_away_until_something_chan
         finally:
             resume(store.servers.masters[1])
         assert (await kept(store, reader)).links == (Link("a", "b", 3, 2020),)
+
+
+async def test_what_was_read_of_other_slots_is_not_given(store: ClusterStore) -> None:
+    store.writers[0].apply([add("a", "b", "A:{x}:1", 0.5, 2020)])
+    async with store.reader() as reader:
+        await kept(store, reader)
+        shards = reader._shards  # type: ignore[attr-defined]
+        whole = shards.shards
+        less = tuple(replace(shard, slots=((shard.slots[0][0], shard.slots[0][0]),)) for shard in whole)
+        for seen in (less, whole):
+            shards.shards = seen
+            before = reads(store)
+            await reader.sentences_for(["a", "b"], 10)
+            assert reads(store) > before
 
 
 async def test_nothing_is_kept_of_a_shard_that_is_not_heard(store: ClusterStore) -> None:

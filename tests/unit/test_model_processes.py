@@ -499,6 +499,19 @@ def test_a_run_ends_with_the_worker_and_the_model_stays(tmp_path: Path) -> None:
     after.libraries.stop()
 
 
+def test_a_model_that_a_living_worker_has_given_up_ends(tmp_path: Path) -> None:
+    """It answered too late: it is not kept for the next worker."""
+    processes = Processes("dummy", libraries=Libraries("dummy", waits_at=tmp_path / "libraries"))
+    model = processes.load(b"{}", digest="one")
+    stand_still(model.pid)
+    near, far = socket.socketpair()
+    with near, far, pytest.raises(ProcessLost):
+        model.process.ask({}, far.fileno(), limit_s=0.1)
+    os.kill(model.pid, signal.SIGCONT)
+    wait_until(lambda: not running(model.pid))
+    processes.libraries.stop()
+
+
 def test_a_library_process_that_no_worker_comes_for_ends(tmp_path: Path) -> None:
     """By itself, or at once when everything is stopped."""
     sockets = [tmp_path / name for name in ("waits", "stopped")]

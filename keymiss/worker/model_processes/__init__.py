@@ -4,7 +4,8 @@
 
 The library process (`library_process`) has torch imported and forks the others, which share
 its memory. A model's process loads the model, once, and never runs it: it forks the runners, which share its
-weights. A runner does one run at a time, on one core. All are told what to do over socket pairs (`frames`).
+weights (`forks`). A runner does one run at a time, on one core. All are told what to do over socket pairs
+(`frames`).
 
 Runners end when the worker does. Where `--library-socket` says so, the library process and the models stay
 for a moment: the next worker finds them, and need neither import torch nor load a model.

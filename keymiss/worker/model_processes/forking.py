@@ -34,10 +34,10 @@ class ForkingProcess:
                 send(self._control, fields, fd=file)
             return receive(self._control)
 
-    def hear(self) -> Frame:
+    def hear(self, limit_s: float) -> Frame:
         """What it says by itself. ProcessLost, as above."""
         with self._lock, self._lost_if_it_fails():
-            self._control.settimeout(REPLY_LIMIT_S)
+            self._control.settimeout(limit_s)
             return receive(self._control)
 
     @contextmanager

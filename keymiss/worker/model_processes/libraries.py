@@ -71,11 +71,16 @@ class Libraries:
         if self._waits_at is None or not digest:
             return None
         with suppress(ProcessLost):
-            pid, control = self._ready().fork(kept=_name(backend, digest))
+            libraries = self._ready()
+            pid, control = libraries.fork(kept=_name(backend, digest))
             process = ForkingProcess(control)
-            if pid:
-                return LoadedModel(pid, process, process.hear().fields)
-            process.close()
+            if not pid:
+                process.close()
+                return None
+            try:
+                return LoadedModel(pid, process, process.hear(LOAD_LIMIT_S).fields)  # it may still be loading
+            except ProcessLost:
+                libraries.end(pid)
         return None
 
     def compile(self, source: bytes, entry_points: Sequence[str]) -> LoadedModel:
@@ -155,11 +160,15 @@ class Libraries:
         self._started = self._control = self._process = None
         return code
 
-    def stop(self) -> None:
-        """Ends it and all models; no other is started."""
+    def kill(self) -> None:
+        """Ends it and all models, without waiting for that; no other is started."""
         self._stopped = True
         if (started := self._started) is not None:
-            started.kill()  # whoever waits for it, with the lock held, waits no more
+            started.kill()
+
+    def stop(self) -> None:
+        """The same, and waits."""
+        self.kill()  # whoever waits for it, with the lock held, waits no more
         with self._lock:
             if self._started is not None:
                 self._end()

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+FOUND = b"!"  # what one that was waiting says first
+FOUND_S = 2.0
 _CREDENTIALS = struct.Struct("3i")  # process, user, group
 
 
@@ -73,11 +75,15 @@ def start_library_process(choice: str, waits_at: Path | None = None) -> Started:
 
 
 def found_library_process(waits_at: Path) -> Started | None:
-    """One that waits there since its worker died; None if there is none."""
+    """One that waits there since its worker died; None if there is none, or it does not answer."""
     control = socket.socket(socket.AF_UNIX)
     try:
+        control.settimeout(FOUND_S)
         control.connect(str(waits_at))
         socket.send_fds(control, [b"!"], [sys.stderr.fileno()])  # where it says what happens
+        if control.recv(len(FOUND)) != FOUND:
+            raise ConnectionError
+        control.settimeout(None)
         pid, _user, _group = _CREDENTIALS.unpack(
             control.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         )
