@@ -57,9 +57,9 @@ check mypy "$VENV/bin/mypy"
 check "the layers" env PYTHONPATH="$KEYMISS_HOME" "$VENV/bin/lint-imports" --no-logo
 check "the site of docs/" env NO_MKDOCS_2_WARNING=1 "$VENV/bin/mkdocs" build --strict
 check "the module's own tests" make -s -C module test
-# Three files of tests at a time: most of them wait for servers most of the time.
+# Four files of tests at a time: most of them wait for servers most of the time.
 # (tests/whole_run.py is pytest with a time limit of the whole, that leaves nothing behind.)
-check tests "$VENV/bin/python" -m tests.whole_run -q -n 3 --dist loadfile "${which[@]}" "${@:-tests}"
+check tests "$VENV/bin/python" -m tests.whole_run -q -n 4 --dist loadfile "${which[@]}" "${@:-tests}"
 
 [ ${#failed[@]} = 0 ] || {
     printf 'failed: %s\n' "${failed[@]}" >&2

@@ -1,6 +1,6 @@
 """Runs all tests with a time limit of the whole, and leaves nothing behind.
 
-    python -m tests.whole_run -q -n 3 tests     (pytest's arguments)
+    python -m tests.whole_run -q -n 4 tests     (pytest's arguments)
 
 What is still running when the time is over is named, shows what each of its threads was doing, and is ended.
 Processes that were started by the tests and are there after them, whoever their parents were, are named and
