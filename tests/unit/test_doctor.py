@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 
 import pytest
 
 from keymiss.cli.main import app
+from keymiss.settings import Settings, server_program
 from keymiss.typer_app import exit_code
 from tests.e2e.test_start_stop import free_base_port
 from tests.servers import free_port, open_folder
@@ -23,6 +25,11 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(f"KEYMISS_{name}_PORT", str(free_port()))
 
 
+def server() -> str:
+    """The program of the servers that the tests run on."""
+    return server_program(Settings.from_env().server)
+
+
 def doctor(capsys: pytest.CaptureFixture[str]) -> tuple[int, list[str]]:
     code = exit_code(app, "keymiss", ["doctor"])
     return code, capsys.readouterr().out.splitlines()
@@ -33,7 +40,7 @@ def test_all_is_well(capsys: pytest.CaptureFixture[str]) -> None:
     assert code == 0, lines
     assert all(line.startswith("ok ") for line in lines)
     named = " ".join(lines)
-    for what in ("redis-server", "nginx", "openssl", "module", "memory", "disk", "ports", "keymiss[worker]"):
+    for what in (server(), "nginx", "openssl", "module", "memory", "disk", "ports", "keymiss[worker]"):
         assert what in named
 
 
@@ -55,10 +62,10 @@ def test_what_is_in_the_way_says_what_to_do(
 def test_a_server_that_is_too_old(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("keymiss.cli.doctor.LEAST_VERSIONS", {"redis-server": (99, 0)})
+    monkeypatch.setattr("keymiss.cli.doctor.LEAST_VERSIONS", {Path(server()).name: (99, 0)})
     code, lines = doctor(capsys)
     assert code == 1
-    assert [line for line in lines if line.startswith("!! version of redis-server: at least 99.0 is needed")]
+    assert [line for line in lines if line.startswith(f"!! version of {server()}: at least 99.0 is needed")]
 
 
 def test_a_part_that_is_not_installed(
