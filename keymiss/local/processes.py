@@ -330,11 +330,9 @@ class Supervisor:
         if not pids and not self.running():
             return False
         if self.running():
-            supervisor = Path(f"/proc/{self._call('getPID')}")
+            supervisor = self._call("getPID")
             self._call("shutdown")
-            deadline_s = time.monotonic() + STOP_TIMEOUT_S
-            while supervisor.exists() and time.monotonic() < deadline_s:
-                time.sleep(0.1)
+            _wait_gone(self.settings.var, STOP_TIMEOUT_S, supervisor)
         for number in (signal.SIGTERM, signal.SIGKILL):
             for pid in processes_of(self.settings.var):
                 try:
@@ -382,7 +380,8 @@ def _works_in(process: Path, var: Path) -> bool:
     return name in SERVER_NAMES and folder.parent == var / "data"
 
 
-def _wait_gone(var: Path, timeout_s: float) -> None:
+def _wait_gone(var: Path, timeout_s: float, which: int | None = None) -> None:
+    """One of the processes, or all."""
     deadline = time.monotonic() + timeout_s
-    while processes_of(var) and time.monotonic() < deadline:
+    while (left := processes_of(var)) and which in (None, *left) and time.monotonic() < deadline:
         time.sleep(0.1)

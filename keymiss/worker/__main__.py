@@ -11,7 +11,7 @@ import typer
 
 from keymiss.addresses import parse_addresses
 from keymiss.typer_app import typer_app
-from keymiss.worker.model_processes.start import found_library_process, start_library_process
+from keymiss.worker.model_processes.start import found_library_process, socket_problem, start_library_process
 from keymiss.worker.options import BEGUN_ANEW, WorkerOptions
 
 app = typer_app()
@@ -73,6 +73,8 @@ def worker(
         named = () if nodes is None else parse_addresses(nodes)
     except ValueError as error:
         raise typer.BadParameter(f"--nodes {error}") from None
+    if library_socket is not None and (problem := socket_problem(library_socket)):
+        raise typer.BadParameter(f"--library-socket {problem}")
     options = WorkerOptions(
         nodes=named,
         local=local,

@@ -263,16 +263,21 @@ def change_links(shards: RedisClusterServers, score: float) -> None:
         ClusterGraph(client.execute_command, TAGS[0]).apply([event])
 
 
+def ask_without_the_second(api: ApiProcess, shards: RedisClusterServers) -> Answers:
+    """The reply while the second master stands still."""
+    pause(shards.masters[1])
+    try:
+        return api.ask()
+    finally:
+        resume(shards.masters[1])
+        shards.wait_ok()
+
+
 def test_a_stopped_shard_s_links_that_were_read_are_used_while_no_link_changes(
     api: ApiProcess, shards: RedisClusterServers
 ) -> None:
     api.ask()
-    pause(shards.masters[1])
-    try:
-        reply = api.ask()
-    finally:
-        resume(shards.masters[1])
-    shards.wait_ok()
+    reply = ask_without_the_second(api, shards)
     assert [each.rank for each in reply.links] == [MASTERS]
     assert reply.coverage.sentences.model_dump() == SENTENCES_AWAY | {"late": len(SENTENCES)}
     assert Signal.LINKS not in {each.signal for each in reply.coverage.unused}
@@ -283,12 +288,7 @@ def test_a_stopped_shard_s_links_are_late_and_the_others_are_used(
     api: ApiProcess, shards: RedisClusterServers, grown: Callable[[], Scraped]
 ) -> None:
     change_links(shards, 0.5)
-    pause(shards.masters[1])
-    try:
-        reply = api.ask()
-    finally:
-        resume(shards.masters[1])
-    shards.wait_ok()
+    reply = ask_without_the_second(api, shards)
     assert without(Signal.LINKS, Reason.LATE, TAGS[1]) in reply.coverage.unused
     assert [each.rank for each in reply.links] == [1]
     assert "graph" in found_by(reply)

@@ -137,6 +137,8 @@ def exit_code(*args: str) -> tuple[int, str]:
         (["--nodes", ""], "no nodes given"),
         (["--job-threads", "0"], "'--job-threads': Input should be greater than or equal to 1"),
         (["--backend", "magic"], "'magic' is not one of"),
+        (["--nodes", "a:1", "--library-socket", "/none/s"], "/none is no folder that this user may write to"),
+        (["--nodes", "a:1", "--library-socket", "/tmp/" + "s" * 103], "path has 107 bytes at most"),
     ],
 )
 def test_bad_arguments(args: list[str], text: str) -> None:

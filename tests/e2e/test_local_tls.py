@@ -40,9 +40,7 @@ class TlsLocal(Local):
 def local() -> Iterator[TlsLocal]:
     system = TlsLocal(open_folder())
     yield system
-    for log in sorted(system.settings.log.glob("*.log")):
-        print(f"--- {log.name}\n{log.read_text(errors='replace')[-1500:]}\n")
-    system.supervisor.stop()
+    system.end()
 
 
 def speaks_tls(settings: Settings, port: int) -> bool:

@@ -53,9 +53,7 @@ def local() -> Iterator[Local]:
             client.execute_command("RG.PYEXECUTE", ANSWERING)
         yield system
     finally:
-        for log in sorted(system.settings.log.glob("*.log")):
-            print(f"--- {log.name}\n{log.read_text(errors='replace')[-1500:]}\n")
-        system.supervisor.stop()
+        system.end()
 
 
 @pytest.fixture

@@ -136,9 +136,7 @@ def system() -> Iterator[Watched]:
         wait_until(lambda: running.ask(QUESTION).json().get("results"), 60, "an answer through nginx")
         yield running
     finally:
-        for log in sorted(running.settings.log.glob("*.log")):
-            print(f"--- {log.name}\n{log.read_text(errors='replace')[-1500:]}\n")
-        running.supervisor.stop()
+        running.end()
 
 
 def test_everything_is_scraped(system: Watched) -> None:

@@ -50,6 +50,13 @@ class Local:
         keeper().begins_system(self.settings.var)
         self.supervisor = Supervisor(self.settings)
 
+    def end(self) -> None:
+        """Shows its logs, where a test failed, and stops it."""
+        for log in sorted(self.settings.log.glob("*.log")):
+            if log.exists():  # nginx's are links to files that it makes
+                print(f"--- {log.name}\n{log.read_text(errors='replace')[-1500:]}\n")
+        self.supervisor.stop()
+
     def script(self, name: str, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [str(REPO / "scripts" / f"{name}.sh"), *args],
@@ -85,11 +92,7 @@ def local() -> Iterator[Local]:
     """Not started yet; stopped at the end whatever happened."""
     system = Local(open_folder())
     yield system
-    logs = sorted(system.settings.log.glob("*.log"))
-    for log in logs:
-        if log.exists():
-            print(f"--- {log.name}\n{log.read_text(errors='replace')[-1500:]}\n")
-    system.supervisor.stop()
+    system.end()
 
 
 def test_start_twice_kill_stop_and_start_again(local: Local) -> None:

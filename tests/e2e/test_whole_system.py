@@ -90,9 +90,7 @@ def system() -> Iterator[System]:
         wait_until(running.is_complete, 60, "an answer with its concepts, through nginx")
         yield running
     finally:
-        for log in sorted(running.settings.log.glob("*.log")):
-            print(f"--- {log.name}\n{log.read_text(errors='replace')[-1500:]}\n")
-        running.supervisor.stop()
+        running.end()
 
 
 def sentences(system: System) -> list[tuple[str, str, str]]:

@@ -91,13 +91,13 @@ def _next_worker(waits_at: Path) -> socket.socket | None:
         while True:
             worker, _ = listening.accept()
             with suppress(OSError, EOFError):  # that one has died, too
-                for number, handler in zip(ENDING, before, strict=True):
-                    signal.signal(number, handler)
                 worker.settimeout(NEXT_WORKER_S)
                 say_it_there(*received_files(worker, 1))
                 worker.sendall(FOUND)
                 worker.settimeout(None)
                 send(worker, {})
+                for number, handler in zip(ENDING, before, strict=True):
+                    signal.signal(number, handler)
                 return worker
             worker.close()
     return None

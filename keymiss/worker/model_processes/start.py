@@ -18,6 +18,7 @@ from typing import NamedTuple, Protocol
 ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
 FOUND = b"!"  # what one that was waiting says first
 FOUND_S = 2.0
+MOST_PATH_BYTES = 107
 _CREDENTIALS = struct.Struct("3i")  # process, user, group
 
 
@@ -72,6 +73,15 @@ def start_library_process(choice: str, waits_at: Path | None = None) -> Started:
             pass_fds=[far.fileno()],
         )
     return Started(process, control)
+
+
+def socket_problem(path: Path) -> str:
+    """Why there can be no Unix socket; empty if there can."""
+    if len(os.fsencode(path)) > MOST_PATH_BYTES:
+        return f"{path}: a Unix socket's path has {MOST_PATH_BYTES} bytes at most"
+    if not os.access(path.parent, os.W_OK | os.X_OK) or not path.parent.is_dir():
+        return f"{path}: {path.parent} is no folder that this user may write to"
+    return ""
 
 
 def found_library_process(waits_at: Path) -> Started | None:
