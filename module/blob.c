@@ -128,11 +128,13 @@ const char *km_blob_chunk(const km_blob *b, int i, size_t *len) {
     return found.iov_base;
 }
 
-km_strings km_blob_strings(const km_blob *b) {
+km_strings km_blob_strings(const km_blob *b, int copy) {
     km_strings out = {b->n, km_calloc((size_t)b->n, sizeof *out.items)};
     for (int i = 0; i < b->n; i++) {
-        if (!b->file.base) RedisModule_RetainString(NULL, b->chunks.items[i]);
-        out.items[i] = b->file.base ? RedisModule_CreateString(NULL, b->pieces[i].iov_base, b->pieces[i].iov_len) : b->chunks.items[i];
+        struct iovec bytes = piece(b, i);
+        int share = !copy && !b->file.base;
+        if (share) RedisModule_RetainString(NULL, b->chunks.items[i]);
+        out.items[i] = share ? b->chunks.items[i] : RedisModule_CreateString(NULL, bytes.iov_base, bytes.iov_len);
     }
     return out;
 }

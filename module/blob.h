@@ -20,7 +20,8 @@ size_t km_blob_heap_bytes(const km_blob *blob);
 int km_blob_n_chunks(const km_blob *blob);
 /* On the main thread, until it runs something else, and in a child that saves. */
 const char *km_blob_chunk(const km_blob *blob, int i, size_t *len);
-km_strings km_blob_strings(const km_blob *blob); /* the chunks for a command; free them at once */
+/* The chunks for a command; free them at once. `copy`: they are strings of their own. */
+km_strings km_blob_strings(const km_blob *blob, int copy);
 
 /* As if its chunks were strings of a list: where the blob is, nobody sees. */
 void km_blob_save(RedisModuleIO *rdb, const km_blob *blob);

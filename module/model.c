@@ -1,6 +1,7 @@
 #include "model.h"
 
 #include "alloc.h"
+#include "command.h"
 #include "datatype.h"
 #include "foreign.h"
 #include "shard_models.h"
@@ -128,10 +129,9 @@ static km_strings names_arguments(const km_model *m) {
         if (groups[g]->n == 0) continue;
         out.items[out.n++] = RedisModule_CreateStringPrintf(NULL, "%s", words[g]);
         out.items[out.n++] = number_text(groups[g]->n);
-        for (int i = 0; i < groups[g]->n; i++) {
-            RedisModule_RetainString(NULL, groups[g]->items[i]);
-            out.items[out.n++] = groups[g]->items[i];
-        }
+        km_strings names = km_strings_copy(groups[g]);
+        for (int i = 0; i < names.n; i++) out.items[out.n++] = names.items[i];
+        km_free(names.items);
     }
     return out;
 }
@@ -146,7 +146,7 @@ static km_strings names_arguments(const km_model *m) {
 
 static void aof_rewrite(RedisModuleIO *aof, RedisModuleString *key, void *value) {
     const km_model *m = value;
-    km_strings names = names_arguments(m), chunks = km_blob_strings(m->blob);
+    km_strings names = names_arguments(m), chunks = km_blob_strings(m->blob, 0);
     RedisModule_EmitAOF(aof, "AI.MODELSTORE", SETTINGS_FORMAT BLOB_FORMAT, SETTINGS(key, m, names), BLOB(chunks));
     km_strings_free(&names);
     km_strings_free(&chunks);
@@ -158,7 +158,7 @@ void km_model_replicate(RedisModuleCtx *ctx, RedisModuleString *key, const km_mo
     if (m->upload && km_upload_take(ctx, m->upload, m->blob)) { /* replicas have the parts */
         RedisModule_Replicate(ctx, "KM.MODELPUT", "s" SETTINGS_FORMAT, m->upload, SETTINGS(key, m, names));
     } else {
-        chunks = km_blob_strings(m->blob);
+        chunks = km_blob_strings(m->blob, km_cannot_block(ctx)); /* model_store.c says why */
         RedisModule_Replicate(ctx, "AI.MODELSTORE", SETTINGS_FORMAT BLOB_FORMAT, SETTINGS(key, m, names), BLOB(chunks));
     }
     km_strings_free(&names);

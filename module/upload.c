@@ -22,7 +22,7 @@ static void *rdb_load(RedisModuleIO *rdb, int encver) {
 static void rdb_save(RedisModuleIO *rdb, void *value) { km_blob_save(rdb, value); }
 
 static void aof_rewrite(RedisModuleIO *aof, RedisModuleString *key, void *value) {
-    km_strings chunks = km_blob_strings(value);
+    km_strings chunks = km_blob_strings(value, 0);
     for (int i = 0; i < chunks.n; i++) RedisModule_EmitAOF(aof, "KM.MODELPART", "ss", key, chunks.items[i]);
     km_strings_free(&chunks);
 }
