@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.benchmarks.failure import BenchFailed
-from scripts.benchmarks.figures import Point, Results
+from scripts.benchmarks.figures import Point, Results, Row
 
 OURS, FLOOR, OTHER, GOAL = "#1f6fb2", "#8a8a8a", "#d08a2e", "#b22222"
 STAGES = ("#bdbdbd", "#969696", "#6f6f6f", "#7fb4dd", "#bcd9ef", "#1f6fb2", "#e0a458", "#f2d3a2", "#57a773")
@@ -61,12 +61,16 @@ def _fresh(plt: Any, results: Results) -> Any:
     bars += [
         (row.what.removesuffix(", warm"), row.value, OTHER)
         for row in results.rows
-        if row.section == "alternatives" and row.what.endswith(", warm")
+        if row.section == "alternatives" and row.what.endswith(", warm") and _is_beside(row, ours)
     ]
     figure, axes = plt.subplots(figsize=(WIDTH, 0.9 + 0.42 * len(bars)))
     _bars(axes, bars, "ms")
     axes.set_xlabel("ms for the same 20 sentences (median)")
     return figure
+
+
+def _is_beside(row: Row, ours: Row) -> bool:
+    return row.beside is not None and ours.what.startswith(row.beside.what)
 
 
 def _bars(axes: Any, bars: list[tuple[str, float, str]], unit: str) -> None:

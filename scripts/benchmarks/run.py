@@ -98,9 +98,9 @@ def _whole_system(
                 if options.wants("alternatives"):
                     float32, int8 = (file_of(options.whole_model, one) for one in ("onnx", "onnx-int8"))
                     ways = alternatives(options, float32, int8, others)
-                fresh(results, options, system, questions, form, raw, ways, stages=True)
+                usual_ms = fresh(results, options, system, questions, form, raw, ways, stages=True)
             if ways:
-                cold(results, options, system, questions, ways)
+                cold(results, options, system, questions, ways, usual_ms)
             kept(results, "fresh")
         for name, section in (("coalesced", misses.coalesced), ("original", misses.original)):
             if options.wants(name):
