@@ -173,20 +173,23 @@ def cold(
 
 
 def cached(results: Results, options: Options, system: System, questions: Iterator[str]) -> None:
-    """Some questions, each asked again and again."""
+    """Some questions, each asked again and again; in turns with the same as users ask them."""
     known = [next(questions) for _ in range(min(10, options.size.questions))]
     for question in known:
         system.ask(question)
-    took = []
+    took: dict[bool, list[float]] = {True: [], False: []}
     for turn in range(options.size.cached):
-        took.append(system.ask(known[turn % len(known)]).ms)
-        time.sleep(PAUSE_S)
-    p50, p99 = statistics.median(took), percentile(took, 99)
-    goal = at_most(6.0, p50, "p50 at most 6 ms")
-    results.add(
-        Row.of("cached", "cached question, p50", "ms", took, goal=goal),
-        Row.of("cached", "cached question, p99", "ms", took, value=p99),
-    )
+        for exhaustive, times_ms in took.items():
+            times_ms.append(system.ask(known[turn % len(known)], exhaustive=exhaustive).ms)
+            time.sleep(PAUSE_S)
+    for exhaustive, what in ((True, "cached question"), (False, "cached question, as users ask it")):
+        times_ms = took[exhaustive]
+        p50, p99 = statistics.median(times_ms), percentile(times_ms, 99)
+        goal = at_most(6.0, p50, "p50 at most 6 ms")
+        results.add(
+            Row.of("cached", f"{what}, p50", "ms", times_ms, goal=goal),
+            Row.of("cached", f"{what}, p99", "ms", times_ms, value=p99),
+        )
 
 
 def stages_of(system: System, asked: Sequence[Asked], figures: Scraped) -> dict[str, float]:
