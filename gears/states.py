@@ -42,20 +42,19 @@ async def keep_states(record: Record) -> None:
         execute("HDEL", marks, *some)
     if model is None or not found.new:
         return
-    texts = reader_of(keys.LOWER_READER).sentences(list(found.new.values()))
+    ids = reader_of(keys.LOWER_READER).sentence_ids(list(found.new.values()))
     short = [
-        (idx, text)
-        for idx, text in zip(found.new, texts, strict=True)
-        if len(text.ids) <= max_state_tokens(about)
+        (idx, of_text)
+        for idx, of_text in zip(found.new, ids, strict=True)
+        if len(of_text) <= max_state_tokens(about)
     ]
-    async for some_states in text_states(
-        [text.ids for _, text in short], partial(run_lower, keys.LOWER_READER)
-    ):
+    run = partial(run_lower, keys.LOWER_READER)
+    async for some_states in text_states([of_text for _, of_text in short], run):
         made = []
         for place, states in some_states:
-            idx, text = short[place]
-            tensors = {keys.states_key(article, tag, idx): to_tensor(states)}
-            made.append(Made(idx, text.text, mark_of(text.text), tensors))
+            idx, _ = short[place]
+            text, tensors = found.new[idx], {keys.states_key(article, tag, idx): to_tensor(states)}
+            made.append(Made(idx, text, mark_of(text), tensors))
         if not execute(*write_command(record["key"], marks, made, model)):
             return  # the model was replaced: what was made is of the old one, and its event comes
 

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import sentencex
@@ -88,7 +89,8 @@ def _detector() -> LangDetector:
 
 def language_of(paragraph: str) -> str | None:
     """The language's ISO 639 code ("en"); None when it cannot be told."""
-    if sum(letter.isalpha() for letter in paragraph[:LANGUAGE_CHARS]) < MIN_LANGUAGE_LETTERS:
+    letters = islice(filter(str.isalpha, paragraph[:LANGUAGE_CHARS]), MIN_LANGUAGE_LETTERS)
+    if len(list(letters)) < MIN_LANGUAGE_LETTERS:
         return None
     (best,) = _detector().detect(paragraph[:LANGUAGE_CHARS], model="lite", k=1)
     return str(best["lang"]) if best["score"] >= SURE else None

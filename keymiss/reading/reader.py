@@ -196,14 +196,18 @@ class Reader:
 
     def sentences(self, texts: Sequence[str]) -> list[Sentence]:
         """What `sentence` gives, of many texts at once."""
-        encoded = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
-        return [self._made(text, encoding) for text, encoding in zip(texts, encoded, strict=True)]
+        pairs = zip(texts, self._encoded(texts), strict=True)
+        return [Sentence(text, self._ids(one), _read_only(_of_words(one))) for text, one in pairs]
 
-    def _made(self, text: str, encoding: Encoding) -> Sentence:
-        ids = np.array([*encoding.ids, *self._sep], np.int64)
-        offsets = _of_words(encoding)
-        ids.flags.writeable = offsets.flags.writeable = False
-        return Sentence(text, ids, offsets)
+    def sentence_ids(self, texts: Sequence[str]) -> list[Ids]:
+        """Of each what its `Sentence` has as `ids`."""
+        return [self._ids(encoding) for encoding in self._encoded(texts)]
+
+    def _encoded(self, texts: Sequence[str]) -> list[Encoding]:
+        return self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
+
+    def _ids(self, encoding: Encoding) -> Ids:
+        return _read_only(np.array([*encoding.ids, *self._sep], np.int64))
 
     def _question_ids(self, question: str) -> Ids:
         """Token ids, at most MAX_QUESTION_TOKENS, read-only; TextError if it has none or is far too long.
@@ -215,9 +219,7 @@ class Reader:
         ids = self._tokenizer.encode(question, add_special_tokens=False).ids[:MAX_QUESTION_TOKENS]
         if not ids:
             raise tokenizers.TextError("the question has no words")
-        made = np.array(ids, np.int64)
-        made.flags.writeable = False
-        return made
+        return _read_only(np.array(ids, np.int64))
 
     def inputs(self, question: str, sentence: Sentence) -> Inputs:
         """The model's inputs for one question and one text.
@@ -279,16 +281,20 @@ class Reader:
         return max(scored, key=lambda span: (span.score, span.margin))
 
 
+def _read_only(array: Ids) -> Ids:
+    array.flags.writeable = False
+    return array
+
+
 def _of_words(encoding: Encoding) -> Ids:
     """[n, 2]: characters of the word each token is part of; its own, if it is of none."""
-    found = np.array(encoding.offsets, np.int64).reshape(-1, 2)
-    words = np.array([-1 if word is None else word for word in encoding.word_ids], np.int64)
-    first = np.flatnonzero(np.r_[True, (words[1:] != words[:-1]) | (words[1:] < 0)][: len(words)])
-    if not len(first):
-        return found
-    lengths = np.diff(np.r_[first, len(words)])
-    last = first + lengths - 1
-    return np.repeat(np.stack((found[first, 0], found[last, 1]), 1), lengths, 0)
+    words, offsets = encoding.word_ids, encoding.offsets
+    of: dict[int, tuple[int, int]] = {}
+    for word, (start, end) in zip(words, offsets, strict=True):
+        if word is not None:
+            of[word] = (of[word][0] if word in of else start, end)
+    found = [own if word is None else of[word] for word, own in zip(words, offsets, strict=True)]
+    return np.array(found, np.int64).reshape(-1, 2)
 
 
 def window_starts(n: int, width: int) -> list[int]:
