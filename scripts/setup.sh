@@ -168,7 +168,19 @@ set_up_packages() {
 
 pip_install() {
     # shellcheck disable=SC2086
-    (umask 022 && "$VENV/bin/python" -m pip install -q --disable-pip-version-check --no-input $KEYMISS_PIP_ARGS "$@")
+    (umask 022 && "$VENV/bin/python" -m pip install -q --no-compile --disable-pip-version-check --no-input \
+        $KEYMISS_PIP_ARGS "$@")
+}
+
+# The bytecode of what pip installed, which the processes' user may not write. $1: how many processes make it;
+# default: one a core, where pip has one.
+compile_packages() {
+    local packages
+    [ ! -e "$VENV/.compiled" ] || return 0
+    packages=$("$VENV/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+    # Some packages have files for other versions of Python, which are not compiled.
+    (umask 022 && "$VENV/bin/python" -m compileall -qq -j "${1:-0}" "$packages") || true
+    touch "$VENV/.compiled"
 }
 
 # $1: a lock file, the rest: more arguments. Skipped when this very lock was installed last time.
@@ -179,6 +191,7 @@ install_lock() {
     sum=$(sha256sum <"$KEYMISS_HOME/$lock")
     [ "$(cat "$stamp" 2>/dev/null)" = "$sum" ] && return 0
     echo "installing Python packages: $lock"
+    rm -f "$VENV/.compiled"
     pip_install --require-hashes "$@" -r "$KEYMISS_HOME/$lock" 2>"$VENV/pip.log" ||
         { grep -q 'torch==' "$VENV/pip.log" &&
             pip_install --require-hashes "$@" --extra-index-url "$KEYMISS_TORCH_INDEX" -r "$KEYMISS_HOME/$lock" \
@@ -213,6 +226,7 @@ set_up_another() {
         "$python" -m venv "$VENV" || give_up "$python could not make $VENV: see its words above."
     fi
     install_lock "$2"
+    compile_packages
 }
 
 # Of clients that need redis-py < 4, which the tests run.
@@ -234,7 +248,8 @@ set_up_module() {
     make -s -C "$KEYMISS_HOME/module" || give_up "The module did not build: see make's words above."
 }
 
-set_up() {
+# What may need root.
+set_up_machine() {
     case $KEYMISS_SERVER in
         redis | valkey | valkey9) ;;
         *) give_up "KEYMISS_SERVER must be redis, valkey or valkey9, not '$KEYMISS_SERVER'." ;;
@@ -242,7 +257,12 @@ set_up() {
     set_up_user
     set_up_place
     set_up_packages "${1:-}"
+}
+
+set_up() {
+    set_up_machine "${1:-}"
     set_up_python "${1:-}"
+    compile_packages
     set_up_module
 }
 
