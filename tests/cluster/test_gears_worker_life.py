@@ -139,6 +139,7 @@ def exit_code(*args: str) -> tuple[int, str]:
         (["--backend", "magic"], "'magic' is not one of"),
         (["--nodes", "a:1", "--library-socket", "/none/s"], "/none is no folder that this user may write to"),
         (["--nodes", "a:1", "--library-socket", "/tmp/" + "s" * 103], "path has 107 bytes at most"),
+        (["--nodes", "a:1", "--library-socket", "/tmp"], "/tmp is there, and is no socket"),
     ],
 )
 def test_bad_arguments(args: list[str], text: str) -> None:

@@ -12,8 +12,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,12 @@ from keymiss.worker.model_processes.libraries import Libraries, LoadedModel
 from keymiss.worker.model_processes.memory import family_of, memory_of
 from keymiss.worker.model_processes.pool import ANY_TERMS, ModelPool
 from keymiss.worker.model_processes.run_queue import OTHERS_AFTER, ModelResult, ModelRun, RunQueue
-from keymiss.worker.model_processes.start import Started, found_library_process, start_library_process
+from keymiss.worker.model_processes.start import (
+    FOUND,
+    Started,
+    found_library_process,
+    start_library_process,
+)
 from tests.patience import patient
 from tests.servers import stand_still, wait_until
 
@@ -510,6 +515,29 @@ def test_a_model_that_a_living_worker_has_given_up_ends(tmp_path: Path) -> None:
     os.kill(model.pid, signal.SIGCONT)
     wait_until(lambda: not running(model.pid))
     processes.libraries.stop()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+def test_what_another_user_has_put_there_is_no_library_process(tmp_path: Path) -> None:
+    """It would get all inputs, and give all answers."""
+    at = tmp_path / "libraries"
+    with socket.socket(socket.AF_UNIX) as listening, ThreadPoolExecutor() as threads:
+        listening.bind(str(at))
+        os.seteuid(65534)
+        listening.listen()
+        os.seteuid(0)
+        files = threads.submit(files_of_greeting, listening)
+        assert found_library_process(at) is None
+        assert files.result(patient(20)) == []
+
+
+def files_of_greeting(listening: socket.socket) -> list[int]:
+    """What a worker that comes sends along."""
+    worker, _ = listening.accept()
+    with worker, suppress(ConnectionError):
+        worker.sendall(FOUND)
+        return list(socket.recv_fds(worker, 1, 1)[1])
+    return []
 
 
 def test_a_library_process_that_no_worker_comes_for_ends(tmp_path: Path) -> None:

@@ -79,24 +79,29 @@ def socket_problem(path: Path) -> str:
     """Why there can be no Unix socket; empty if there can."""
     if len(os.fsencode(path)) > MOST_PATH_BYTES:
         return f"{path}: a Unix socket's path has {MOST_PATH_BYTES} bytes at most"
+    if os.path.lexists(path) and not path.is_socket():
+        return f"{path} is there, and is no socket"
     if not os.access(path.parent, os.W_OK | os.X_OK) or not path.parent.is_dir():
         return f"{path}: {path.parent} is no folder that this user may write to"
     return ""
 
 
 def found_library_process(waits_at: Path) -> Started | None:
-    """One that waits there since its worker died; None if there is none, or it does not answer."""
+    """One that waits there since its worker died; None if there is none, it is another user's, or it does not
+    answer."""
     control = socket.socket(socket.AF_UNIX)
     try:
         control.settimeout(FOUND_S)
         control.connect(str(waits_at))
+        pid, user, _group = _CREDENTIALS.unpack(
+            control.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        )
+        if user != os.geteuid():  # in a folder where others may write, too
+            raise PermissionError
         socket.send_fds(control, [b"!"], [sys.stderr.fileno()])  # where it says what happens
         if control.recv(len(FOUND)) != FOUND:
             raise ConnectionError
         control.settimeout(None)
-        pid, _user, _group = _CREDENTIALS.unpack(
-            control.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        )
         return Started(_Found(pid), control)
     except OSError:
         control.close()
