@@ -150,6 +150,12 @@ class Worker:
             log_event("fault", "error", error=self._fault, jobs=self._metrics.jobs.counts.snapshot())
             return EXIT_FAULT
         code = self._shut_down()
+        if not self._stopping:
+            for number in (
+                signal.SIGTERM,
+                signal.SIGINT,
+            ):  # it would be forgotten when the process begins anew
+                signal.signal(number, signal.SIG_DFL)
         return code if self._stopping else EXIT_AGAIN
 
     @property
@@ -349,7 +355,8 @@ def main(options: WorkerOptions, started: Started | None = None) -> int:
     except Exception as error:
         log_event("fault", "error", error=one_line(error))
         code = EXIT_FAULT
-    if code not in (EXIT_AGAIN, EXIT_FAULT):  # else it is for the next worker
+    for_the_next = options.library_socket is not None and code in (EXIT_AGAIN, EXIT_FAULT)
+    if not for_the_next:
         libraries.stop()
     sys.stderr.flush()
     sys.stdout.flush()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from keymiss.worker.model_processes.memory import family_of
 from tests.hand_worker import Asker
+from tests.patience import patient
 from tests.servers import RedisServer, WorkerProcess, keymiss_info, wait_until
 
 FUNCTIONS = """
@@ -123,16 +126,30 @@ def test_an_event_has_the_limit_of_the_worker(server: RedisServer, client: Any) 
 
 
 def test_what_cannot_be_interrupted_makes_the_worker_begin_anew(server: RedisServer, client: Any) -> None:
-    """With the same process id and arguments. The job is not done again; others are answered."""
-    worker = started(server, client, "--job-threads", "2", "--name", "the-name")
+    """With the same process id and arguments. The job is not done again; others are answered. Of its library
+    process nothing is left."""
+    worker = started(server, client, "--job-threads", "2", "--name", "the-name", "--preload")
+    (library,) = family_of(worker.pid)[1:]
     client.config_set("keymiss.miss-timeout-ms", 500)
     assert str(Asker(server, "GET", "spin:sleeps").result()).startswith("TIMEOUT")
     client.config_set("keymiss.miss-timeout-ms", 30000)
     wait_until(lambda: worker.log_text().count('"event": "started"') == 2, 30)
     assert int(client.get("pid:3")) == worker.pid
+    assert library not in family_of(worker.pid), "a zombie"
     assert client.get("spin:quick") == b"done"
     assert client.lrange("began", 0, -1) == [b"sleeps", b"quick"]
     assert worker.log_text().count('"name": "the-name"') == 2
     assert keymiss_info(client)["jobs_running"] == 0
     assert worker.terminate() == 0
+    worker.discard()
+
+
+def test_a_worker_that_begins_anew_is_stopped(server: RedisServer, client: Any) -> None:
+    worker = started(server, client, "--grace-s", "1", "--preload")
+    client.config_set("keymiss.miss-timeout-ms", 500)
+    assert str(Asker(server, "GET", "spin:sleeps").result()).startswith("TIMEOUT")
+    wait_until(lambda: '"event": "stopped"' in worker.log_text(), 30, pause_s=0.0005)
+    worker.signal(signal.SIGTERM)
+    assert worker.process is not None
+    assert worker.process.wait(patient(10)) in (0, -signal.SIGTERM)
     worker.discard()
