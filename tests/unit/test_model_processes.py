@@ -35,6 +35,7 @@ from keymiss.worker.model_processes.libraries import Libraries, LoadedModel
 from keymiss.worker.model_processes.memory import family_of, memory_of
 from keymiss.worker.model_processes.pool import ANY_TERMS, ModelPool
 from keymiss.worker.model_processes.run_queue import OTHERS_AFTER, ModelResult, ModelRun, RunQueue
+from keymiss.worker.model_processes.runner import MOST_BUFFERS
 from keymiss.worker.model_processes.start import (
     FOUND,
     Started,
@@ -220,6 +221,13 @@ def test_runs_of_many_sizes_at_once(dummies: Processes) -> None:
         assert np.array_equal(second.array, first.array + 1)
     assert dummies.pool.runners() == 2
     assert dummies.count("model_runners_started_total") == 2
+
+
+def test_a_run_of_more_buffers_than_the_kernel_takes_at_once(dummies: Processes) -> None:
+    large = Tensor(np.full(frames.COPIED_BYTES + 1, 7, np.uint8))
+    assert len(frames.packed({}, [large] * 600)) > MOST_BUFFERS
+    (first,) = dummies.run(dummies.dummy(), *[large] * 600)
+    assert np.array_equal(first.array, large.array.astype(np.float32))
 
 
 def test_failed_runs_are_answered_and_the_others_go_on(dummies: Processes) -> None:

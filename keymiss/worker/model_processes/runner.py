@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from collections import deque
@@ -13,6 +14,9 @@ from keymiss.worker.model_processes.run_queue import ModelRun
 
 SECOND_BYTES = 1 << 17
 """A larger run is not sent while another is being done: it would not fit into the socket."""
+
+MOST_BUFFERS = os.sysconf("SC_IOV_MAX")
+"""That the kernel takes in one call."""
 
 
 class Runner:
@@ -55,7 +59,7 @@ class Runner:
         """As much as it takes. That the runner is gone is noticed when its result is read."""
         try:
             while self._unsent:
-                sent = self.socket.sendmsg(self._unsent)
+                sent = self.socket.sendmsg(self._unsent[:MOST_BUFFERS])
                 while self._unsent and sent >= len(self._unsent[0]):
                     sent -= len(self._unsent.pop(0))
                 if self._unsent:
