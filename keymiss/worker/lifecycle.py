@@ -150,11 +150,8 @@ class Worker:
             log_event("fault", "error", error=self._fault, jobs=self._metrics.jobs.counts.snapshot())
             return EXIT_FAULT
         code = self._shut_down()
-        if not self._stopping:
-            for number in (
-                signal.SIGTERM,
-                signal.SIGINT,
-            ):  # it would be forgotten when the process begins anew
+        if not self._stopping:  # a signal now would be forgotten when the process begins anew
+            for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, signal.SIG_DFL)
         return code if self._stopping else EXIT_AGAIN
 
