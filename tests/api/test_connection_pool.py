@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -135,3 +136,33 @@ async def test_who_waits_for_one_is_not_served_by_a_closed_pool(
         with pytest.raises((RedisConnectionError, OSError)):
             await each
     await asyncio.to_thread(wait_until, lambda: connected(admin) == [], 10, "all are closed")
+
+
+async def test_whenever_others_are_given_up_each_reply_is_of_its_own_command(
+    pool: ConnectionPool, admin: redis.Redis
+) -> None:
+    chance = random.Random(8)
+    whole = 0
+
+    async def ask(number: int) -> None:
+        nonlocal whole
+        mine = [f"{number} {at} ".encode() + b"." * chance.choice((1, 1, 100_000)) for at in range(3)]
+        assert await pool.replies([("ECHO", each) for each in mine]) == mine
+        whole += 1
+
+    for first in range(0, 1200, 6):
+        tasks = [asyncio.create_task(ask(number)) for number in range(first, first + 6)]
+        for task in tasks:
+            for _ in range(chance.randrange(6)):
+                await asyncio.sleep(0)
+            if chance.random() < 0.7:
+                task.cancel()
+        if chance.random() < 0.1:
+            admin.client_kill_filter(_type="normal", skipme=True)
+        for ended in await asyncio.gather(*tasks, return_exceptions=True):
+            assert ended is None or isinstance(ended, (asyncio.CancelledError, RedisConnectionError)), ended
+    assert 100 < whole < 1100, "some end, some are given up"
+    waiting = [asyncio.create_task(pool.replies([FOR_GOOD])) for _ in range(MOST + 1)]
+    await blocked(admin, MOST)  # each connection can still be taken, and no more
+    admin.rpush("nothing", *range(MOST + 1))
+    assert sorted([(await each)[0][1] for each in waiting]) == [b"%d" % each for each in range(MOST + 1)]
