@@ -74,13 +74,15 @@ class ShardFollower:
         self._arrived: set[bytes] = set()  # of these, at the last look
         self._look_at = 0.0
         self._task: asyncio.Task[None] | None = None
+        self._stops = False
 
     def start(self) -> None:
         """Starts to follow, unless it does; `ready` says when the first scan is through."""
         self._task = self._task or asyncio.create_task(self._run(), name=f"follow {self.address}")
 
     async def stop(self) -> None:
-        """Stops following; the index stays as it is."""
+        """Stops following, and waits for a change of the index under way; it stays as it is then."""
+        self._stops = True
         if self._task:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -104,7 +106,7 @@ class ShardFollower:
             await asyncio.sleep(LEAVING_LOOK_S)
         for key in self._leaving:
             self.index.drop(key)
-        await asyncio.to_thread(self.index.commit)
+        await _in_thread(self.index.commit)
 
     async def _drop_arrived(self) -> None:
         """Those that were elsewhere at the last look, too: a search that began before is over then."""
@@ -114,7 +116,7 @@ class ShardFollower:
             del self._leaving[key]
             self.index.drop(key)
         if gone:
-            await asyncio.to_thread(self.index.commit)
+            await _in_thread(self.index.commit)
 
     async def _run(self) -> None:
         retry_s = FIRST_RETRY_S
@@ -160,7 +162,7 @@ class ShardFollower:
                 rescan_at = loop.time() + self._rescan_s
             elif changed:
                 await self._read(reader, changed)
-                await asyncio.to_thread(self.index.commit)
+                await _in_thread(self.index.commit)
 
     async def _gather(self, news: Connection, message: Any) -> set[bytes] | None:
         """The keys of this message and of those that come within SETTLE_S; None: everything changed."""
@@ -191,7 +193,7 @@ class ShardFollower:
             if int(cursor) == 0:
                 break
         await self._read(reader, self.index.keys - found)  # gone, or with another shard
-        await asyncio.to_thread(self.index.commit)
+        await _in_thread(self.index.commit)
         if not self.ready.is_set():
             log.info(
                 "%s: %d sentences indexed, %d with a vector",
@@ -210,7 +212,7 @@ class ShardFollower:
         overdue = [key for key, until in self._leaving.items() if until < now]
         if overdue:
             await self._read(reader, overdue)
-            await asyncio.to_thread(self.index.commit)
+            await _in_thread(self.index.commit)
 
     async def _read(self, reader: Connection, keys: Iterable[bytes]) -> None:
         """Reads these hashes into the index; what is gone, or is no hash any more, is dropped. What another
@@ -226,15 +228,28 @@ class ShardFollower:
             asked = [each for command in commands for each in (("ASKING",), command)]
             await reader.send_packed_command(reader.pack_commands(asked))
             replies = [await _fields_of_hash(reader) for _ in asked][1::2]
-            await asyncio.to_thread(self._put, batch, replies, asyncio.get_running_loop().time())
+            await _in_thread(self._put, batch, replies, asyncio.get_running_loop().time())
 
     def _put(self, keys: list[bytes], replies: list[Reply], now: float) -> None:
         for key, *read in zip(keys, replies[::3], replies[1::3], replies[2::3], strict=True):
+            if self._stops:  # fifty articles may take seconds
+                return
             if None in read and key in self.index and self._leaving.setdefault(key, now + LEAVES_S) >= now:
                 continue  # stays as it was
             self._leaving.pop(key, None)
             sentences, vectors, year = (reply or [] for reply in read)
             self.index.put(key, _as_dict(sentences), _as_dict(vectors), _as_year(year))
+
+
+async def _in_thread(change: Callable[..., None], *arguments: Any) -> None:
+    """To its end, even for one that is stopped: who follows next with the same index must be the only one
+    that changes it."""
+    running = asyncio.ensure_future(asyncio.to_thread(change, *arguments))
+    try:
+        await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait([running])
+        raise
 
 
 def _article_and_tag(key: bytes) -> bytes:

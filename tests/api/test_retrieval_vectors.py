@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 
 import numpy as np
@@ -16,6 +17,7 @@ from keymiss.cluster.shard_map import ShardMap
 from keymiss.keys import question_vector_key, sentence_key, vectors_key
 from keymiss.reading.stored_vector import DIMENSIONS, Encoded, Vector, question_to_bytes, to_field
 from keymiss.retrieval import Mix, Retrieval
+from keymiss.retrieval.follow import HASHES_AT_ONCE, ShardFollower
 from tests.api.processes import pause, resume, shard_tags
 from tests.api.test_retrieval import eventually
 from tests.servers import RedisClusterServers, RedisServer
@@ -216,3 +218,21 @@ async def test_the_question_s_vector_is_asked_from_a_shard() -> None:
             for master in servers.masters:
                 resume(master)
             await shards.stop()
+
+
+async def test_nothing_changes_an_index_that_is_followed_no_more(db: redis.Redis, plain: RedisServer) -> None:
+    """Another master's follower may have it then, and an index is changed by one thread at a time."""
+    for number in range(HASHES_AT_ONCE):
+        texts = {str(at): f"Sentence {number} {at}." for at in range(20)}
+        db.hset(sentence_key(f"M{number}", "x"), mapping=texts)
+        vectors = np.random.default_rng(number).normal(size=(len(texts), DIMENSIONS)).astype(np.float32)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        fields = {at: to_field(texts[at], vectors[int(at)], ENCODER) for at in texts}
+        db.hset(vectors_key(f"M{number}", "x"), mapping=fields)
+    follower = ShardFollower(Address("127.0.0.1", plain.port))
+    follower.start()
+    await eventually(lambda: follower.index.articles)
+    await follower.stop()
+    version = follower.index.version
+    await asyncio.get_running_loop().shutdown_default_executor()  # waits for what still runs in threads
+    assert follower.index.version == version
