@@ -73,7 +73,7 @@ class ShardMap:
         self._pools: dict[Address, ConnectionPool] = {}
         self._poll: asyncio.Task[None] | None = None
         self._silent: dict[Address, asyncio.Task[None]] = {}
-        self._lock = asyncio.Lock()
+        self._reading: asyncio.Task[None] | None = None
         self._read_at = float("-inf")
         self.shards: tuple[Shard, ...] = ()
         self._owners: dict[int, Shard] = {}  # by slot, of those that were asked for
@@ -91,6 +91,9 @@ class ShardMap:
             self._poll.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._poll
+        if self._reading:
+            self._reading.cancel()
+            await asyncio.wait([self._reading])
         for ping in list(self._silent.values()):
             ping.cancel()
         for node in list(self._pools):
@@ -205,20 +208,24 @@ class ShardMap:
             return (await self._run(self.shard_of(key).master, [command]))[0]
 
     async def refresh(self) -> None:
-        """Reads the map again, unless that was just done. Keeps the old one when no node answers."""
-        loop = asyncio.get_running_loop()
-        async with self._lock:
-            if loop.time() - self._read_at < MIN_REFRESH_S:
-                return
-            shards = await self._read_from_any()
-            self._read_at = loop.time()
-            if shards is None or shards == self.shards:
-                return
-            log.info("shards: %s", ", ".join(f"{{{s.tag}}} {s.address}" for s in shards))
-            self.shards = shards
-            self._owners.clear()
-            if self.on_change:
-                await self.on_change(shards)
+        """Reads the map again, unless that was just done. Keeps the old one when no node answers. Goes on for
+        the others when one who waits for it is cancelled: who follows the map must hear of each."""
+        if asyncio.get_running_loop().time() - self._read_at < MIN_REFRESH_S:
+            return
+        if self._reading is None or self._reading.done():
+            self._reading = asyncio.create_task(self._read(), name="map")
+        await asyncio.shield(self._reading)
+
+    async def _read(self) -> None:
+        shards = await self._read_from_any()
+        self._read_at = asyncio.get_running_loop().time()
+        if shards is None or shards == self.shards:
+            return
+        log.info("shards: %s", ", ".join(f"{{{s.tag}}} {s.address}" for s in shards))
+        self.shards = shards
+        self._owners.clear()
+        if self.on_change:
+            await self.on_change(shards)
         for node in set(self._pools) - {shard.master for shard in self.shards}:
             await self._close(node)
 
