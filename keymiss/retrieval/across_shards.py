@@ -21,7 +21,9 @@ Place = tuple[str, int]  # shard tag, number of the sentence in the shard's inde
 Ranked = list[tuple[str, Candidate]]  # with the tag of the index it is in, best first
 
 RANKINGS_KEPT = 256
-"""Of questions that come again while no index has changed: a few kilobytes each."""
+"""Of questions that come again while no index has changed: a few kilobytes each, and the linked sentences."""
+LINKED_KEPT = 1000
+"""A ranking with more linked sentences, of up to two hundred bytes each, is not kept."""
 
 
 class Retrieval:
@@ -124,18 +126,21 @@ class Retrieval:
         leaving = {str(each.address): each.index for each in self._leaving if each.index.articles}
         indexes = {tag: index for tag, index in (leaving | self.indexes()).items() if tag not in without}
         of_vector = (vector.encoder, vector.vector.tobytes()) if vector else None
-        wanted = question, of_vector, tuple((linked or {}).items()), per_shard, limit, only
+        linked = linked or {}
+        keeps = len(linked) <= LINKED_KEPT
+        links = tuple(linked.items()) if keeps else ()
+        wanted = question, of_vector, links, per_shard, limit, only
 
         def versions() -> Hashable:
             return tuple((tag, index.version) for tag, index in indexes.items())
 
         before = versions()
-        ranked = self._rankings.pop((wanted, before), None)
+        ranked = self._rankings.pop((wanted, before), None) if keeps else None
         if ranked is None:
             ranked = await asyncio.to_thread(
                 rank, indexes, question, self._mix, vector, linked, per_shard, limit, only
             )
-        if before == versions():
+        if keeps and before == versions():
             self._rankings[wanted, before] = ranked  # the last one now
             while len(self._rankings) > RANKINGS_KEPT:
                 self._rankings.popitem(last=False)

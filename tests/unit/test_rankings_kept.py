@@ -109,3 +109,13 @@ def test_the_last_ones_are_kept(ranked: Ranked, monkeypatch: pytest.MonkeyPatch)
         ranked.found(question)
     assert ranked.times == 4
     assert len(ranked.retrieval._rankings) == 2
+
+
+def test_of_very_many_linked_sentences_nothing_is_kept(ranked: Ranked) -> None:
+    many = {f"M{number}:{{1bz}}:0": 1.0 for number in range(across_shards.LINKED_KEPT + 1)}
+    assert [ranked.found(linked=many) for _ in range(2)] == [{"A virus lives."}] * 2
+    assert (ranked.times, ranked.retrieval._rankings) == (2, {})
+    few = dict(list(many.items())[1:])
+    assert [ranked.found(linked=few) for _ in range(2)] == [{"A virus lives."}] * 2
+    assert [ranked.found() for _ in range(2)] == [{"A virus lives."}] * 2
+    assert ranked.times == 4
