@@ -53,5 +53,7 @@ class ConnectionPool:
         """Closes every connection for good; exchanges under way fail. Does not wait for the node."""
         self._closed = True
         for connection in (*self._free, *self._in_use):
+            if connection._writer:  # close() of TLS waits for the node's last word
+                connection._writer.transport.abort()
             with contextlib.suppress(RedisError, OSError):
                 await connection.disconnect(nowait=True)

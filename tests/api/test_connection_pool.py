@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
+import signal
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 import redis
@@ -14,8 +16,9 @@ from redis.exceptions import ResponseError
 from keymiss.addresses import Address
 from keymiss.cluster.async_connection import connection_to
 from keymiss.cluster.connection_pool import ConnectionPool
-from keymiss.cluster.credentials import NO_CREDENTIALS
-from tests.servers import RedisServer, wait_until
+from keymiss.cluster.credentials import NO_CREDENTIALS, Credentials
+from tests.patience import patient
+from tests.servers import NEEDS_TLS, RedisServer, ServerTls, wait_until
 
 MOST = 2
 NAME = "pooled"
@@ -124,6 +127,24 @@ async def test_what_is_under_way_fails_when_it_is_closed(pool: ConnectionPool, a
     await pool.close()
     with pytest.raises((RedisConnectionError, OSError)):
         await waiting
+
+
+@NEEDS_TLS
+async def test_closing_does_not_wait_for_a_node_that_is_silent(tmp_path: Path) -> None:
+    tls = ServerTls(tmp_path)
+    with RedisServer(module=False, tls=tls) as server, server.client() as admin:
+        address, user = Address("127.0.0.1", server.port), Credentials(tls=tls.trusted)
+        pool = ConnectionPool(lambda: connection_to(address, user, 5, NAME), MOST)
+        waiting = asyncio.create_task(pool.replies([FOR_GOOD]))
+        await blocked(admin, 1)
+        server.signal(signal.SIGSTOP)
+        try:
+            await pool.close()
+            async with asyncio.timeout(patient(5)):
+                with pytest.raises((RedisConnectionError, OSError)):
+                    await waiting
+        finally:
+            server.signal(signal.SIGCONT)
 
 
 async def test_who_waits_for_one_is_not_served_by_a_closed_pool(
