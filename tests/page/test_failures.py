@@ -114,9 +114,15 @@ def test_too_many_questions(browser: Browser, busy: tuple[str, Callable[[], None
     """429 with Retry-After: the button waits for as long as was said."""
     url, somebody_asks = busy
     with opened(browser, url) as (page, _):
-        somebody_asks()
-        ask(page, QUESTION)
         failure = page.locator("#answers .notice.error")
+
+        def is_refused() -> bool:
+            ask(page, QUESTION)
+            expect(page.locator("#answers")).to_have_attribute("aria-busy", "false")
+            return failure.is_visible()
+
+        somebody_asks()
+        wait_until(is_refused, 30, "the question comes while the other one is answered")
         expect(failure).to_contain_text("Too many questions at once (429)")
         again = failure.get_by_role("button")
         expect(again).to_be_disabled()
