@@ -252,13 +252,33 @@ def test_a_fifth_of_a_shard_moves(system: System) -> None:
 
 
 def assert_all_written(system: System, written: list[str]) -> None:
-    """Each once, on one master."""
-    for name in written:
-        assert pipeline.sentences_of(system.client, name) == [new_sentence(name)], name
+    """Each once, on one master. One that was written while its slot was on its way comes when all keys of the
+    shard are looked at again."""
+    wait_until(
+        lambda: all(pipeline.sentences_of(system.client, name) == [new_sentence(name)] for name in written),
+        20,
+        "all that was written is there",
+    )
     found: list[str] = []
     for _, master in masters_of(system.client):
         found += [key for key in master.scan_iter("sentence:A-new*", count=1000) if master.exists(key)]
     assert sorted(found) == sorted(keys.sentence_key(name, keys.article_tag(name)) for name in written)
+
+
+def test_an_article_is_written_while_its_slot_is_on_its_way(system: System) -> None:
+    """The functions that it is for are refused by both shards, until the slot has arrived."""
+    source, to = system.servers.masters[:2]
+    slots = {name: keys.slot_of(keys.paragraphs_key(name)) for name in map("A-new{}".format, range(100))}
+    name, slot = next((name, slot) for name, slot in slots.items() if slot < 4096)  # the source's
+    ids = [node.client().execute_command("CLUSTER", "MYID") for node in (source, to)]
+    to.client().execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", ids[0])
+    source.client().execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", ids[1])
+    pipeline.write(system.client, name, new_sentence(name))
+    wait_until(lambda: "MovedError" in system.worker.log_text(), 10, "a function was refused")
+    for node in (to, source, *system.servers.masters[2:]):
+        node.client().execute_command("CLUSTER", "SETSLOT", slot, "NODE", ids[1])
+    system.refresh()
+    assert_all_written(system, [name])
 
 
 @pytest.mark.timeout(400)
