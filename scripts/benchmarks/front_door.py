@@ -110,10 +110,10 @@ def _warm(results: Results, way: Way, times_ms: Sequence[float], ours: str, ours
     compared = Beside(ours, statistics.median(ours_ms), beside("", times_ms, ours_ms).ratio)
     wanted = way.name.endswith("one by one")
     goal = at_least(4.5, compared.ratio, "at least 4.5 x as long") if wanted else None
-    row = Row.of(
-        "alternatives", f"{way.name}, warm", "ms", times_ms, beside=compared, goal=goal, note=way.process.how
+    note = way.process.how
+    results.add(
+        Row.of("alternatives", f"{way.name}, warm", "ms", times_ms, beside=compared, goal=goal, note=note)
     )
-    results.add(row)
 
 
 def alternatives(options: Options, onnx: str, onnx_int8: str, stack: ExitStack) -> list[Way]:
