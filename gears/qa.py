@@ -18,7 +18,7 @@ from keymiss.pipeline.records import Record, text_of
 from keymiss.worker.functions.event_loops import as_they_end
 from keymiss.worker.functions.gears_api import execute_together
 from keymiss.worker.not_kept import KeptTogether
-from keymiss.worker.reader_in_use import ReaderInUse, known_question_states, reader_versions, version_in
+from keymiss.worker.reader_in_use import ReaderInUse, ReaderVersions, known_question_states, version_in
 from keymiss.worker.stored_sentences import StoredSentence, read_sentence
 
 if TYPE_CHECKING:
@@ -61,16 +61,17 @@ async def answer(records: list[Record]) -> None:
 
 async def answer_by_one_reader(asked: Sequence[Asked]) -> Sequence[Asked]:
     """Answers all but those that it gives back: the reader was replaced before they were answered."""
-    versions, known_states = reader_versions(), known_question_states({one.key.question for one in asked})
+    versions, known_states = ReaderVersions(), known_question_states({one.key.question for one in asked})
     sentences = [read_sentence(one.key) for one in asked]
     spans = [["GETRANGE", one.key.span_key, "0", "-1"] for one in asked]  # a GET would ask this very function
-    replies = iter(execute_together([*versions, *known_states.values(), *sentences, *spans]))
-    infos = [next(replies) for _ in versions]
+    asking = [*versions.commands, *known_states.values(), *sentences, *spans]
+    replies = iter(execute_together(asking, raw=True))
+    infos = versions.infos(replies)
     states = {key: next(replies) for key in known_states}
     try:
         reader = ReaderInUse.of(infos, states)
     except Exception:
-        if version_in(execute_together(versions)) == version_in(infos):
+        if versions.now() == version_in(infos):
             raise
         return asked
     stored = [next(replies) for _ in asked]

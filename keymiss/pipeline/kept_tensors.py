@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from keymiss.pipeline.model_version import SAME_MODEL, ModelVersion
-from keymiss.pipeline.records import as_dict, bytes_of
+from keymiss.pipeline.records import as_dict
 from keymiss.reading.tensors import Tensor, from_blob
 
 # KEYS: sentences, marks, tensors. ARGV: name and version of the model if they are made by one, else nothing,
@@ -106,8 +106,8 @@ def read_command(sentences: str, idx: str, marks: Sequence[str], tensors: Sequen
 
 
 def tensor_of(reply: Sequence[Any] | None) -> Tensor | None:
-    """A tensor in the reply to `read_command`."""
+    """A tensor in the raw reply to `read_command`, or to ``AI.TENSORGET key META BLOB``."""
     if not reply:
         return None
     fields = as_dict(reply)
-    return from_blob(fields["dtype"], fields["shape"], bytes_of(fields["blob"]))
+    return from_blob(fields[b"dtype"].decode(), fields[b"shape"], fields[b"blob"])

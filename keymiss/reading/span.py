@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
+from math import exp, isfinite
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -43,25 +46,37 @@ def best_span(
     places = np.asarray(offsets)
     if starts.ndim != 1 or starts.shape != ends.shape or places.shape != (len(starts), 2):
         raise ValueError(f"shapes do not fit: start {starts.shape}, end {ends.shape}, offsets {places.shape}")
-    tokens = np.flatnonzero((places[:, 0] >= 0) & (places[:, 1] > places[:, 0]))
-    if not len(tokens) or max_answer_tokens < 1:
+    begins, stops = places.T.tolist()
+    tokens = [i for i, (begin, stop) in enumerate(zip(begins, stops, strict=True)) if 0 <= begin < stop]
+    if not tokens or max_answer_tokens < 1:
         raise ValueError("no token to choose an answer from")
-    if not (np.isfinite(starts[tokens]).all() and np.isfinite(ends[tokens]).all()):
+    n, first = len(tokens), tokens[0]
+    if tokens[-1] - first == n - 1:  # as nearly always
+        some: Any = slice(first, first + n)
+        no_spans = _no_spans_in_a_row(n, max_answer_tokens)
+    else:
+        some = np.array(tokens)
+        no_spans = _no_spans(some, max_answer_tokens)
+    joint = starts[some, None] + ends[some]
+    if not isfinite(joint.sum()):
         raise ValueError("the model's logits are not finite")
-    joint = _joint(starts[tokens], ends[tokens], tokens, max_answer_tokens)
-    first, last = np.unravel_index(int(np.argmax(joint)), joint.shape)
-    best = float(joint[first, last])
-    null = float(starts[0] + ends[0])
-    top = max(best, null) if np.isfinite(null) else best
-    total = float(np.exp(joint - top).sum()) + (float(np.exp(null - top)) if np.isfinite(null) else 0.0)
-    start, end = int(places[tokens[first], 0]), int(places[tokens[last], 1])
-    score = min(1.0, float(np.exp(best - top)) / total)
-    return Span(context[start:end], start, end, score, best, best - null if np.isfinite(null) else best)
+    joint[no_spans] = -np.inf
+    first, last = divmod(int(joint.argmax()), n)
+    best, null = float(joint[first, last]), float(starts[0] + ends[0])
+    top = max(best, null) if isfinite(null) else best
+    total = float(np.exp((joint - top).astype(np.float32)).sum()) + (exp(null - top) if isfinite(null) else 0.0)
+    start, end = begins[tokens[first]], stops[tokens[last]]
+    score = min(1.0, exp(best - top) / total)
+    return Span(context[start:end], start, end, score, best, best - null if isfinite(null) else best)
 
 
-def _joint(
-    starts: NDArray[np.float64], ends: NDArray[np.float64], tokens: NDArray[np.intp], longest: int
-) -> NDArray[np.float64]:
-    """start + end for every pair [n, n], -inf where the pair is not a span."""
-    length = tokens[None, :] - tokens[:, None] + 1
-    return np.where((length >= 1) & (length <= longest), starts[:, None] + ends[None, :], -np.inf)
+@lru_cache(64)
+def _no_spans_in_a_row(n: int, longest: int) -> NDArray[np.bool_]:
+    return _no_spans(np.arange(n), longest)
+
+
+def _no_spans(tokens: NDArray[np.intp], longest: int) -> NDArray[np.bool_]:
+    """[n, n]: where a pair of first and last token is no span of at most `longest` tokens."""
+    length = tokens - tokens[:, None] + 1
+    found: NDArray[np.bool_] = (length < 1) | (length > longest)
+    return found

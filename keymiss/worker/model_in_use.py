@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from keymiss.reading.backends.base import ModelError
 from keymiss.reading.reader import About
 from keymiss.reading.tensors import Tensor, from_array
+from keymiss.worker.functions.event_loops import outcome_of
 from keymiss.worker.functions.job_context import current
 from keymiss.worker.functions.run_terms import RunTerms, current_terms
 from keymiss.worker.metrics import ModelMetrics, samples_of
@@ -23,11 +23,12 @@ Submit = Callable[[LoadedModel, Sequence[Tensor], RunTerms], Future[ModelResult]
 
 class ModelInUse:
     """The model as it was when it was looked up: another one that takes its key meanwhile is not seen. Its
-    runs ask the shard nothing."""
+    runs ask the shard nothing. It is made in the job that it runs for."""
 
     def __init__(
         self, key: str, model: LoadedModel, sha256: str, submit: Submit, metrics: ModelMetrics
     ) -> None:
+        self._terms = current_terms()
         self.key, self.sha256 = key, sha256
         self._model, self._submit, self._metrics = model, submit, metrics
         self._ran = [0, 0, 0, 0]
@@ -41,7 +42,7 @@ class ModelInUse:
         """Its first outputs, so many. ModelError if it fails or has less."""
         inputs = [from_array(array) for array in arrays]
         try:
-            result = await asyncio.wrap_future(self._submit(self._model, inputs, current_terms()))
+            result = await outcome_of(self._submit(self._model, inputs, self._terms))
             if len(result.outputs) != outputs:
                 raise ModelError(f"the model has {len(result.outputs)} outputs, {outputs} were asked for")
         except ModelError as error:

@@ -97,6 +97,7 @@ class ModelStore:
         self._lock = threading.Lock()
         self._at: dict[tuple[str, str], _Loaded] = {}
         self._told: dict[tuple[str, str], tuple[int, int]] = {}  # the epoch, and the version there was then
+        self._infos: dict[str, tuple[int, Sequence[Any]]] = {}  # the same of a shard, and what it said
         self._models: dict[_Name, _Held] = {}
         self._bad: dict[tuple[str, str], tuple[int, str, str]] = {}
         self._fetchers = ThreadPoolExecutor(MAX_FETCHED, "fetch-model")
@@ -115,6 +116,17 @@ class ModelStore:
         with self._lock:
             known = self._at.get((shard.identity, key))
         return known.sha256 if known else None
+
+    def infos(self, shard: Shard, epoch: int) -> Sequence[Any] | None:
+        """What `note_infos` was given of that shard and epoch."""
+        with self._lock:
+            known = self._infos.get(shard.identity)
+        return known[1] if known is not None and epoch and known[0] == epoch else None
+
+    def note_infos(self, shard: Shard, epoch: int, infos: Sequence[Any]) -> None:
+        """The shard's replies to KM.MODELINFO in that epoch."""
+        with self._lock:
+            self._infos[shard.identity] = epoch, infos
 
     def get(
         self, shard: Shard, connection: ShardConnection, key: str, epoch: int = 0
@@ -301,6 +313,8 @@ class ModelStore:
                 del self._told[place]
             for place in [place for place in self._bad if place[0] not in alive]:
                 del self._bad[place]
+            for identity in [identity for identity in self._infos if identity not in alive]:
+                del self._infos[identity]
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from keymiss.pipeline.records import text_of
 from keymiss.pipeline.states import States, from_tensor, state_mark, to_tensor
 from keymiss.pipeline.tokens import offsets_tensor, sentence_in, token_mark, token_tensor
 from keymiss.reading.reader import Reader, Sentence
+from keymiss.worker.functions.records import decode
 from keymiss.worker.not_kept import KeptTogether
 
 
@@ -44,21 +45,21 @@ class StoredSentence:
         lower_sha256: str,
         kept: KeptTogether,
     ) -> StoredSentence:
-        """It is tokenized, and to be kept so, only if that was not done before. ValueError if there is none;
-        an error reply is raised."""
+        """It is tokenized, and to be kept so, only if that was not done before. ValueError if there is none,
+        or it is not UTF-8; an error reply is raised. `reply`: raw."""
         if isinstance(reply, Exception):
             raise reply
         stored, token, mark, *tensors = reply
         if stored is None:
             raise ValueError(f"there is no sentence {asked.sentence_id}")
-        text = text_of(stored, f"sentence {asked.sentence_id}")
+        text = text_of(decode(stored), f"sentence {asked.sentence_id}")
         ids, offsets, states = map(tensor_of, tensors)
         sentence = sentence_in(text, ids, offsets)
         wanted = token_mark(text, reader.tokenizer_digest)
-        if sentence is None or token != wanted:
+        if sentence is None or decode(token) != wanted:
             sentence = reader.sentence(text)
             kept.add("tensor", _write_tokens(asked, sentence, wanted))
-        if states is None or not lower_sha256 or mark != state_mark(text, lower_sha256):
+        if states is None or not lower_sha256 or decode(mark) != state_mark(text, lower_sha256):
             return cls(asked, sentence, None)
         return cls(asked, sentence, from_tensor(states))
 

@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import threading
 from collections.abc import AsyncIterator, Coroutine, Mapping
+from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -52,6 +53,30 @@ def resolve(value: Any) -> Any:
     return thread_loop().run_until_complete(wait())
 
 
+async def outcome_of(future: Future[Result]) -> Result:
+    """What a future that another thread ends comes to; it is cancelled with the caller. (asyncio's own way
+    takes half as long again.)"""
+    loop = asyncio.get_running_loop()
+    waiter = loop.create_future()
+
+    def wake(_: object) -> None:
+        with suppress(RuntimeError):  # closed by now
+            loop.call_soon_threadsafe(_end, waiter)
+
+    future.add_done_callback(wake)
+    try:
+        await waiter
+    except asyncio.CancelledError:
+        future.cancel()
+        raise
+    return future.result()
+
+
+def _end(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
+
+
 def at_once(value: Any, what: str) -> Any:
     """`value`, of a function that must not wait. GearsError if it would."""
     if isinstance(value, GearsFuture):
@@ -68,6 +93,13 @@ async def as_they_end(
     work: Mapping[Coroutine[Any, Any, Result], Item], held_s: float
 ) -> AsyncIterator[list[tuple[Item, Result | Exception]]]:
     """Runs all of it, and gives what each came to as it ends, together what ends within `held_s`."""
+    if len(work) == 1:  # needs no task
+        ((coroutine, item),) = work.items()
+        try:
+            yield [(item, await coroutine)]
+        except Exception as error:
+            yield [(item, error)]
+        return
     running = {asyncio.ensure_future(coroutine): item for coroutine, item in work.items()}
     left = set(running)
     while left:

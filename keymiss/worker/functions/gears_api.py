@@ -64,11 +64,13 @@ def execute(*args: Any) -> Any:
     return decode(context.connection.command(*args))
 
 
-def execute_together(commands: Sequence[Sequence[Any]]) -> list[Any]:
-    """Runs commands in one round trip. An error is a reply too (`Exception`): nothing is raised for it."""
+def execute_together(commands: Sequence[Sequence[Any]], *, raw: bool = False) -> list[Any]:
+    """Runs commands in one round trip. An error is a reply too (`Exception`): nothing is raised for it.
+    `raw`: strings as bytes, which takes a long list of them less time."""
     context = current()
     context.ran_commands()
-    return [decode(reply) for reply in context.connection.pipeline(commands)]
+    replies = context.connection.pipeline(commands)
+    return replies if raw else [decode(reply) for reply in replies]
 
 
 def hashtag() -> str:

@@ -27,12 +27,12 @@ class JobPool:
         self._handle = handle
         self._on_dead = on_dead
         self._lock = threading.Lock()
-        self._may_start_now = threading.Condition(self._lock)
         self._ended = threading.Condition(self._lock)
         self._queue: deque[Run] = deque()
         self._running: set[Run] = set()
         self._waiting = 0
-        self._idle = 0
+        self._idle: list[threading.Lock] = []  # of each idle thread one, which is released when it may start
+        self._woken = 0
         self._threads = 0
 
     def submit(self, runs: list[Run]) -> None:
@@ -40,11 +40,18 @@ class JobPool:
         with self._lock:
             self._queue.extend(runs)
             self._start_threads()
-            self._may_start_now.notify()
+            self._wake_one()
+
+    def _wake_one(self) -> None:
+        """The one that has been idle for the shortest time: what it used is still in the processor's caches,
+        and the server has not closed its connection."""
+        if self._idle:
+            self._woken += 1
+            self._idle.pop().release()
 
     def _start_threads(self) -> None:
         limit = self._size + min(self._waiting, MAX_WAITING)
-        wanted = min(len(self._queue) - self._idle, limit - self._threads)
+        wanted = min(len(self._queue) - len(self._idle) - self._woken, limit - self._threads)
         for _ in range(max(0, wanted)):
             self._threads += 1
             threading.Thread(target=self._body, name=f"jobs-{self._threads}", daemon=True).start()
@@ -93,7 +100,7 @@ class JobPool:
         with self._lock:
             self._waiting += 1
             self._start_threads()
-            self._may_start_now.notify()
+            self._wake_one()
             self._ended.notify_all()
         try:
             yield
@@ -102,14 +109,18 @@ class JobPool:
                 self._waiting -= 1
 
     def _next(self) -> Run:
+        turn = threading.Lock()
+        turn.acquire()
         with self._lock:
             while not self._may_start():
-                self._idle += 1
-                self._may_start_now.wait()
-                self._idle -= 1
+                self._idle.append(turn)
+                self._lock.release()
+                turn.acquire()
+                self._lock.acquire()
+                self._woken -= 1
             run = self._queue.popleft()
             if self._queue:
-                self._may_start_now.notify()
+                self._wake_one()
             self._running.add(run)
             return run
 

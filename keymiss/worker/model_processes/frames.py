@@ -51,27 +51,27 @@ def _tensors(shapes: Sequence[Any], body: memoryview) -> Iterator[Tensor]:
 def packed(fields: Mapping[str, Any], tensors: Sequence[Tensor] = ()) -> list[memoryview]:
     """The buffers of a frame. FrameError if it is too large."""
     parts = [_bytes_of(tensor) for tensor in tensors]
-    shapes = [(one.type_name, one.dims, part.nbytes) for one, part in zip(tensors, parts, strict=True)]
+    shapes = [(one.type_name, one.dims, len(part)) for one, part in zip(tensors, parts, strict=True)]
     json_bytes = json.dumps({**fields, "tensors": shapes}).encode()
     json_bytes += b" " * (-len(json_bytes) % ALIGNED)
-    size = sum(part.nbytes + -part.nbytes % ALIGNED for part in parts)
+    size = sum(len(part) + -len(part) % ALIGNED for part in parts)
     if size > MAX_TENSORS_BYTES:
         raise FrameError(f"tensors of {size} bytes are more than {MAX_TENSORS_BYTES}")
     buffers: list[bytes | memoryview] = []
     small = [_SIZES.pack(len(json_bytes), size), json_bytes]
     for part in parts:
-        padding = bytes(-part.nbytes % ALIGNED)
-        if part.nbytes <= COPIED_BYTES:
-            small += [bytes(part), padding]
+        padding = bytes(-len(part) % ALIGNED)
+        if len(part) <= COPIED_BYTES:
+            small += [part, padding]
             continue
         buffers += [b"".join(small), part]
         small = [padding]
     return [memoryview(buffer) for buffer in (*buffers, b"".join(small)) if len(buffer)]
 
 
-def _bytes_of(tensor: Tensor) -> memoryview:
-    if tensor.type_name == "STRING":
-        return memoryview(tensor.blob)
+def _bytes_of(tensor: Tensor) -> bytes | memoryview:
+    if tensor.array.nbytes <= COPIED_BYTES or tensor.type_name == "STRING":
+        return tensor.blob
     return np.ascontiguousarray(tensor.array).reshape(-1).view(np.uint8).data
 
 
