@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 
@@ -154,6 +154,21 @@ class Inputs:
     token_type_ids: Ids
     offsets: Ids
 
+    @classmethod
+    def together(cls, parts: Sequence[Inputs]) -> Inputs:
+        """Their rows; the shorter ones are padded, and masked there."""
+        width = max(part.input_ids.shape[1] for part in parts)
+
+        def rows(arrays: Iterable[Ids], padding: int = 0) -> Ids:
+            return np.concatenate([_widened(array, width, padding) for array in arrays])
+
+        return cls(
+            rows(part.input_ids for part in parts),
+            rows(part.attention_mask for part in parts),
+            rows(part.token_type_ids for part in parts),
+            rows((part.offsets for part in parts), -1),
+        )
+
     def runs(self) -> Iterator[Inputs]:
         """The same windows, at most WINDOWS_A_RUN at a time."""
         for at in range(0, len(self.input_ids), WINDOWS_A_RUN):
@@ -279,6 +294,13 @@ class Reader:
         ]
         scored = [replace(span, score=score) for span, score in zip(spans, scores, strict=True)]
         return max(scored, key=lambda span: (span.score, span.margin))
+
+
+def _widened(array: Ids, width: int, padding: int) -> Ids:
+    """Padded to `width` in its second size."""
+    missing = [(0, 0)] * array.ndim
+    missing[1] = (0, width - array.shape[1])
+    return np.pad(array, missing, constant_values=padding)
 
 
 def _read_only(array: Ids) -> Ids:

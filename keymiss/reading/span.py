@@ -57,14 +57,17 @@ def best_span(
     else:
         some = np.array(tokens)
         no_spans = _no_spans(some, max_answer_tokens)
-    joint = starts[some, None] + ends[some]
-    if not isfinite(joint.sum()):
+    with np.errstate(invalid="ignore"):  # of infinite ones
+        joint = starts[some, None] + ends[some]
+        of_all = joint.sum()
+    if not isfinite(of_all):
         raise ValueError("the model's logits are not finite")
     joint[no_spans] = -np.inf
     first, last = divmod(int(joint.argmax()), n)
     best, null = float(joint[first, last]), float(starts[0] + ends[0])
     top = max(best, null) if isfinite(null) else best
-    total = float(np.exp((joint - top).astype(np.float32)).sum()) + (exp(null - top) if isfinite(null) else 0.0)
+    total = float(np.exp((joint - top).astype(np.float32)).sum())
+    total += exp(null - top) if isfinite(null) else 0.0
     start, end = begins[tokens[first]], stops[tokens[last]]
     score = min(1.0, exp(best - top) / total)
     return Span(context[start:end], start, end, score, best, best - null if isfinite(null) else best)

@@ -362,6 +362,11 @@ class ModelRunner:
         self._pool = pool
         self._metrics = metrics
 
+    @property
+    def processes(self) -> int:
+        """So many runs go on at once."""
+        return self._pool.size
+
     def use(self, shard: Shard, connection: ShardConnection, key: str, info: Sequence[Any]) -> ModelInUse:
         """The model that `info`, the shard's reply to KM.MODELINFO, is about; fetched (blocking) if need be.
         ModelError if it is bad."""

@@ -19,6 +19,7 @@ from keymiss.worker.functions.gears_api import execute_together, hashtag
 from keymiss.worker.functions.job_context import current
 from keymiss.worker.functions.readers import checked_lower, reader_for
 from keymiss.worker.functions.records import decode
+from keymiss.worker.like_runs import LikeRuns, gains_by_batches
 from keymiss.worker.not_kept import KeptTogether
 from keymiss.worker.split_runs import QuestionStates, keeps_states, run_lower
 from keymiss.worker.stored_sentences import StoredSentence
@@ -77,13 +78,15 @@ def known_question_states(questions: Iterable[str]) -> dict[str, list[Any]]:
 
 @dataclass(frozen=True)
 class ReaderInUse:
-    """The reader as it was when it was looked up. `lower`: of a split one."""
+    """The reader as it was when it was looked up. `lower` and `questions`: of a split one; `whole`: the run
+    of one that is not."""
 
     version: ModelVersion
     reader: Reader
     model: ModelInUse
     lower: ModelInUse | None
     questions: QuestionStates | None
+    whole: Run
 
     @classmethod
     def of(cls, infos: Sequence[Any], known_states: dict[str, Any]) -> ReaderInUse:
@@ -96,7 +99,7 @@ class ReaderInUse:
         about = model.about
         reader = reader_for(version.key, about)
         if about is None or about.half is None:
-            return cls(version, reader, model, None, None)
+            return cls(version, reader, model, None, None, _whole(model))
         if version.lower is None:
             raise ValueError(
                 f"there is no model {keys.lower_model_key(hashtag())}: {version.key} is half of a reader"
@@ -107,7 +110,8 @@ class ReaderInUse:
             raise ValueError(
                 f"models {lower.key} and {version.key} are halves of two readers: keymiss models load"
             )
-        return cls(version, reader, model, lower, QuestionStates(lower, version.lower, known_states))
+        questions = QuestionStates(lower, version.lower, known_states)
+        return cls(version, reader, model, lower, questions, _whole(model))
 
     @property
     def sha256(self) -> str:
@@ -122,7 +126,7 @@ class ReaderInUse:
     def run_over(self, stored: StoredSentence, kept: KeptTogether) -> Run:
         """The run over one sentence; what it makes of it is to be kept."""
         if self.lower is None or self.questions is None:
-            return self._run_whole
+            return self.whole
         lower, about = self.lower, self.lower.about
         assert about is not None
         assert self.version.lower is not None
@@ -141,15 +145,21 @@ class ReaderInUse:
             made,
         )
 
-    async def _run_whole(self, inputs: Inputs) -> Sequence[Logits]:
-        return await self.model.run((inputs.input_ids, inputs.attention_mask, inputs.token_type_ids), 2)
-
     async def _run_upper(self, states: States, mask: Ids) -> Sequence[Logits]:
         return await self.model.run((states, mask), 3)
 
     def reports(self) -> list[list[object]]:
         """The commands that add its runs to AI.INFO."""
         return [*self.model.report(), *(self.lower.report() if self.lower else [])]
+
+
+def _whole(model: ModelInUse) -> Run:
+    async def run(inputs: Inputs) -> Sequence[Logits]:
+        return await model.run((inputs.input_ids, inputs.attention_mask, inputs.token_type_ids), 2)
+
+    if model.about is None or not gains_by_batches(model.about):
+        return run
+    return LikeRuns(run, current().services.models.processes)
 
 
 def _use(key: str, info: Sequence[Any]) -> ModelInUse:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections import Counter
 
 import pytest
 
@@ -55,6 +57,52 @@ def test_jobs_that_wait_for_jobs_do_not_fill_the_pool() -> None:
     pool.submit([(job(1),)])
     assert pool.wait_idle(10)
     assert inner_done.is_set()
+
+
+def test_the_thread_that_worked_last_works_next() -> None:
+    threads: list[str] = []
+    together = threading.Barrier(3)
+
+    def handle(running: Run) -> None:
+        threads.append(threading.current_thread().name)
+        if running[0].id < 3:
+            together.wait(patient(10))
+
+    pool = JobPool(3, handle, lambda _: None)
+    pool.submit([(job(number),) for number in range(3)])
+    assert pool.wait_idle(patient(10))
+    for number in range(3, 10):
+        pool.submit([(job(number),)])
+        assert pool.wait_idle(patient(10))
+        time.sleep(0.01)  # it waits again
+    assert len(set(threads[:3])) == 3
+    assert len(set(threads[3:])) == 1
+
+
+def test_every_run_begins_whoever_submits_it() -> None:
+    done = Counter[int]()
+    counting = threading.Lock()
+
+    def handle(running: Run) -> None:
+        with counting:
+            done[running[0].id] += 1
+
+    pool = JobPool(3, handle, lambda _: None)
+
+    def submit(first: int) -> None:
+        for number in range(first, first + 500):
+            pool.submit([(job(number),)])
+            if number % 7 == 0:
+                pool.wait_idle(patient(10))
+
+    submitters = [threading.Thread(target=submit, args=(1000 * at,)) for at in range(4)]
+    for one in submitters:
+        one.start()
+    for one in submitters:
+        one.join(patient(30))
+    assert pool.wait_idle(patient(10))
+    assert len(done) == 2000
+    assert set(done.values()) == {1}
 
 
 def test_queued_jobs_can_be_taken_back() -> None:

@@ -58,7 +58,7 @@ def packed(fields: Mapping[str, Any], tensors: Sequence[Tensor] = ()) -> list[me
     if size > MAX_TENSORS_BYTES:
         raise FrameError(f"tensors of {size} bytes are more than {MAX_TENSORS_BYTES}")
     buffers: list[bytes | memoryview] = []
-    small = [_SIZES.pack(len(json_bytes), size), json_bytes]
+    small: list[bytes | memoryview] = [_SIZES.pack(len(json_bytes), size), json_bytes]
     for part in parts:
         padding = bytes(-len(part) % ALIGNED)
         if len(part) <= COPIED_BYTES:

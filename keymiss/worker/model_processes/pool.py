@@ -58,7 +58,7 @@ class ModelPool:
     def __init__(
         self, size: int, limit_s: float, metrics: RunnerMetrics, on_dead: Callable[[str], None]
     ) -> None:
-        self._size, self._limit_s, self._metrics, self._on_dead = size, limit_s, metrics, on_dead
+        self.size, self._limit_s, self._metrics, self._on_dead = size, limit_s, metrics, on_dead
         self._lock = threading.RLock()
         self._queue = RunQueue()
         self._crews: WeakKeyDictionary[LoadedModel, _Crew] = WeakKeyDictionary()
@@ -107,9 +107,9 @@ class ModelPool:
         """Runs that wait get the runners that are free."""
         with self._lock:
             without: set[LoadedModel] = set()
-            while self._busy < self._size and self._queue.take(lambda run: self._given_to_idle(run, without)):
+            while self._busy < self.size and self._queue.take(lambda run: self._given_to_idle(run, without)):
                 pass
-            if self._busy >= self._size:
+            if self._busy >= self.size:
                 first = next(iter(self._queue), None)
                 if first is not None and self._given_as_second(first):
                     self._queue.take(lambda run: run is first)
@@ -257,7 +257,7 @@ class ModelPool:
 
     def _want_runner(self, model: LoadedModel, crew: _Crew) -> None:
         wanted = sum(run.model is model for run in self._queue)
-        if crew.starting < wanted and len(crew.busy) + crew.starting < self._size:
+        if crew.starting < wanted and len(crew.busy) + crew.starting < self.size:
             crew.starting += 1
             self._errands.put(lambda: self._start_runner(model, crew))
 
