@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 
@@ -157,16 +157,11 @@ class Inputs:
     @classmethod
     def together(cls, parts: Sequence[Inputs]) -> Inputs:
         """Their rows; the shorter ones are padded, and masked there."""
-        width = max(part.input_ids.shape[1] for part in parts)
-
-        def rows(arrays: Iterable[Ids], padding: int = 0) -> Ids:
-            return np.concatenate([_widened(array, width, padding) for array in arrays])
-
         return cls(
-            rows(part.input_ids for part in parts),
-            rows(part.attention_mask for part in parts),
-            rows(part.token_type_ids for part in parts),
-            rows((part.offsets for part in parts), -1),
+            _padded([part.input_ids for part in parts]),
+            _padded([part.attention_mask for part in parts]),
+            _padded([part.token_type_ids for part in parts]),
+            _padded([part.offsets for part in parts], -1),
         )
 
     def runs(self) -> Iterator[Inputs]:
@@ -296,11 +291,15 @@ class Reader:
         return max(scored, key=lambda span: (span.score, span.margin))
 
 
-def _widened(array: Ids, width: int, padding: int) -> Ids:
-    """Padded to `width` in its second size."""
-    missing = [(0, 0)] * array.ndim
-    missing[1] = (0, width - array.shape[1])
-    return np.pad(array, missing, constant_values=padding)
+def _padded(arrays: Sequence[Ids], padding: int = 0) -> Ids:
+    """Their rows, as long as the longest."""
+    width = max(array.shape[1] for array in arrays)
+    rows = np.full((sum(map(len, arrays)), width, *arrays[0].shape[2:]), padding, np.int64)
+    at = 0
+    for array in arrays:
+        rows[at : at + len(array), : array.shape[1]] = array
+        at += len(array)
+    return rows
 
 
 def _read_only(array: Ids) -> Ids:

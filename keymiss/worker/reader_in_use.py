@@ -86,7 +86,7 @@ class ReaderInUse:
     model: ModelInUse
     lower: ModelInUse | None
     questions: QuestionStates | None
-    whole: Run
+    whole: Run | None
 
     @classmethod
     def of(cls, infos: Sequence[Any], known_states: dict[str, Any]) -> ReaderInUse:
@@ -111,7 +111,7 @@ class ReaderInUse:
                 f"models {lower.key} and {version.key} are halves of two readers: keymiss models load"
             )
         questions = QuestionStates(lower, version.lower, known_states)
-        return cls(version, reader, model, lower, questions, _whole(model))
+        return cls(version, reader, model, lower, questions, None)
 
     @property
     def sha256(self) -> str:
@@ -125,18 +125,20 @@ class ReaderInUse:
 
     def run_over(self, stored: StoredSentence, kept: KeptTogether) -> Run:
         """The run over one sentence; what it makes of it is to be kept."""
-        if self.lower is None or self.questions is None:
+        if self.whole is not None:
             return self.whole
-        lower, about = self.lower, self.lower.about
+        lower, questions, lower_version = self.lower, self.questions, self.version.lower
+        assert lower is not None
+        assert questions is not None
+        assert lower_version is not None
+        about = lower.about
         assert about is not None
-        assert self.version.lower is not None
-        lower_version = self.version.lower
 
         def made(states: States) -> None:
             if keeps_states() and len(states) == 1 and states.shape[1] <= max_state_tokens(about):
                 stored.keep_states(states[0], lower_version, lower.sha256, kept)
 
-        questions, question = self.questions, stored.asked.question
+        question = stored.asked.question
         return SplitRun(
             lambda ids: questions.of(question, ids, kept),
             partial(run_lower, lower),
