@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from http.client import HTTPResponse, HTTPSConnection, RemoteDisconnected
+from http.client import HTTPResponse, HTTPSConnection
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -204,7 +204,7 @@ class System:
                 self._http.request("POST", "/qasearch", body, {"Content-Type": "application/json"})
                 reply = self._http.getresponse()
                 return reply, reply.read()
-            except (RemoteDisconnected, BrokenPipeError):
+            except (ConnectionError, ssl.SSLEOFError):
                 self._http.close()
         raise BenchFailed("nginx closes every connection")
 
