@@ -28,6 +28,7 @@ from tests.servers import RedisServer
 CLIENTS = 50
 SENTENCES = 40  # of each master
 ORIGINAL_REQUESTS = 10
+REPLY_LIMIT_S = 60.0
 
 Where = tuple[RedisServer, Sequence[StoredSentence]]
 """A master and sentences on it."""
@@ -77,14 +78,18 @@ class Misses:
                 for mine in range(self._clients):
                     turn, place = divmod(mine, len(self._where))
                     server, sentences = self._where[place]
-                    connection = stack.enter_context(socket.create_connection((HOST, server.port)))
+                    address = HOST, server.port
+                    connection = stack.enter_context(socket.create_connection(address, REPLY_LIMIT_S))
                     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                     client = _Client(connection, sentences, turn, step)
                     selector.register(connection, selectors.EVENT_READ, client)
                     client.ask(self._question())
                 waiting = self._clients
                 while waiting:
-                    for key, _ in selector.select():
+                    ready = selector.select(REPLY_LIMIT_S)
+                    if not ready:
+                        raise TimeoutError(f"no shard answers a miss within {REPLY_LIMIT_S:.0f} s")
+                    for key, _ in ready:
                         answered = self._is_answered(key.data)
                         if answered and self._over.is_set():
                             waiting -= 1
@@ -94,7 +99,7 @@ class Misses:
             self.errors.append(error)
 
     def _is_answered(self, client: _Client) -> bool:
-        """The shard's own limit for a miss is that of the wait."""
+        """Whether the reply is whole now. An error is raised."""
         received = client.socket.recv(1 << 16)
         if not received:
             raise ConnectionError("the shard closed the connection")
@@ -102,8 +107,10 @@ class Misses:
         reply = client.replies.gets()
         if isinstance(reply, Exception):
             raise reply
-        self.done += reply is not False  # else it is not whole yet
-        return reply is not False
+        if reply is False:
+            return False
+        self.done += 1
+        return True
 
     def _question(self) -> str:
         return f"Who carried the virus, {next(self._number)}"

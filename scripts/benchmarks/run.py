@@ -99,8 +99,9 @@ def _whole_system(
                 if options.wants("alternatives"):
                     float32, int8 = (file_of(options.whole_model, one) for one in ("onnx", "onnx-int8"))
                     ways = alternatives(options, float32, int8, others)
+                    sentences = system.sentences_read(first)
                     for way in ways:  # that are there then: to start takes all cores for seconds
-                        way.process.ms(first, system.sentences_read(first))
+                        way.process.ms(first, sentences)
                 usual_ms = fresh(results, options, system, questions, form, raw, ways, stages=True)
             if ways:
                 cold(results, options, system, questions, ways, usual_ms)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import Counter
 
 import pytest
@@ -13,6 +12,7 @@ from keymiss.cluster.topology import Shard
 from keymiss.worker.job import Job, JobCounts, JobKind, JobStatus, Run, parse_job, runs_of
 from keymiss.worker.jobs.threads import JobPool
 from tests.patience import patient
+from tests.servers import wait_until
 
 SHARD = Shard(Address("127.0.0.1", 1), "id")
 
@@ -70,11 +70,11 @@ def test_the_thread_that_worked_last_works_next() -> None:
 
     pool = JobPool(3, handle, lambda _: None)
     pool.submit([(job(number),) for number in range(3)])
-    assert pool.wait_idle(patient(10))
+    wait_until(lambda: len(pool._idle) == 3, 10, "all are idle")
     for number in range(3, 10):
         pool.submit([(job(number),)])
         assert pool.wait_idle(patient(10))
-        time.sleep(0.01)  # it waits again
+        wait_until(lambda: len(pool._idle) == 3, 10, "the thread is idle again")
     assert len(set(threads[:3])) == 3
     assert len(set(threads[3:])) == 1
 

@@ -31,8 +31,8 @@ class JobPool:
         self._queue: deque[Run] = deque()
         self._running: set[Run] = set()
         self._waiting = 0
-        self._idle: list[threading.Lock] = []  # of each idle thread one, which is released when it may start
-        self._woken = 0
+        self._idle: list[threading.Condition] = []  # of each idle thread its own; the last one is woken first
+        self._woken = 0  # on their way, and idle no more
         self._threads = 0
 
     def submit(self, runs: list[Run]) -> None:
@@ -47,7 +47,7 @@ class JobPool:
         and the server has not closed its connection."""
         if self._idle:
             self._woken += 1
-            self._idle.pop().release()
+            self._idle.pop().notify()
 
     def _start_threads(self) -> None:
         limit = self._size + min(self._waiting, MAX_WAITING)
@@ -109,14 +109,11 @@ class JobPool:
                 self._waiting -= 1
 
     def _next(self) -> Run:
-        turn = threading.Lock()
-        turn.acquire()
+        mine = threading.Condition(self._lock)
         with self._lock:
             while not self._may_start():
-                self._idle.append(turn)
-                self._lock.release()
-                turn.acquire()
-                self._lock.acquire()
+                self._idle.append(mine)
+                mine.wait()
                 self._woken -= 1
             run = self._queue.popleft()
             if self._queue:
