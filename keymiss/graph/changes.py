@@ -65,12 +65,14 @@ class GraphChanges:
             try:
                 async with connected(node, self._credentials, CONNECT_TIMEOUT_S, "keymiss-graph") as news:
                     await tell_changes(news, PREFIXES)
-                    await self._follow(node, news)
+                    try:
+                        await self._follow(node, news)
+                    finally:
+                        self._last.pop(node, None)  # before the connection is closed, which may take a while
             except (RedisError, OSError, TimeoutError) as error:
                 log.debug("changes of the graph at %s: %s; again in %s s", node, error, RETRY_S)
             except Exception:  # a fault of ours must not end it for good
                 log.exception("changes of the graph at %s", str(node))
-            self._last.pop(node, None)
             await asyncio.sleep(RETRY_S)
 
     async def _follow(self, node: Address, news: Connection) -> None:
