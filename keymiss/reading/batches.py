@@ -11,8 +11,8 @@ MAX_PADDING = 0.15  # of the texts' own tokens
 
 def of_like_length(lengths: Sequence[int], at_most: int = MAX_TEXTS) -> Iterator[list[int]]:
     """Places of texts of so many tokens, a batch after the other, the shortest first. Each place comes once;
-    a text longer than MAX_TOKENS is alone. `at_most`: so many texts are a batch, or MAX_TEXTS."""
-    most = min(at_most, MAX_TEXTS)
+    a text longer than MAX_TOKENS is alone. `at_most`: so many texts are a batch, or MAX_TEXTS, or one."""
+    most = max(1, min(at_most, MAX_TEXTS))
     batch: list[int] = []
     own = 0
     for place in sorted(range(len(lengths)), key=lambda one: lengths[one]):

@@ -1,19 +1,27 @@
-"""For gears functions: what the coroutines of one run ask of a model at the same time is run together, texts
-of like length in one batch, where the model's form gains by that and answers do not change.
+"""For gears functions: what the coroutines of one run ask of a model at the same time goes to it together,
+texts of like length: as one batch where the model's form gains by that and answers do not change, else one
+after the other in one request.
 
-On a CPU float32 gains a quarter, int8 nothing. In int8 and bfloat16 a text's numbers would depend on its
-neighbours; in float32 they are the same but for rounding.
+On a CPU float32 gains a quarter by a batch, int8 nothing. In int8 and bfloat16 a text's numbers would depend
+on its neighbours; in float32 they are the same but for rounding.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from keymiss.pipeline.answers import Logits, Run
 from keymiss.reading.backends.base import ModelError
 from keymiss.reading.batches import of_like_length
 from keymiss.reading.reader import About, Inputs
+
+REQUESTS_EACH = 6
+MAX_IN_TURN = 4
+"""Of one request: what is urgent waits for its end."""
+
+Together = Callable[[Sequence[Inputs]], Awaitable[Sequence[Sequence[Logits]]]]
+"""The logits of each of several texts, each [1, tokens]; or a ModelError, and nothing."""
 
 _Asked = tuple[Inputs, asyncio.Future[Sequence[Logits]]]
 
@@ -23,12 +31,37 @@ def gains_by_batches(about: About) -> bool:
     return about.precision == "float32"
 
 
-class LikeRuns:
-    """A run over one text that waits for those that are asked for at the same time. `processes`: so many
-    batches run at once; they are made so small that each process has one."""
+def as_a_batch(run: Run) -> Together:
+    """By one run over all of them."""
 
-    def __init__(self, run: Run, processes: int) -> None:
-        self._run, self._processes = run, processes
+    async def together(many: Sequence[Inputs]) -> Sequence[Sequence[Logits]]:
+        made = await run(Inputs.together(many))
+        return [_rows(made, row, _length(inputs)) for row, inputs in enumerate(many)]
+
+    return together
+
+
+def for_each_process(processes: int) -> Callable[[int], int]:
+    """How many go together of so many: each process is to have a part."""
+    return lambda asked: -(-asked // processes)
+
+
+def while_others_wait(pending: Callable[[], int], processes: int) -> Callable[[int], int]:
+    """The same, of texts that are read one after the other: as long as `pending` runs, and these, leave every
+    process several requests. Else one of them would be the last at work."""
+
+    def at_most(asked: int) -> int:
+        return min(MAX_IN_TURN, (pending() + asked) // (REQUESTS_EACH * processes))
+
+    return at_most
+
+
+class LikeRuns:
+    """A run over one text that waits for those that are asked for at the same time. `together` runs several,
+    `at_most` says how many."""
+
+    def __init__(self, run: Run, together: Together, at_most: Callable[[int], int]) -> None:
+        self._run, self._together, self._at_most = run, together, at_most
         self._asked: list[_Asked] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -45,8 +78,8 @@ class LikeRuns:
 
     def _start(self) -> None:
         asked, self._asked = self._asked, []
-        at_most = -(-len(asked) // self._processes)
-        batches = list(of_like_length([_length(inputs) for inputs, _ in asked], at_most))
+        lengths = [_length(inputs) for inputs, _ in asked]
+        batches = list(of_like_length(lengths, self._at_most(len(asked))))
         for batch in reversed(batches):  # the longest first: at the end no process waits long for another
             task = asyncio.ensure_future(self._run_batch([asked[place] for place in batch]))
             self._tasks.add(task)
@@ -58,8 +91,7 @@ class LikeRuns:
             if len(batch) == 1:
                 outcomes = [await self._run(batch[0][0])]
             else:
-                made = await self._run(Inputs.together([inputs for inputs, _ in batch]))
-                outcomes = [_rows(made, row, _length(inputs)) for row, (inputs, _) in enumerate(batch)]
+                outcomes = await self._together([inputs for inputs, _ in batch])
         except ModelError as error:
             if len(batch) > 1:
                 for one in batch:  # one of them may be why

@@ -18,7 +18,7 @@ from keymiss.worker.metrics import ModelMetrics, samples_of
 from keymiss.worker.model_processes.libraries import LoadedModel
 from keymiss.worker.model_processes.run_queue import ModelResult
 
-Submit = Callable[[LoadedModel, Sequence[Tensor], RunTerms], Future[ModelResult]]
+Submit = Callable[[LoadedModel, Sequence[Sequence[Tensor]], RunTerms], Future[ModelResult]]
 
 
 class ModelInUse:
@@ -40,19 +40,28 @@ class ModelInUse:
 
     async def run(self, arrays: Sequence[NDArray[Any]], outputs: int) -> list[NDArray[Any]]:
         """Its first outputs, so many. ModelError if it fails or has less."""
-        inputs = [from_array(array) for array in arrays]
+        (made,) = await self.run_in_turn([arrays], outputs)
+        return made
+
+    async def run_in_turn(
+        self, many: Sequence[Sequence[NDArray[Any]]], outputs: int
+    ) -> list[list[NDArray[Any]]]:
+        """The same of each, one run after the other; if one of them fails, all of them do."""
+        inputs = [[from_array(array) for array in arrays] for arrays in many]
         try:
             result = await outcome_of(self._submit(self._model, inputs, self._terms))
-            if len(result.outputs) != outputs:
+            if any(len(made) != outputs for made in result.outputs_of_each):
                 raise ModelError(f"the model has {len(result.outputs)} outputs, {outputs} were asked for")
         except ModelError as error:
             self._metrics.failed(self.key)
             self._count(0, 0, errors=1)
             raise ModelError(f"model {self.key}: {error}") from error
-        self._metrics.ran(self.key, inputs, result.queued_us / 1e6, result.duration_us / 1e6)
-        current().count_model_run(result.duration_us)
-        self._count(samples_of(inputs), result.duration_us, errors=0)
-        return [tensor.array for tensor in result.outputs]
+        context = current()
+        for given, took_us in zip(inputs, result.took_us, strict=True):
+            self._metrics.ran(self.key, given, result.queued_us / 1e6, took_us / 1e6)
+            context.count_model_run(took_us)
+            self._count(samples_of(given), took_us, errors=0)
+        return [[tensor.array for tensor in made] for made in result.outputs_of_each]
 
     def _count(self, samples: int, duration_us: int, errors: int) -> None:
         more = (1, samples, duration_us, errors)

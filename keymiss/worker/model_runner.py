@@ -367,11 +367,15 @@ class ModelRunner:
         """So many runs go on at once."""
         return self._pool.size
 
+    def pending(self) -> int:
+        """Runs that were asked for and have not ended."""
+        return self._pool.pending()
+
     def use(self, shard: Shard, connection: ShardConnection, key: str, info: Sequence[Any]) -> ModelInUse:
         """The model that `info`, the shard's reply to KM.MODELINFO, is about; fetched (blocking) if need be.
         ModelError if it is bad."""
         model, sha256 = self.store.get_as(shard, connection, key, info)
-        return ModelInUse(key, model, sha256, self._pool.submit, self._metrics)
+        return ModelInUse(key, model, sha256, self._pool.submit_in_turn, self._metrics)
 
     def start(
         self, shard: Shard, connection: ShardConnection, key: str, inputs: Sequence[Tensor]

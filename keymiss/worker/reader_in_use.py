@@ -19,7 +19,13 @@ from keymiss.worker.functions.gears_api import execute_together, hashtag
 from keymiss.worker.functions.job_context import current
 from keymiss.worker.functions.readers import checked_lower, reader_for
 from keymiss.worker.functions.records import decode
-from keymiss.worker.like_runs import LikeRuns, gains_by_batches
+from keymiss.worker.like_runs import (
+    LikeRuns,
+    as_a_batch,
+    for_each_process,
+    gains_by_batches,
+    while_others_wait,
+)
 from keymiss.worker.not_kept import KeptTogether
 from keymiss.worker.split_runs import QuestionStates, keeps_states, run_lower
 from keymiss.worker.stored_sentences import StoredSentence
@@ -156,12 +162,21 @@ class ReaderInUse:
 
 
 def _whole(model: ModelInUse) -> Run:
-    async def run(inputs: Inputs) -> Sequence[Logits]:
-        return await model.run((inputs.input_ids, inputs.attention_mask, inputs.token_type_ids), 2)
+    models = current().services.models
 
-    if model.about is None or not gains_by_batches(model.about):
-        return run
-    return LikeRuns(run, current().services.models.processes)
+    async def run(inputs: Inputs) -> Sequence[Logits]:
+        return await model.run(_arrays(inputs), 2)
+
+    async def in_turn(many: Sequence[Inputs]) -> Sequence[Sequence[Logits]]:
+        return await model.run_in_turn([_arrays(inputs) for inputs in many], 2)
+
+    if model.about is not None and gains_by_batches(model.about):
+        return LikeRuns(run, as_a_batch(run), for_each_process(models.processes))
+    return LikeRuns(run, in_turn, while_others_wait(models.pending, models.processes))
+
+
+def _arrays(inputs: Inputs) -> tuple[Ids, Ids, Ids]:
+    return inputs.input_ids, inputs.attention_mask, inputs.token_type_ids
 
 
 def _use(key: str, info: Sequence[Any]) -> ModelInUse:

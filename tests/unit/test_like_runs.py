@@ -8,10 +8,17 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from keymiss.pipeline.answers import Logits
+from keymiss.pipeline.answers import Logits, Run
 from keymiss.reading.backends.base import ModelError
 from keymiss.reading.reader import About, Inputs
-from keymiss.worker.like_runs import LikeRuns, gains_by_batches
+from keymiss.worker.like_runs import (
+    MAX_IN_TURN,
+    LikeRuns,
+    as_a_batch,
+    for_each_process,
+    gains_by_batches,
+    while_others_wait,
+)
 
 
 def inputs_of(ids: Sequence[int]) -> Inputs:
@@ -36,6 +43,10 @@ class Model:
         return [inputs.input_ids, -inputs.input_ids]
 
 
+def batches(run: Run, processes: int) -> LikeRuns:
+    return LikeRuns(run, as_a_batch(run), for_each_process(processes))
+
+
 async def outcomes(runs: LikeRuns, texts: Sequence[Sequence[int]]) -> list[Sequence[Logits] | BaseException]:
     return await asyncio.gather(*(runs(inputs_of(text)) for text in texts), return_exceptions=True)
 
@@ -45,7 +56,7 @@ async def test_each_gets_what_it_would_get_alone(processes: int) -> None:
     lengths = [7, 3, 8, 8, 30, 7, 31, 29, 7]
     texts = [list(range(100 * at + 1, 100 * at + length + 1)) for at, length in enumerate(lengths)]
     model = Model()
-    for text, made in zip(texts, await outcomes(LikeRuns(model, processes), texts), strict=True):
+    for text, made in zip(texts, await outcomes(batches(model, processes), texts), strict=True):
         assert not isinstance(made, BaseException)
         starts, ends = made
         assert starts.tolist() == [text]
@@ -58,13 +69,13 @@ async def test_each_gets_what_it_would_get_alone(processes: int) -> None:
 
 async def test_texts_of_like_length_are_one_run() -> None:
     model = Model()
-    await outcomes(LikeRuns(model, 1), [[5] * 20, [5] * 4, [5] * 19, [5] * 20])
+    await outcomes(batches(model, 1), [[5] * 20, [5] * 4, [5] * 19, [5] * 20])
     assert model.runs == [(3, 20), (1, 4)]
 
 
 async def test_those_that_are_asked_for_later_are_another_run() -> None:
     model = Model()
-    runs = LikeRuns(model, 1)
+    runs = batches(model, 1)
     first = asyncio.ensure_future(outcomes(runs, [[5] * 9] * 2))
     await model.began.wait()
     await outcomes(runs, [[5] * 9] * 3)
@@ -74,7 +85,7 @@ async def test_those_that_are_asked_for_later_are_another_run() -> None:
 
 async def test_one_that_fails_fails_alone() -> None:
     model = Model()
-    first, second, third = await outcomes(LikeRuns(model, 1), [[5] * 9, [13] * 9, [5] * 9])
+    first, second, third = await outcomes(batches(model, 1), [[5] * 9, [13] * 9, [5] * 9])
     assert isinstance(second, ModelError)
     assert not isinstance(first, BaseException)
     assert not isinstance(third, BaseException)
@@ -85,13 +96,13 @@ async def test_what_is_no_logits_is_an_error_of_each_and_nobody_waits_for_ever()
     async def nonsense(inputs: Inputs) -> Sequence[Logits]:
         return [np.float32(1.0)]  # type: ignore[list-item]
 
-    got = await asyncio.wait_for(outcomes(LikeRuns(nonsense, 1), [[5] * 9] * 2), 10)
+    got = await asyncio.wait_for(outcomes(batches(nonsense, 1), [[5] * 9] * 2), 10)
     assert all(isinstance(one, IndexError) for one in got)
 
 
 async def test_one_that_is_given_up_takes_nobody_with_it() -> None:
     model = Model()
-    runs = LikeRuns(model, 1)
+    runs = batches(model, 1)
     given_up, stays = (asyncio.ensure_future(runs(inputs_of([5] * 9))) for _ in range(2))
     await model.began.wait()
     given_up.cancel()
@@ -101,7 +112,7 @@ async def test_one_that_is_given_up_takes_nobody_with_it() -> None:
 async def test_windows_of_one_text_are_a_batch_by_themselves() -> None:
     model = Model()
     windows = Inputs.together([inputs_of([5] * 9), inputs_of([6] * 9)])
-    await LikeRuns(model, 2)(windows)
+    await batches(model, 2)(windows)
     assert model.runs == [(2, 9)]
 
 
@@ -115,3 +126,24 @@ def test_rows_that_are_put_together_are_padded_and_masked() -> None:
 @pytest.mark.parametrize(("precision", "gains"), [("float32", True), ("bfloat16", False), ("int8", False)])
 def test_where_neighbours_would_change_an_answer_there_are_none(precision: str, gains: bool) -> None:
     assert gains_by_batches(About("m", precision, "", 100, 512)) is gains
+
+
+async def test_those_read_in_turn_are_one_request_and_not_padded() -> None:
+    model, requests = Model(), []
+
+    async def in_turn(many: Sequence[Inputs]) -> Sequence[Sequence[Logits]]:
+        requests.append([one.input_ids.shape[1] for one in many])
+        return [await model(one) for one in many]
+
+    runs = LikeRuns(model, in_turn, lambda _asked: 3)
+    texts = [[5] * length for length in (9, 10, 9, 9, 40)]
+    assert [made[0].tolist() for made in await outcomes(runs, texts)] == [[text] for text in texts]  # type: ignore[index]
+    assert requests == [[9, 9, 9]]
+    assert model.runs == [(1, 40), (1, 10), (1, 9), (1, 9), (1, 9)]
+
+
+@pytest.mark.parametrize(
+    ("pending", "asked", "at_most"), [(0, 5, 0), (15, 5, 1), (36, 12, 4), (1000, 12, MAX_IN_TURN)]
+)
+def test_only_while_others_wait_do_several_go_together(pending: int, asked: int, at_most: int) -> None:
+    assert while_others_wait(lambda: pending, 2)(asked) == at_most

@@ -230,6 +230,32 @@ def test_a_run_of_more_buffers_than_the_kernel_takes_at_once(dummies: Processes)
     assert np.array_equal(first.array, large.array.astype(np.float32))
 
 
+def test_runs_that_go_together_are_done_in_turn_by_one_process(dummies: Processes) -> None:
+    model = dummies.dummy(outputs=2, delay_ms=200)
+    given = [tensors.from_values("INT64", [size], [size] * size) for size in (3, 1, 2)]
+    together = dummies.pool.submit_in_turn(model, [[one, ONE] for one in given], ANY_TERMS)
+    alone = dummies.start(model, ONE)
+    assert dummies.pool.pending() == 4
+    result = together.result(patient(60))
+    for made, one in zip(result.outputs_of_each, given, strict=True):
+        assert [tensor.array.tolist() for tensor in made] == [
+            one.array.tolist(),
+            (one.array + 1).tolist(),
+        ]
+    assert min(result.took_us) >= 200_000
+    assert result.duration_us == sum(result.took_us)
+    assert len(alone.result(patient(60)).took_us) == 1
+    wait_until(lambda: dummies.pool.pending() == 0, 10, "none is pending")
+
+
+def test_runs_that_go_together_fail_together(dummies: Processes, monkeypatch: pytest.MonkeyPatch) -> None:
+    bad = dummies.dummy(fail="no luck")
+    assert error_of(dummies.pool.submit_in_turn(bad, [[ONE], [ONE]], ANY_TERMS)).endswith("no luck")
+    monkeypatch.setattr(frames, "MAX_TENSORS_BYTES", 16)
+    too_large = dummies.pool.submit_in_turn(dummies.dummy(), [[ONE], [ONE], [ONE]], ANY_TERMS)
+    assert "are more than 16" in error_of(too_large)
+
+
 def test_failed_runs_are_answered_and_the_others_go_on(dummies: Processes) -> None:
     good, bad = dummies.dummy(), dummies.dummy(fail="no luck")
     runs = [dummies.start(model, ONE) for model in (bad, good, bad, good)]

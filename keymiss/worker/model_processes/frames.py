@@ -20,6 +20,10 @@ AT_ONCE_BYTES = 1 << 14  # most frames of runs and results are smaller
 COPIED_BYTES = 1 << 16  # a smaller tensor is copied: cheaper than one more buffer for the kernel
 
 
+RUNS = "runs"
+"""The field that says how many runs of a model a frame has (`parted`); without it one."""
+
+
 class FrameError(Exception):
     """Tensors that are too large, or bytes that are no frame."""
 
@@ -73,6 +77,12 @@ def _bytes_of(tensor: Tensor) -> bytes | memoryview:
     if tensor.array.nbytes <= COPIED_BYTES or tensor.type_name == "STRING":
         return tensor.blob
     return np.ascontiguousarray(tensor.array).reshape(-1).view(np.uint8).data
+
+
+def parted(tensors: list[Tensor], runs: int) -> list[list[Tensor]]:
+    """Those of so many runs, which have as many each."""
+    many = len(tensors) // runs
+    return [tensors[run * many : (run + 1) * many] for run in range(runs)]
 
 
 def send(to: socket.socket, fields: Mapping[str, Any], tensors: Sequence[Tensor] = (), fd: int = -1) -> None:

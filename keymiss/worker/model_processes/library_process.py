@@ -39,9 +39,10 @@ from keymiss.worker.model_processes.forks import (
 )
 from keymiss.worker.model_processes.frames import (
     AT_ONCE_BYTES,
-    Frame,
+    RUNS,
     FrameError,
     FrameReader,
+    parted,
     receive_with_file,
     send,
 )
@@ -56,8 +57,8 @@ IDLE_S = 1  # after so long a runner gives the system back what memory its runs 
 
 _libc = ctypes.CDLL(None)
 
-Runs = Callable[[Frame, AsksOfScript], list[Tensor]]
-"""What a runner does with a request."""
+Runs = Callable[[Mapping[str, Any], list[Tensor], AsksOfScript], list[Tensor]]
+"""What a runner does with a run: its fields, its tensors."""
 
 
 def library_process(control: socket.socket, choice: str, waits_at: Path | None) -> None:
@@ -151,7 +152,7 @@ def _load(backends: Mapping[str, Backend], blob: bytes, name: str) -> tuple[Runs
         "outputs": list(model.outputs),
         "version": backend.version,
     }
-    return lambda request, _asks: model.run(request.tensors), about
+    return lambda _fields, inputs, _asks: model.run(inputs), about
 
 
 def _compile(backends: Mapping[str, Backend], source: bytes, entry_points: Sequence[str]) -> Runs:
@@ -161,9 +162,8 @@ def _compile(backends: Mapping[str, Backend], source: bytes, entry_points: Seque
     except ImportError as error:
         raise ModelError("this worker has no TORCH: scripts do not run here") from error
 
-    def run(request: Frame, asks: AsksOfScript) -> list[Tensor]:
-        call = script.call(calls=asks, **request.fields)
-        return call.run(request.tensors)
+    def run(fields: Mapping[str, Any], inputs: list[Tensor], asks: AsksOfScript) -> list[Tensor]:
+        return script.call(calls=asks, **fields).run(inputs)
 
     return run
 
@@ -186,10 +186,12 @@ def runner(runs: Runs, requests: socket.socket) -> None:
         if request is None:
             release_freed()
             continue
-        began_ns = time.perf_counter_ns()
         try:
-            outputs = runs(request, asks)
-            took_us = (time.perf_counter_ns() - began_ns) // 1000
+            outputs, took_us = list[Tensor](), list[int]()
+            for inputs in parted(request.tensors, request.fields.pop(RUNS, 1)):
+                began_ns = time.perf_counter_ns()
+                outputs += runs(request.fields, inputs, asks)
+                took_us.append((time.perf_counter_ns() - began_ns) // 1000)
             send(requests, {"took_us": took_us}, outputs)
         except (ConnectionError, EOFError):
             raise  # the worker is gone

@@ -24,7 +24,7 @@ from keymiss.worker.functions.run_terms import RunTerms
 from keymiss.worker.metrics import RunEnd, RunnerMetrics
 from keymiss.worker.model_processes.asks import ASK, FunctionCall, answer_to
 from keymiss.worker.model_processes.forking import ProcessLost
-from keymiss.worker.model_processes.frames import Frame, FrameError, packed
+from keymiss.worker.model_processes.frames import RUNS, Frame, FrameError, packed
 from keymiss.worker.model_processes.libraries import LoadedModel
 from keymiss.worker.model_processes.run_queue import ModelResult, ModelRun, RunQueue
 from keymiss.worker.model_processes.runner import Runner
@@ -95,9 +95,27 @@ class ModelPool:
             fields = call.fields() if call is not None else {}
             run = ModelRun(model, packed(fields, inputs), terms, call.calls if call is not None else None)
         except FrameError as error:
-            run = ModelRun(model, [], terms)
-            run.failed(f"the model run failed: {error}")
-            return run.future
+            return _too_large(model, terms, error)
+        return self._queued(run)
+
+    def submit_in_turn(
+        self, model: LoadedModel, many: Sequence[Sequence[Tensor]], terms: RunTerms
+    ) -> Future[ModelResult]:
+        """The same of several runs, which one process does one after the other. If one of them fails, or they
+        take too long together, all do."""
+        try:
+            buffers = packed({RUNS: len(many)}, [tensor for inputs in many for tensor in inputs])
+        except FrameError as error:
+            return _too_large(model, terms, error)
+        return self._queued(ModelRun(model, buffers, terms, count=len(many)))
+
+    def pending(self) -> int:
+        """So many runs were asked for and have not ended."""
+        with Shield(), self._lock:
+            given = (run for runner, _ in self._at.values() for run in runner.runs)
+            return sum(run.count for run in chain(self._queue, given))
+
+    def _queued(self, run: ModelRun) -> Future[ModelResult]:
         with Shield(), self._lock:
             self._queue.add(run)
             self._give()
@@ -289,3 +307,9 @@ class ModelPool:
         text = overdue or f"the process ended in the {run.what} run: {how}"
         log_event("model_run_ended", "warning", error=text)
         run.failed(text)
+
+
+def _too_large(model: LoadedModel, terms: RunTerms, error: FrameError) -> Future[ModelResult]:
+    run = ModelRun(model, [], terms)
+    run.failed(f"the model run failed: {error}")
+    return run.future

@@ -12,6 +12,7 @@ from keymiss.reading.backends.base import ModelError
 from keymiss.reading.backends.torch_script import ScriptCalls
 from keymiss.reading.tensors import Tensor
 from keymiss.worker.functions.run_terms import RunTerms
+from keymiss.worker.model_processes.frames import parted
 from keymiss.worker.model_processes.libraries import LoadedModel
 
 OTHERS_AFTER = 8
@@ -20,21 +21,34 @@ OTHERS_AFTER = 8
 
 @dataclass(frozen=True)
 class ModelResult:
-    """Outputs of a run, how long the model itself took, and how long the run waited and travelled."""
+    """Outputs of a run, how long the model itself took, and how long the run waited and travelled. Of several
+    that went together: the outputs of all, and how long each took."""
 
     outputs: list[Tensor]
-    duration_us: int
+    took_us: list[int]
     queued_us: int
+
+    @property
+    def duration_us(self) -> int:
+        """Of all."""
+        return sum(self.took_us)
+
+    @property
+    def outputs_of_each(self) -> list[list[Tensor]]:
+        """Of each run its own: all are of one model."""
+        return parted(self.outputs, len(self.took_us))
 
 
 @dataclass(eq=False)
 class ModelRun:
-    """`buffers`: its inputs as they are sent. `calls`: of a script, what it can ask for."""
+    """`buffers`: its inputs as they are sent. `calls`: of a script, what it can ask for. `count`: of a model,
+    so many runs that go together."""
 
     model: LoadedModel
     buffers: list[memoryview]
     terms: RunTerms
     calls: ScriptCalls | None = None
+    count: int = 1
     future: Future[ModelResult] = field(default_factory=Future)
     submitted_ns: int = field(default_factory=time.perf_counter_ns)
 
@@ -52,11 +66,11 @@ class ModelRun:
         """False when nobody wants it any more."""
         return self.future.running() or self.future.set_running_or_notify_cancel()
 
-    def done(self, outputs: list[Tensor], took_us: int) -> None:
+    def done(self, outputs: list[Tensor], took_us: list[int]) -> None:
         """It succeeded."""
         if not self.future.done():  # else its time was over before
             away_us = (time.perf_counter_ns() - self.submitted_ns) // 1000
-            self.future.set_result(ModelResult(outputs, took_us, max(0, away_us - took_us)))
+            self.future.set_result(ModelResult(outputs, took_us, max(0, away_us - sum(took_us))))
 
     def failed(self, text: str, reason: str | None = None) -> None:
         """The same, with a ModelError."""
