@@ -118,7 +118,7 @@ class ApiMetrics:
         )
         self._unread = Counter(
             "keymiss_sentences_unread_total",
-            "Sentences found and not read, as one that ranks higher answered, and surely.",
+            "Sentences found and not read: an answer was sure before, or they lay far behind.",
             registry=registry,
         )
         self._unused = Counter(

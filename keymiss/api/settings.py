@@ -79,6 +79,7 @@ class ApiSettings(EnvironmentSettings):
     candidates_per_shard: Count = 20  # of them, on each shard at most
     first_candidates: Count = 4  # read at once; the others only if none of these gives a sure answer
     sure_score: float = Field(0.9, ge=0, le=1)  # an answer of a greater score is sure; 1: all are always read
+    max_behind: OrNothing = 2.0  # others further behind the best candidate (sureness.outlook) are not read
     results: Count = 20  # results returned at most
     connections_per_shard: Count = 32  # GETs in flight on one master at most
     max_questions: Count = 64  # questions in flight at most; the next one gets 429

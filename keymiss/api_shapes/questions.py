@@ -98,7 +98,7 @@ class SentenceCoverage(Shape):
     late: int
     failed: int
     unread: int = Field(
-        0, description="Not asked: one that the search ranks higher answered, and surely. See `exhaustive`."
+        0, description="Not asked: an answer was sure before, or they lie far behind. See `exhaustive`."
     )
 
 

@@ -53,7 +53,7 @@ def ask(
         list[str] | None, typer.Option("--article", help="search only this one; may be given again")
     ] = None,
     exhaustive: Annotated[
-        bool, typer.Option("--exhaustive", help="read all that is found, though an answer may be sure before")
+        bool, typer.Option("--exhaustive", help="read all that is found, however far behind")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="the API's whole reply")] = False,
     url: Url = "",
@@ -124,7 +124,7 @@ def _show(reply: Answers, limit: int) -> None:
     if sentences.answered < sentences.asked:
         out.print(f"{sentences.answered} of {sentences.asked} sentences were read in time.", style="yellow")
     if sentences.unread and len(reply.results) < limit:
-        out.print(f"{sentences.unread} more were found and not read, as an answer was sure: --exhaustive.")
+        out.print(f"{sentences.unread} more were found and not read: --exhaustive.")
     for one in unused:
         out.print(f"Searched without {one.signal}: {one.reason}.", style="yellow", markup=False)
 

@@ -52,7 +52,7 @@ class AsyncClient:
         """Answers a question: `limit` results, from `offset` on.
 
         `min_score`: in place of the service's threshold. `years`, `articles`: only these are searched.
-        `exhaustive`: every sentence found is read, though an answer may be sure before.
+        `exhaustive`: every sentence found is read: else reading ends when an answer is sure.
         """
         return await self._do(
             calls.ask(question, limit, offset, min_score, years, articles, exhaustive), options

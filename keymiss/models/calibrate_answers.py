@@ -23,7 +23,7 @@ import numpy as np
 import typer
 from rich.console import Console
 
-from keymiss.api.questions.sureness import Weights, log_odds, sureness
+from keymiss.api.questions.sureness import Weights, log_odds, outlook, sureness
 from keymiss.api.settings import ApiSettings
 from keymiss.models import early_stops, squad
 from keymiss.models.asking import EvaluateError, in_threads, percent
@@ -41,7 +41,7 @@ from keymiss.retrieval.across_shards import rank
 from keymiss.typer_app import exit_code, typer_app
 
 app = typer_app()
-STOP_SETTINGS = ("first_candidates", "sure_score", "min_score")
+STOP_SETTINGS = ("first_candidates", "sure_score", "max_behind", "min_score")
 CANDIDATES = 20  # that are read for a question, as the API does
 LIMIT = 200  # questions of a file's part
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7)
@@ -206,17 +206,18 @@ def _show_stops(console: Console, part: str, asked: Mapping[Path, Sequence[Asked
     """With the weights that are in use; each file by the rule that is in use."""
     default = {name: ApiSettings.model_fields[name].default for name in STOP_SETTINGS}
 
-    def rows(name: str, some: Iterable[Asked], *rules: tuple[int, float]) -> list[dict[str, object]]:
+    def rows(name: str, some: Iterable[Asked], *rules: early_stops.Rule) -> list[dict[str, object]]:
         put = [(each.answered, each.found) for each in some]
-        made = early_stops.table(put, sure, default["min_score"], rules or early_stops.RULES)
-        return [{"file": name, **row, "sure": f"{row['sure']:g}"} for row in made]
+        rules = rules or early_stops.RULES
+        made = early_stops.table(put, sure, lambda one: outlook(one.candidate), default["min_score"], rules)
+        return [{"file": name, **row, **{key: f"{row[key]:g}" for key in ("sure", "behind")}} for row in made]
 
     def sure(one: Found) -> float:
         return sureness(one.reader_score, one.candidate)
 
     found = rows("all", [one for each in asked.values() for one in each])
     for path, each in asked.items():
-        found += rows(path.stem, each, (default["first_candidates"], default["sure_score"]))
+        found += rows(path.stem, each, early_stops.Rule(*(default[name] for name in STOP_SETTINGS[:3])))
     show(console, f"{part}: reading ends when one is sure", found, early_stops.COLUMNS)
 
 

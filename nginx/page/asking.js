@@ -14,6 +14,8 @@ function focusOn(answer) {
   answer?.focus();
 }
 
+const button = (label, onclick) => el("button", { type: "button", class: "more", onclick }, label);
+
 /** The section. say(text) announces. */
 export class Answers {
   constructor(say) {
@@ -72,7 +74,7 @@ export class Answers {
     );
     if (!reply.results.length) {
       const message = reply.message || "Nothing was found that answers this.";
-      show(this.list, notice(message), passageList(reply.closest, "Closest passages"));
+      show(this.list, notice(message), this.#readAll(reply, question, only), passageList(reply.closest, "Closest passages"));
       return this.say(`${message}${reply.closest.length ? ` ${count(reply.closest.length, "closest passage")} below.` : ""}`);
     }
     show(this.list, answerList(reply.results), el("div", { class: "foot" }), passageList(reply.closest, "Passages close to the question"));
@@ -81,20 +83,22 @@ export class Answers {
     return this.say(`${count(reply.results.length, "answer")}. Best: ${best.answer}, ${percent(best.score)}. ${missing}`);
   }
 
-  #offerMore({ total, results, coverage }, question, only) {
+  #offerMore(reply, question, only) {
     const [list, foot] = this.list.children;
     const shown = list.children.length;
-    const { unread } = coverage.sentences;
-    const button = (label, onclick) => el("button", { type: "button", class: "more", onclick }, label);
-    if (results.length && shown < total) {
-      show(foot, button(`More answers (${shown} of ${total})`, () => this.#more(question, only)));
+    if (reply.results.length && shown < reply.total) {
+      show(foot, button(`More answers (${shown} of ${reply.total})`, () => this.#more(question, only)));
     } else {
-      const all = async () => {
-        await this.ask(question, { ...only, exhaustive: true });
-        focusOn(this.list.querySelector(".answer"));
-      };
-      show(foot, unread > 0 && button(`Read the ${count(unread, "other sentence")} too`, all));
+      show(foot, this.#readAll(reply, question, only));
     }
+  }
+
+  #readAll({ coverage }, question, only) {
+    const { unread } = coverage.sentences;
+    return unread > 0 && button(`Read the ${count(unread, "other sentence")} too`, async () => {
+      await this.ask(question, { ...only, exhaustive: true });
+      focusOn(this.list.querySelector(".answer, .notice"));
+    });
   }
 
   async #more(question, only) {

@@ -1,4 +1,5 @@
-"""The best candidates are read first, and the others only if none of these gives a sure answer."""
+"""The best candidates are read first; the others only if none of these gives a sure answer, and none that
+lies far behind."""
 
 from __future__ import annotations
 
@@ -47,6 +48,7 @@ def api(cluster: RedisClusterServers) -> Iterator[ApiProcess]:
     env = {
         "KEYMISS_API_FIRST_CANDIDATES": str(FIRST),
         "KEYMISS_API_SURE_SCORE": "0.8",
+        "KEYMISS_API_MAX_BEHIND": "100",
         "KEYMISS_API_MIN_SCORE": "0.001",
         "KEYMISS_API_TIME_LIMIT_S": str(slower(2)),
     }
@@ -139,3 +141,32 @@ def test_a_shard_that_says_nothing_does_not_keep_the_others_waiting(
     assert (read.sentences.answered, read.sentences.late, read.sentences.failed) == (each, each, 0)
     cluster.wait_ok()
     wait_until(lambda: ask(api, exhaustive=True).coverage.sentences.answered == ALL, 15, "all answer again")
+
+
+def test_those_far_behind_are_not_read(cluster: RedisClusterServers) -> None:
+    answer(cluster, {})
+    tag = shard_tags(MASTERS)[0]
+    far = sentence_key("elsewhere", tag)
+    env = {
+        "KEYMISS_API_FIRST_CANDIDATES": "1",
+        "KEYMISS_API_MAX_BEHIND": "2",
+        "KEYMISS_API_SURE_SCORE": "0.8",
+    }
+    with cluster.client() as client:
+        client.hset(far, mapping={"0": "Gulls are birds, too."})
+        client.set(
+            span_key("elsewhere", tag, "0", question_in_key(QUESTION)), '{"answer": "Gulls", "score": 0.9}'
+        )
+        try:
+            with ApiProcess(cluster.addresses, wait_indexed=MASTERS, env=env) as api:
+                reply = ask(api)
+                assert (reply.coverage.sentences.answered, reply.coverage.sentences.unread) == (ALL, 1)
+                assert reply.message is not None
+                assert " 1 more sentence lies far behind and was not read" in reply.message
+                for every in (ask(api, exhaustive=True), ask(api, min_score=0)):
+                    assert (every.coverage.sentences.answered, every.coverage.sentences.unread) == (
+                        ALL + 1,
+                        0,
+                    )
+        finally:
+            client.delete(far)

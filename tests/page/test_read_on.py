@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from playwright.sync_api import Page, Route, expect
 
 from tests.page.browser import Seen, ask
@@ -32,12 +33,14 @@ def test_without_a_sure_answer_the_closest_passages_are_shown(page: Page) -> Non
     expect(page.get_by_role("status")).to_contain_text("5 closest passages below.")
 
 
-def test_what_was_not_read_as_an_answer_was_sure_is_read_on_demand(page: Page) -> None:
+@pytest.mark.parametrize("min_score", [0.001, 1], ids=["beside answers", "without an answer"])
+def test_what_was_not_read_is_read_on_demand(page: Page, min_score: float) -> None:
     asked: list[dict[str, object]] = []
 
     def reply(route: Route) -> None:
         asked.append(route.request.post_data_json)
-        real = route.fetch()
+        threshold = {} if asked[-1].get("exhaustive") else {"min_score": min_score}
+        real = route.fetch(post_data=json.dumps(asked[-1] | threshold))
         body = real.json()
         body["coverage"]["sentences"]["unread"] = 0 if asked[-1].get("exhaustive") else 14
         route.fulfill(response=real, json=body)

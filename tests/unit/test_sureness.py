@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import pytest
 
-from keymiss.api.questions.sureness import WITH_VECTORS, WORDS_ALONE, Weights, sureness
+from keymiss.api.questions.answering import not_far_behind
+from keymiss.api.questions.sureness import WITH_VECTORS, WORDS_ALONE, Weights, log_odds, outlook, sureness
 from keymiss.retrieval import Candidate
 
 
@@ -43,3 +45,22 @@ def test_by_hand() -> None:
     weights = Weights(reader=2.0, coverage=3.0, cosine=1.0, shift=-4.0)
     assert weights.probability(0.5, candidate(1.0, 1.0)) == pytest.approx(0.5)
     assert weights.probability(0.5, candidate(1.0, None)) == pytest.approx(1 / (1 + 2.718281828459045))
+
+
+@pytest.mark.parametrize("cosine", [None, 0.5])
+def test_the_outlook_is_what_is_not_the_reader_s(cosine: float | None) -> None:
+    one = candidate(0.7, cosine)
+    weights = WORDS_ALONE if cosine is None else WITH_VECTORS
+    found = sureness(0.9, one)
+    assert outlook(one) == pytest.approx(math.log(found / (1 - found)) - weights.reader * log_odds(0.9))
+
+
+def test_those_far_behind_the_best_of_all_shards_are_left_out() -> None:
+    best, near, far = candidate(1.0, None), candidate(0.8, None), candidate(0.2, None)
+    every = {"x": [best, far], "y": [far, near], "z": []}
+    later = {"x": [far], "y": [far, near], "z": []}
+    behind = outlook(best) - outlook(near)
+    assert not_far_behind(later, every, behind + 1e-9) == {"x": [], "y": [near], "z": []}
+    assert not_far_behind(later, every, behind - 1e-9) == {"x": [], "y": [], "z": []}
+    assert not_far_behind(later, every, 100) == later
+    assert not_far_behind({}, {}, 2) == {}

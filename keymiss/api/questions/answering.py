@@ -21,6 +21,7 @@ from keymiss.api.questions.question_in_key import question_in_key
 from keymiss.api.questions.question_vector import QuestionVectors
 from keymiss.api.questions.record import QuestionRecord
 from keymiss.api.questions.reply_members import Facts, closest, result
+from keymiss.api.questions.sureness import outlook
 from keymiss.api.settings import ApiSettings
 from keymiss.api.shard_status import Status
 from keymiss.api.unused import Reason, Signal, Unused, merged
@@ -177,7 +178,7 @@ class Asker:
         without that shard; facts of the articles of all.
 
         `enough`: where all of the first candidates are read soon and one of them gives an answer of a greater
-        score, the others are not read. None: all are read.
+        score, the others are not read; else those that do not lie far behind. None: all are read.
         """
         limit_s = self._settings.time_limit_s
         deadline = asyncio.get_running_loop().time() + limit_s
@@ -192,7 +193,8 @@ class Asker:
             if enough is not None:
                 done, _ = await asyncio.wait(asked, timeout=limit_s * FIRST_PART)
                 if not (done and is_sure(asked[0].result(), enough)):
-                    asked.append(group.create_task(ask(later)))
+                    near = not_far_behind(later, candidates, self._settings.max_behind)
+                    asked.append(group.create_task(ask(near)))
         outcomes, facts = [each for task in asked for each in task.result()], of_articles.result()
         if failed := shards_that_failed(outcomes):
             others = not_yet_asked(await best(failed), outcomes)
@@ -252,6 +254,12 @@ def parted(candidates: ByShard, first: int | None) -> tuple[ByShard, ByShard]:
         {tag: [each for each in some if each.sentencekey in best] for tag, some in candidates.items()},
         {tag: [each for each in some if each.sentencekey not in best] for tag, some in candidates.items()},
     )
+
+
+def not_far_behind(some: ByShard, candidates: ByShard, max_behind: float) -> ByShard:
+    """Those that can still be expected to answer, beside the best of all candidates (`sureness.outlook`)."""
+    least = max((outlook(each) for found in candidates.values() for each in found), default=0.0) - max_behind
+    return {tag: [each for each in found if outlook(each) >= least] for tag, found in some.items()}
 
 
 def is_sure(outcomes: Sequence[Outcome], enough: float) -> bool:

@@ -149,7 +149,7 @@ def coverage(
     unused: tuple[Unused, ...] = (),
 ) -> Coverage:
     """Sentences and shards asked, answered, late, failed (busy is failed here); `unread`: sentences that were
-    not asked, as an answer was sure before."""
+    found and not asked."""
     statuses = [(o.shard, Status.FAILED if o.status is Status.BUSY else o.status) for o in outcomes]
     kinds = (Status.ANSWERED, Status.LATE, Status.FAILED)
     sentences = {"asked": len(outcomes)} | {k.value: sum(s is k for _, s in statuses) for k in kinds}

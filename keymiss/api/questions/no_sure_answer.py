@@ -27,6 +27,11 @@ def no_sure_answer(
         said = f"Nothing was found: no sentence{_within(only)} has to do with the question's words."
     else:
         said = f"Nothing was found: there is no sentence{_within(only)}."
+    if count := covered.sentences["unread"]:
+        lies, was = ("lies", "was") if count == 1 else ("lie", "were")
+        said += (
+            f" {_many(count, 'more sentence')} {lies} far behind and {was} not read (exhaustive reads all)."
+        )
     for status, what in (("late", "did not answer in time"), ("failed", "failed")):
         if count := covered.sentences[status]:
             said += f" {_many(count, 'sentence')} {what} (shards {', '.join(covered.shards[status])})."

@@ -26,13 +26,12 @@ class Weights:
 
     def probability(self, reader_score: float, candidate: Candidate) -> float:
         """In (0, 1)."""
-        x = (
-            self.reader * log_odds(reader_score)
-            + self.coverage * candidate.coverage
-            + self.cosine * (candidate.cosine or 0.0)
-            + self.shift
-        )
+        x = self.reader * log_odds(reader_score) + self.outlook(candidate)
         return 1 / (1 + math.exp(-x))
+
+    def outlook(self, candidate: Candidate) -> float:
+        """The part of the log odds that is known before the sentence is read."""
+        return self.coverage * candidate.coverage + self.cosine * (candidate.cosine or 0.0) + self.shift
 
 
 # By keymiss models calibrate-answers --limit 100: SQuADShifts' Wikipedia, BioASQ, NQ, TyDi, SQuAD, COVID-QA.
@@ -48,5 +47,14 @@ def log_odds(score: float) -> float:
 
 def sureness(reader_score: float, candidate: Candidate) -> float:
     """The probability that the question is answered, if half of all questions are."""
-    weights = WORDS_ALONE if candidate.cosine is None else WITH_VECTORS
-    return weights.probability(reader_score, candidate)
+    return _weights_for(candidate).probability(reader_score, candidate)
+
+
+def outlook(candidate: Candidate) -> float:
+    """What retrieval says of it, in log odds. One that lies far behind another can only win if the reader is
+    as much surer of it, which is rare."""
+    return _weights_for(candidate).outlook(candidate)
+
+
+def _weights_for(candidate: Candidate) -> Weights:
+    return WORDS_ALONE if candidate.cosine is None else WITH_VECTORS
