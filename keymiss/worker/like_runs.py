@@ -86,7 +86,7 @@ class LikeRuns:
             task.add_done_callback(self._tasks.discard)
 
     async def _run_batch(self, batch: Sequence[_Asked]) -> None:
-        outcomes: Sequence[Sequence[Logits] | Exception]
+        outcomes: Sequence[Sequence[Logits] | BaseException]
         try:
             if len(batch) == 1:
                 outcomes = [await self._run(batch[0][0])]
@@ -98,7 +98,11 @@ class LikeRuns:
                     await self._run_batch([one])
                 return
             outcomes = [error]
-        except Exception as error:
+        except asyncio.CancelledError:
+            for _, ended in batch:
+                ended.cancel()
+            raise
+        except BaseException as error:  # also that the function is ended: nobody waits on
             outcomes = [error] * len(batch)
         for one, outcome in zip(batch, outcomes, strict=True):
             _end(one, outcome)
@@ -114,11 +118,11 @@ def _rows(made: Sequence[Logits], row: int, length: int) -> list[Logits]:
     return [logits[row : row + 1, :length] for logits in made]
 
 
-def _end(asked: _Asked, outcome: Sequence[Logits] | Exception) -> None:
+def _end(asked: _Asked, outcome: Sequence[Logits] | BaseException) -> None:
     ended = asked[1]
     if ended.done():  # cancelled
         return
-    if isinstance(outcome, Exception):
+    if isinstance(outcome, BaseException):
         ended.set_exception(outcome)
     else:
         ended.set_result(outcome)

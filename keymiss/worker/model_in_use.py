@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from keymiss.reading.backends.base import ModelError
 from keymiss.reading.reader import About
 from keymiss.reading.tensors import Tensor, from_array
-from keymiss.worker.functions.event_loops import outcome_of
 from keymiss.worker.functions.job_context import current
+from keymiss.worker.functions.outcomes import outcome_of
 from keymiss.worker.functions.run_terms import RunTerms, current_terms
 from keymiss.worker.metrics import ModelMetrics, samples_of
 from keymiss.worker.model_processes.libraries import LoadedModel

@@ -21,6 +21,7 @@ from keymiss.pipeline.states import States
 from keymiss.reading.reader import Ids
 from keymiss.reading.tensors import Tensor
 from keymiss.worker.functions.gears_api import config_get, hashtag
+from keymiss.worker.functions.interruption import Shield
 from keymiss.worker.functions.job_context import current
 from keymiss.worker.not_kept import KeptTogether
 
@@ -72,7 +73,9 @@ class QuestionStates:
             if waited is None:
                 _made_now[place] = mine
         if waited is not None:
-            await asyncio.wait([asyncio.wrap_future(waited)])
+            with Shield():  # its lock is another job's, too
+                ended = asyncio.wrap_future(waited)
+            await asyncio.wait([ended])
             if not waited.cancelled() and waited.exception() is None:
                 return waited.result()
             return await self._run(ids)

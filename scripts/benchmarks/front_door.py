@@ -22,7 +22,7 @@ PAUSE_S = 0.025
 SETTLE_S = 0.2
 """Before each way to read: the threads of the one before wait actively for a while."""
 QUESTION = f"fresh question of {CANDIDATES} candidates"
-AS_ASKED = "fresh question, reading ends when an answer is sure"
+AS_ASKED = "fresh question as users ask it"
 PLAIN = "plain transformers"
 READER, LOWER, ENCODER = (
     keys.without_tag(make("0")) for make in (keys.model_key, keys.lower_model_key, keys.encoder_key)
@@ -48,7 +48,7 @@ def fresh(
     stages: bool,
 ) -> list[float]:
     """Rounds: a question that nobody has asked, then its sentences by the raw forward and by each way. After
-    them as many other questions as users ask them, for which reading ends when an answer is sure: then all
+    them as many other questions as users ask them, of which not every candidate is read: then all
     candidates of the question by plain transformers, which do not know when to end.
     Returns how long those questions took, in ms."""
     took: list[float] = []

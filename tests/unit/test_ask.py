@@ -79,7 +79,7 @@ def test_what_was_not_read_is_said_to_who_wants_more(
 ) -> None:
     sentences = {"asked": 4, "answered": 4, "late": 0, "failed": 0, "unread": 16}
     service.reply = EXAMPLE_REPLY | {"coverage": EXAMPLE_COVERAGE | {"sentences": sentences}}
-    said = "16 more were found and not read, as an answer was sure: --exhaustive."
+    said = "16 more were found and not read: --exhaustive."
     assert ask("--url", service.url, "-n", "3", "Who passes it?") == 0
     assert said in capsys.readouterr().out.splitlines()
     assert ask("--url", service.url, "Who passes it?") == 0

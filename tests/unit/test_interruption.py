@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
 
+from keymiss.worker.functions.event_loops import resolve
 from keymiss.worker.functions.interruption import Interrupted, Interruption, Shield, run_interruptibly
 from keymiss.worker.functions.job_context import GearsError
+from keymiss.worker.functions.outcomes import outcome_of
 from tests.patience import patient
 
 
@@ -85,3 +88,33 @@ def test_no_shield_is_left_behind() -> None:
         pass
     with pytest.raises(GearsError, match="the reason"):
         run(loop)
+
+
+def test_what_another_thread_ends_is_not_left_locked() -> None:
+    """The lock of a future is a Python object, whose taking an interruption can come right after."""
+    future: Future[str] = Future()
+    taken = threading.Event()
+
+    class Slow(threading.Condition):
+        def __enter__(self) -> bool:
+            got = super().__enter__()
+            if threading.current_thread() is mine and not taken.is_set():
+                taken.set()
+                ends_s = time.monotonic() + 0.2
+                while time.monotonic() < ends_s:
+                    pass
+            return got
+
+    mine = threading.current_thread()
+    future._condition = Slow()
+    with pytest.raises(GearsError, match="the reason"):
+        run(lambda ready: resolve(_when_locked(future, taken, ready)), times=10)
+    ender = threading.Thread(target=future.set_result, args=("done",), daemon=True)
+    ender.start()
+    ender.join(patient(5))
+    assert not ender.is_alive()
+
+
+async def _when_locked(future: Future[str], taken: threading.Event, ready: threading.Event) -> str:
+    threading.Thread(target=lambda: (taken.wait(patient(10)), ready.set()), daemon=True).start()
+    return await outcome_of(future)

@@ -100,6 +100,28 @@ async def test_what_is_no_logits_is_an_error_of_each_and_nobody_waits_for_ever()
     assert all(isinstance(one, IndexError) for one in got)
 
 
+async def test_who_waits_hears_that_the_function_is_ended() -> None:
+    class Ended(BaseException):
+        pass
+
+    async def ends(inputs: Inputs) -> Sequence[Logits]:
+        raise Ended
+
+    got = await asyncio.wait_for(outcomes(batches(ends, 1), [[5] * 9] * 2), 10)
+    assert all(isinstance(one, Ended) for one in got)
+
+
+async def test_who_waits_is_cancelled_with_the_run() -> None:
+    model = Model()
+    runs = batches(model, 1)
+    waits = [asyncio.ensure_future(runs(inputs_of([5] * 9))) for _ in range(2)]
+    await model.began.wait()
+    for task in asyncio.all_tasks() - {asyncio.current_task(), *waits}:
+        task.cancel()
+    got = await asyncio.wait_for(asyncio.gather(*waits, return_exceptions=True), 10)
+    assert all(isinstance(one, asyncio.CancelledError) for one in got)
+
+
 async def test_one_that_is_given_up_takes_nobody_with_it() -> None:
     model = Model()
     runs = batches(model, 1)

@@ -61,7 +61,7 @@ class QuestionRecord:
                 self._shards.append(shard)
 
     def left_unread(self, count: int) -> None:
-        """Sentences that were found and not asked, as an answer was sure."""
+        """Sentences that were found and not asked."""
         self._unread = count
         self._metrics.sentences_left_unread(count)
 

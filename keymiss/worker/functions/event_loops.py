@@ -6,7 +6,6 @@ import asyncio
 import inspect
 import threading
 from collections.abc import AsyncIterator, Coroutine, Mapping
-from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -51,30 +50,6 @@ def resolve(value: Any) -> Any:
         return await value
 
     return thread_loop().run_until_complete(wait())
-
-
-async def outcome_of(future: Future[Result]) -> Result:
-    """What a future that another thread ends comes to; it is cancelled with the caller. (asyncio's own way
-    takes half as long again.)"""
-    loop = asyncio.get_running_loop()
-    waiter = loop.create_future()
-
-    def wake(_: object) -> None:
-        with suppress(RuntimeError):  # closed by now
-            loop.call_soon_threadsafe(_end, waiter)
-
-    future.add_done_callback(wake)
-    try:
-        await waiter
-    except asyncio.CancelledError:
-        future.cancel()
-        raise
-    return future.result()
-
-
-def _end(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)
 
 
 def at_once(value: Any, what: str) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
@@ -14,6 +13,7 @@ from keymiss.worker.functions import event_loops
 from keymiss.worker.functions.builder import Run
 from keymiss.worker.functions.execution import flows_of_run, run_flow
 from keymiss.worker.functions.job_context import JobContext, error_text
+from keymiss.worker.functions.outcomes import outcome_of
 from keymiss.worker.functions.scripts import all_shards
 
 MAX_AT_ONCE = 64
@@ -33,7 +33,7 @@ class InnerRun:
         self._future = future
 
     def __await__(self) -> Generator[Any, None, Results]:
-        return asyncio.wrap_future(self._future).__await__()
+        return outcome_of(self._future).__await__()
 
 
 def start_run(context: JobContext, run: Run) -> InnerRun:

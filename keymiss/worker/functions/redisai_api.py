@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from keymiss.reading.backends.base import ModelError
 from keymiss.reading.tensors import Tensor
 from keymiss.worker.functions.dag_runner import DAGRunner
 from keymiss.worker.functions.job_context import GearsError, current
+from keymiss.worker.functions.outcomes import outcome_of
 from keymiss.worker.script_run import ScriptRun
 
 
@@ -120,7 +120,7 @@ async def model_runner_run_async(runner: ModelRun) -> list[Tensor]:
     models = context.services.models
     future = models.start(context.shard, context.connection, run.model_key, run.inputs)
     with suppress(ModelError):  # `finish` raises it
-        await asyncio.wrap_future(future)
+        await outcome_of(future)
     result = models.finish(context.connection, run.model_key, run.inputs, future, len(run.outputs))
     context.count_model_run(result.duration_us)
     return result.outputs
@@ -193,7 +193,7 @@ async def script_runner_run_async(runner: ScriptCall) -> list[Tensor]:
     try:
         future = scripts.start(context.shard, context.connection, run)
         with suppress(ModelError):
-            await asyncio.wrap_future(future)
+            await outcome_of(future)
         result = scripts.finish(context.connection, run, future)
     except ModelError as error:
         raise ModelError(error.reason) from error
