@@ -565,11 +565,25 @@ def test_what_another_user_has_put_there_is_no_library_process(tmp_path: Path) -
         assert files.result(patient(20)) == []
 
 
-def files_of_greeting(listening: socket.socket) -> list[int]:
+def test_one_of_another_build_is_left_alone(tmp_path: Path) -> None:
+    at = tmp_path / "libraries"
+    for said, found in ((FOUND, True), (b"!", False)):
+        with socket.socket(socket.AF_UNIX) as listening, ThreadPoolExecutor() as threads:
+            listening.bind(str(at))
+            listening.listen()
+            threads.submit(files_of_greeting, listening, said)
+            started = found_library_process(at)
+            assert (started is not None) is found
+            if started is not None:
+                started.control.close()
+        at.unlink()
+
+
+def files_of_greeting(listening: socket.socket, said: bytes = FOUND) -> list[int]:
     """What a worker that comes sends along."""
     worker, _ = listening.accept()
     with worker, suppress(ConnectionError):
-        worker.sendall(FOUND)
+        worker.sendall(said)
         return list(socket.recv_fds(worker, 1, 1)[1])
     return []
 

@@ -16,7 +16,10 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-FOUND = b"!"  # what one that was waiting says first
+FOUND = b"2"
+"""What one that was waiting says first. Another byte with every change of what goes over its sockets: a
+worker of another build takes none that it does not understand."""
+
 FOUND_S = 2.0
 MOST_PATH_BYTES = 107
 _CREDENTIALS = struct.Struct("3i")  # process, user, group
