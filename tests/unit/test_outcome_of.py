@@ -8,7 +8,8 @@ from concurrent.futures import Future
 
 import pytest
 
-from keymiss.worker.functions.event_loops import as_they_end, outcome_of
+from keymiss.worker.functions.event_loops import as_they_end
+from keymiss.worker.functions.outcomes import outcome_of
 
 
 async def test_a_result_an_error_and_what_was_there_before() -> None:
