@@ -10,9 +10,12 @@ Environment:
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import inspect
 import os
 import time
+from collections.abc import Callable
 
 WORK_ROUNDS = 400_000
 REFERENCE_S = 0.5  # that they take on the machine that the limits were written on
@@ -80,3 +83,14 @@ class Limit:
         _patience.look_again()
         self._until_s = self._began_s + patient(self.seconds)
         return time.monotonic() >= self._until_s
+
+
+async def eventually(condition: Callable[[], object], within_s: float = 10.0) -> None:
+    """Returns when the condition, which may be awaitable, is true; fails if it is not in time."""
+    limit = Limit(within_s)
+    while True:
+        told = condition()
+        if await told if inspect.isawaitable(told) else told:
+            return
+        assert not limit.reached(), "not in time"
+        await asyncio.sleep(0.01)

@@ -41,7 +41,6 @@ from keymiss.retrieval.across_shards import rank
 from keymiss.typer_app import exit_code, typer_app
 
 app = typer_app()
-STOP_SETTINGS = ("first_candidates", "sure_score", "max_behind", "min_score")
 CANDIDATES = 20  # that are read for a question, as the API does
 LIMIT = 200  # questions of a file's part
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7)
@@ -204,12 +203,13 @@ def command(
 
 def _show_stops(console: Console, part: str, asked: Mapping[Path, Sequence[Asked]]) -> None:
     """With the weights that are in use; each file by the rule that is in use."""
-    default = {name: ApiSettings.model_fields[name].default for name in STOP_SETTINGS}
+    names = ("first_candidates", "sure_score", "max_behind", "min_score")
+    *in_use, min_score = (ApiSettings.model_fields[name].default for name in names)
 
     def rows(name: str, some: Iterable[Asked], *rules: early_stops.Rule) -> list[dict[str, object]]:
         put = [(each.answered, each.found) for each in some]
         rules = rules or early_stops.RULES
-        made = early_stops.table(put, sure, lambda one: outlook(one.candidate), default["min_score"], rules)
+        made = early_stops.table(put, sure, lambda one: outlook(one.candidate), min_score, rules)
         return [{"file": name, **row, **{key: f"{row[key]:g}" for key in ("sure", "behind")}} for row in made]
 
     def sure(one: Found) -> float:
@@ -217,7 +217,7 @@ def _show_stops(console: Console, part: str, asked: Mapping[Path, Sequence[Asked
 
     found = rows("all", [one for each in asked.values() for one in each])
     for path, each in asked.items():
-        found += rows(path.stem, each, early_stops.Rule(*(default[name] for name in STOP_SETTINGS[:3])))
+        found += rows(path.stem, each, early_stops.Rule(*in_use))
     show(console, f"{part}: reading ends when one is sure", found, early_stops.COLUMNS)
 
 

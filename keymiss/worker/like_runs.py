@@ -16,9 +16,11 @@ from keymiss.reading.backends.base import ModelError
 from keymiss.reading.batches import of_like_length
 from keymiss.reading.reader import About, Inputs
 
-REQUESTS_EACH = 6
 MAX_IN_TURN = 4
 """Of one request: what is urgent waits for its end."""
+
+REQUESTS_EACH = 6
+"""So many are left for each process at least, before texts go together."""
 
 Together = Callable[[Sequence[Inputs]], Awaitable[Sequence[Sequence[Logits]]]]
 """The logits of each of several texts, each [1, tokens]; or a ModelError, and nothing."""
@@ -47,8 +49,8 @@ def for_each_process(processes: int) -> Callable[[int], int]:
 
 
 def while_others_wait(pending: Callable[[], int], processes: int) -> Callable[[int], int]:
-    """The same, of texts that are read one after the other: as long as `pending` runs, and these, leave every
-    process several requests. Else one of them would be the last at work."""
+    """The same, of texts that are read one after the other: with `pending` runs REQUESTS_EACH are left. With
+    fewer, one process would be the last at work for long."""
 
     def at_most(asked: int) -> int:
         return min(MAX_IN_TURN, (pending() + asked) // (REQUESTS_EACH * processes))

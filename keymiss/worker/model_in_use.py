@@ -50,8 +50,9 @@ class ModelInUse:
         inputs = [[from_array(array) for array in arrays] for arrays in many]
         try:
             result = await outcome_of(self._submit(self._model, inputs, self._terms))
-            if any(len(made) != outputs for made in result.outputs_of_each):
-                raise ModelError(f"the model has {len(result.outputs)} outputs, {outputs} were asked for")
+            made = result.outputs_of_each
+            if len(made[0]) != outputs:
+                raise ModelError(f"the model has {len(made[0])} outputs, {outputs} were asked for")
         except ModelError as error:
             self._metrics.failed(self.key)
             self._count(0, 0, errors=1)
@@ -61,7 +62,7 @@ class ModelInUse:
             self._metrics.ran(self.key, given, result.queued_us / 1e6, took_us / 1e6)
             context.count_model_run(took_us)
             self._count(samples_of(given), took_us, errors=0)
-        return [[tensor.array for tensor in made] for made in result.outputs_of_each]
+        return [[tensor.array for tensor in one] for one in made]
 
     def _count(self, samples: int, duration_us: int, errors: int) -> None:
         more = (1, samples, duration_us, errors)

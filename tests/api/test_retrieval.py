@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import redis
@@ -11,10 +10,8 @@ import redis
 from keymiss.addresses import Address
 from keymiss.keys import sentence_key
 from keymiss.retrieval import Retrieval, ShardIndex, parse_sentence_key
-from tests.patience import Limit
+from tests.patience import eventually
 from tests.servers import RedisServer
-
-VISIBLE_S = 5.0
 
 
 @pytest.fixture(scope="module")
@@ -44,13 +41,6 @@ async def retrieval(plain: RedisServer, db: redis.Redis) -> AsyncIterator[Retrie
     await eventually(lambda: started.sentences() == {"x": 3})
     yield started
     await started.stop()
-
-
-async def eventually(condition: Callable[[], object], within_s: float = VISIBLE_S) -> None:
-    limit = Limit(within_s)
-    while not condition():
-        assert not limit.reached(), "not in time"
-        await asyncio.sleep(0.02)
 
 
 async def found(retrieval: Retrieval, question: str, limit: int = 5) -> list[str]:

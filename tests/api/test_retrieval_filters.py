@@ -11,7 +11,7 @@ from keymiss.addresses import Address
 from keymiss.keys import sentence_key, state_key, vectors_key
 from keymiss.reading.stored_vector import DIMENSIONS, Encoded, to_field
 from keymiss.retrieval import WHOLE_CORPUS, CorpusFilter, Retrieval
-from tests.api.test_retrieval import eventually
+from tests.patience import eventually
 from tests.servers import RedisServer
 
 YEARS = {"A": "2019", "B": "2020", "C": "2021", "D": ""}

@@ -19,7 +19,7 @@ from keymiss.reading.stored_vector import DIMENSIONS, Encoded, Vector, question_
 from keymiss.retrieval import Mix, Retrieval
 from keymiss.retrieval.follow import HASHES_AT_ONCE, ShardFollower
 from tests.api.processes import pause, resume, shard_tags
-from tests.api.test_retrieval import eventually
+from tests.patience import eventually
 from tests.servers import RedisClusterServers, RedisServer
 
 ENCODER, OTHER = b"encoder1", b"encoder2"

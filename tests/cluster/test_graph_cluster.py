@@ -22,6 +22,7 @@ from keymiss.graph.years import Years
 from keymiss.keys import graph_edge_key, graph_links_key, graph_nodes_key, graph_years_key
 from tests.api.processes import pause, resume, shard_tags
 from tests.graph_cases import GraphCases, add, removal
+from tests.patience import eventually
 from tests.servers import RedisClusterServers, RedisServer, wait_until
 
 TIME_LIMIT_S = 20.0
@@ -256,11 +257,11 @@ async def test_every_change_is_seen_by_who_asks_next(store: ClusterStore) -> Non
             assert await now() == (scores, [Link("a", "b", rank, year)])
         await kept(store, reader)
         store.clients[0].flushall()
-        async with asyncio.timeout(20):  # of this one change the server sends the reply before the message
-            found = await now()
-            while found != ({}, []):
-                await asyncio.sleep(0.01)
-                found = await now()
+
+        async def all_gone() -> bool:
+            return await now() == ({}, [])
+
+        await eventually(all_gone)  # of this one change the server sends the reply before the message
 
 
 async def test_what_was_read_is_given_while_a_shard_is_away_until_something_changes(
@@ -305,8 +306,10 @@ async def test_nothing_is_kept_of_a_shard_that_is_not_heard(store: ClusterStore)
         (news,) = (each["id"] for each in client.client_list() if each["name"] == "keymiss-graph")
         client.client_kill_filter(_id=news)
         before = reads(store)
-        async with asyncio.timeout(20):  # until its end has reached the reader
-            while reads(store) == before:
-                await asyncio.sleep(0.01)
-                assert (await reader.sentences_for(["a", "b"], 10)).scores == {"A:{x}:1": 0.5}
+
+        async def is_read_again() -> bool:
+            assert (await reader.sentences_for(["a", "b"], 10)).scores == {"A:{x}:1": 0.5}
+            return reads(store) > before
+
+        await eventually(is_read_again)  # when the connection's end has reached the reader
         assert (await kept(store, reader)).scores == {"A:{x}:1": 0.5}, "it is heard again"
