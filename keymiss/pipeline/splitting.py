@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from keymiss.corpus.prose import languages_of, paragraphs_of, sentences_of
 from keymiss.pipeline.records import as_list, bytes_of
 
-VERSION = "1"  # another one splits every article again
+VERSION = "2"  # another one splits every article again
 
 # KEYS: sentences, state. ARGV: number of fields and values to set, they, number of fields to delete, they,
 # state.

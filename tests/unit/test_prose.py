@@ -15,6 +15,7 @@ from keymiss.corpus.prose import (
     language_of,
     languages_of,
     paragraphs_of,
+    segments,
     sentences_of,
     split_sentences,
 )
@@ -61,6 +62,8 @@ def test_cut_between_words_where_there_are_any() -> None:
     assert cut("one two three", 8) == ["one two", "three"]
     assert cut("abcdefgh", 3) == ["abc", "def", "gh"]
     assert cut("abc def", 3) == ["abc", "def"]
+    assert cut("one two; three four", 13) == ["one two;", "three four"]
+    assert cut("one, two three four", 9) == ["one, two", "three", "four"]
 
 
 @pytest.mark.parametrize(
@@ -72,10 +75,58 @@ def test_cut_between_words_where_there_are_any() -> None:
         ("... --- !", []),
         ("", []),
         ("No stop at its end", ["No stop at its end"]),
+        (
+            "Bats carry it (18) . Cats do not. So (19) . It ends.",
+            ["Bats carry it (18) .", "Cats do not.", "So (19) .", "It ends."],
+        ),
+        (
+            "It opens (Yue et al., 2018) . It shuts. And again (Ng, 2019; Roe, 2020) . It ends (Li, 2021) .",
+            [
+                "It opens (Yue et al., 2018) .",
+                "It shuts.",
+                "And again (Ng, 2019; Roe, 2020) .",
+                "It ends (Li, 2021) .",
+            ],
+        ),
+        ("First a) masks, then b) Hands. Then rest.", ["First a) masks, then b) Hands.", "Then rest."]),
+        (
+            "It was rare (p < 0.05). So it is (n = 3). It ends.",
+            ["It was rare (p < 0.05).", "So it is (n = 3).", "It ends."],
+        ),
+        (
+            "Then p < 0.01 held. We saw more (n > 7). It ends.",
+            ["Then p < 0.01 held.", "We saw more (n > 7).", "It ends."],
+        ),
+        (
+            "Wong et al. [29] saw it. Others did not [30] . It ends.",
+            ["Wong et al. [29] saw it.", "Others did not [30] .", "It ends."],
+        ),
+        (
+            "Kept at 37 • C for a day. Then at -80 • C. It ends.",
+            ["Kept at 37 • C for a day.", "Then at -80 • C.", "It ends."],
+        ),
+        (
+            "We need: • Masks. Soap too. • Water. It ends.",
+            ["We need:", "• Masks.", "Soap too.", "• Water.", "It ends."],
+        ),
+        (
+            "Bites of Ae. aegypti and Eimeria spp. are common. It ends.",
+            ["Bites of Ae. aegypti and Eimeria spp. are common.", "It ends."],
+        ),
     ],
 )
 def test_sentences(paragraph: str, sentences: list[str]) -> None:
     assert sentences_of(paragraph) == sentences
+
+
+@given(
+    st.one_of(
+        st.text(),
+        st.lists(st.sampled_from(["(18)", "•", "et al.", "C", "It", ". ", " ", "[3]", "\n"])).map("".join),
+    )
+)
+def test_segments_are_the_whole_text(text: str) -> None:
+    assert "".join(segments(text)) == text
 
 
 @given(st.lists(st.text(max_size=80), max_size=4))
