@@ -48,7 +48,7 @@ def clean(text: str) -> str:
 
 
 def cut(sentence: str, limit: int = MAX_SENTENCE_CHARS) -> list[str]:
-    """The sentence in pieces of at most `limit` characters, cut between parts or words where there are any."""
+    """The sentence in pieces of at most `limit` characters, between parts or words where there are any."""
     pieces = []
     while len(sentence) > limit:
         at = _end_of_piece(sentence, limit)
