@@ -1,6 +1,6 @@
-"""For gears functions: what the coroutines of one run ask of a model at the same time goes to it together,
-texts of like length: as one batch where the model's form gains by that and answers do not change, else one
-after the other in one request.
+"""What the coroutines of one run ask of a model at the same time goes to it together, texts of like length:
+as one batch where the model's form gains by that and answers do not change, else one after the other in one
+request.
 
 On a CPU float32 gains a quarter by a batch, int8 nothing. In int8 and bfloat16 a text's numbers would depend
 on its neighbours; in float32 they are the same but for rounding.
@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Generic, TypeVar
 
 from keymiss.pipeline.answers import Logits, Run
 from keymiss.reading.backends.base import ModelError
@@ -22,10 +24,11 @@ MAX_IN_TURN = 4
 REQUESTS_EACH = 6
 """So many are left for each process at least, before texts go together."""
 
-Together = Callable[[Sequence[Inputs]], Awaitable[Sequence[Sequence[Logits]]]]
-"""The logits of each of several texts, each [1, tokens]; or a ModelError, and nothing."""
+Item = TypeVar("Item")
+Made = TypeVar("Made")
 
-_Asked = tuple[Inputs, asyncio.Future[Sequence[Logits]]]
+Together = Callable[[Sequence[Item]], Awaitable[Sequence[Made]]]
+"""What a model makes of each of several; or a ModelError, and nothing."""
 
 
 def gains_by_batches(about: About) -> bool:
@@ -33,14 +36,23 @@ def gains_by_batches(about: About) -> bool:
     return about.precision == "float32"
 
 
-def as_a_batch(run: Run) -> Together:
-    """By one run over all of them."""
+def as_a_batch(run: Run) -> Together[Inputs, Sequence[Logits]]:
+    """By one run over all of them: the logits of each text, each [1, tokens]."""
 
     async def together(many: Sequence[Inputs]) -> Sequence[Sequence[Logits]]:
         made = await run(Inputs.together(many))
-        return [_rows(made, row, _length(inputs)) for row, inputs in enumerate(many)]
+        return [_rows(made, row, tokens_of(inputs)) for row, inputs in enumerate(many)]
 
     return together
+
+
+def windows_alone(run: Run, others: Run) -> Run:
+    """A text of several windows is a batch by itself, and is left to `run`."""
+
+    async def either(inputs: Inputs) -> Sequence[Logits]:
+        return await (others if len(inputs.input_ids) == 1 else run)(inputs)
+
+    return either
 
 
 def for_each_process(processes: int) -> Callable[[int], int]:
@@ -58,42 +70,49 @@ def while_others_wait(pending: Callable[[], int], processes: int) -> Callable[[i
     return at_most
 
 
-class LikeRuns:
-    """A run over one text that waits for those that are asked for at the same time. `together` runs several,
-    `at_most` says how many."""
+class LikeRuns(Generic[Item, Made]):
+    """A run of a model that waits for those that are asked for at the same time. `together` does several of
+    like size, `at_most` says how many."""
 
-    def __init__(self, run: Run, together: Together, at_most: Callable[[int], int]) -> None:
-        self._run, self._together, self._at_most = run, together, at_most
-        self._asked: list[_Asked] = []
+    def __init__(
+        self,
+        run: Callable[[Item], Awaitable[Made]],
+        together: Together[Item, Made],
+        at_most: Callable[[int], int],
+        size: Callable[[Item], int],
+    ) -> None:
+        self._run, self._together, self._at_most, self._size = run, together, at_most, size
+        self._asked: list[tuple[Item, asyncio.Future[Made]]] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def __call__(self, inputs: Inputs) -> Sequence[Logits]:
-        """As of `run`. A text of several windows is a batch by itself."""
-        if len(inputs.input_ids) > 1:
-            return await self._run(inputs)
+    async def __call__(self, item: Item) -> Made:
+        """As of `run`."""
         loop = asyncio.get_running_loop()
         if not self._asked:
             loop.call_soon(self._start)  # behind all coroutines that can go on now
-        ended: asyncio.Future[Sequence[Logits]] = loop.create_future()
-        self._asked.append((inputs, ended))
+        ended: asyncio.Future[Made] = loop.create_future()
+        self._asked.append((item, ended))
         return await ended
 
     def _start(self) -> None:
         asked, self._asked = self._asked, []
-        lengths = [_length(inputs) for inputs, _ in asked]
-        batches = list(of_like_length(lengths, self._at_most(len(asked))))
+        sizes = [self._size(item) for item, _ in asked]
+        batches = list(of_like_length(sizes, self._at_most(len(asked))))
         for batch in reversed(batches):  # the longest first: at the end no process waits long for another
-            task = asyncio.ensure_future(self._run_batch([asked[place] for place in batch]))
+            mine = [asked[place] for place in batch]
+            task = asyncio.ensure_future(self._run_batch(mine))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+            for _, ended in mine:
+                ended.add_done_callback(partial(_give_up, task, mine))
 
-    async def _run_batch(self, batch: Sequence[_Asked]) -> None:
-        outcomes: Sequence[Sequence[Logits] | BaseException]
+    async def _run_batch(self, batch: Sequence[tuple[Item, asyncio.Future[Made]]]) -> None:
+        outcomes: Sequence[Made | BaseException]
         try:
             if len(batch) == 1:
                 outcomes = [await self._run(batch[0][0])]
             else:
-                outcomes = await self._together([inputs for inputs, _ in batch])
+                outcomes = await self._together([item for item, _ in batch])
         except ModelError as error:
             if len(batch) > 1:
                 for one in batch:  # one of them may be why
@@ -106,11 +125,12 @@ class LikeRuns:
             raise
         except BaseException as error:  # also that the function is ended: nobody waits on
             outcomes = [error] * len(batch)
-        for one, outcome in zip(batch, outcomes, strict=True):
-            _end(one, outcome)
+        for (_, ended), outcome in zip(batch, outcomes, strict=True):
+            _end(ended, outcome)
 
 
-def _length(inputs: Inputs) -> int:
+def tokens_of(inputs: Inputs) -> int:
+    """Of each of its rows, with the padding."""
     length: int = inputs.input_ids.shape[1]
     return length
 
@@ -120,8 +140,13 @@ def _rows(made: Sequence[Logits], row: int, length: int) -> list[Logits]:
     return [logits[row : row + 1, :length] for logits in made]
 
 
-def _end(asked: _Asked, outcome: Sequence[Logits] | BaseException) -> None:
-    ended = asked[1]
+def _give_up(task: asyncio.Task[None], batch: Sequence[tuple[Item, asyncio.Future[Made]]], _: object) -> None:
+    """When nobody waits for it any more."""
+    if all(ended.cancelled() for _, ended in batch):
+        task.cancel()
+
+
+def _end(ended: asyncio.Future[Made], outcome: Made | BaseException) -> None:
     if ended.done():  # cancelled
         return
     if isinstance(outcome, BaseException):

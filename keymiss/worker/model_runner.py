@@ -388,6 +388,14 @@ class ModelRunner:
             raise
         return self._pool.submit(model, inputs, current_terms())
 
+    def start_in_turn(
+        self, shard: Shard, connection: ShardConnection, key: str, many: Sequence[Sequence[Tensor]]
+    ) -> Future[ModelResult]:
+        """The same of several runs, which have as many inputs each: one after the other in one process. That
+        it fails is not counted: each can be tried by itself."""
+        model, _ = self.store.get(shard, connection, key, _current_epoch())
+        return self._pool.submit_in_turn(model, many, current_terms())
+
     def submit(
         self, script: LoadedModel, inputs: Sequence[Tensor], call: FunctionCall
     ) -> Future[ModelResult]:
@@ -405,17 +413,41 @@ class ModelRunner:
     ) -> ModelResult:
         """The result of a run that ended. ModelError if it failed or gave too few outputs;
         `outputs` is how many are wanted, 0 for all; `what`: what is at the key."""
-        samples = samples_of(inputs)
         try:
             result = outcome.result()
-            if outputs and len(result.outputs) != outputs:
-                raise ModelError(f"the {what} has {len(result.outputs)} outputs, {outputs} were asked for")
+            _check_outputs(result.outputs, outputs, what)
         except ModelError as error:
             self.failed(connection, key)
             raise ModelError(f"{what} {key}: {error}", error.reason) from error
-        self._metrics.ran(key, inputs, result.queued_us / 1e6, result.duration_us / 1e6)
-        self._report(connection, key, samples, result.duration_us, errors=0)
+        self._ran(connection, key, inputs, result.queued_us, result.duration_us)
         return result
+
+    def finish_in_turn(
+        self,
+        connection: ShardConnection,
+        key: str,
+        many: Sequence[Sequence[Tensor]],
+        outcome: Future[ModelResult],
+        outputs: Sequence[int],
+    ) -> list[list[Tensor]]:
+        """The same of `start_in_turn`: the outputs of each. If one failed, all did."""
+        result = outcome.result()
+        for made, wanted in zip(result.outputs_of_each, outputs, strict=True):
+            _check_outputs(made, wanted)
+        for inputs, took_us in zip(many, result.took_us, strict=True):
+            self._ran(connection, key, inputs, result.queued_us, took_us)
+        return result.outputs_of_each
+
+    def _ran(
+        self,
+        connection: ShardConnection,
+        key: str,
+        inputs: Sequence[Tensor],
+        queued_us: int,
+        duration_us: int,
+    ) -> None:
+        self._metrics.ran(key, inputs, queued_us / 1e6, duration_us / 1e6)
+        self._report(connection, key, samples_of(inputs), duration_us, errors=0)
 
     def run(
         self, shard: Shard, connection: ShardConnection, key: str, inputs: Sequence[Tensor], outputs: int
@@ -437,3 +469,8 @@ class ModelRunner:
             ("KM.MODELRAN", key, 1, samples, duration_us, errors),
             partial(self._not_kept.refused, connection.address, Kept.STATISTICS),
         )
+
+
+def _check_outputs(made: Sequence[Tensor], wanted: int, what: str = "model") -> None:
+    if wanted and len(made) != wanted:
+        raise ModelError(f"the {what} has {len(made)} outputs, {wanted} were asked for")

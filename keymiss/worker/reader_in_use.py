@@ -24,7 +24,9 @@ from keymiss.worker.like_runs import (
     as_a_batch,
     for_each_process,
     gains_by_batches,
+    tokens_of,
     while_others_wait,
+    windows_alone,
 )
 from keymiss.worker.not_kept import KeptTogether
 from keymiss.worker.split_runs import QuestionStates, keeps_states, run_lower
@@ -171,8 +173,11 @@ def _whole(model: ModelInUse) -> Run:
         return await model.run_in_turn([_arrays(inputs) for inputs in many], 2)
 
     if model.about is not None and gains_by_batches(model.about):
-        return LikeRuns(run, as_a_batch(run), for_each_process(models.processes))
-    return LikeRuns(run, in_turn, while_others_wait(models.pending, models.processes))
+        runs = LikeRuns(run, as_a_batch(run), for_each_process(models.processes), tokens_of)
+    else:
+        runs = LikeRuns(run, in_turn, while_others_wait(models.pending, models.processes), tokens_of)
+
+    return windows_alone(run, runs)
 
 
 def _arrays(inputs: Inputs) -> tuple[Ids, Ids, Ids]:

@@ -30,6 +30,22 @@ async def run(record):
 GB('KeysReader').foreach(run).register(
     prefix='free:', eventTypes=['keymiss'], commands=['get'], mode='async_local')
 """
+MISSES_TOGETHER = """
+import asyncio, redisAI
+
+async def one(record):
+    runner = redisAI.createModelRunner('free')
+    redisAI.modelRunnerAddInput(runner, 'x', redisAI.createTensorFromValues('FLOAT', [1], [1]))
+    redisAI.modelRunnerAddOutput(runner, 'y')
+    await redisAI.modelRunnerRunAsync(runner)
+    override_reply('x', record)
+
+async def run(records):
+    await asyncio.gather(*map(one, records))
+
+GB('KeysReader').foreach(run).register(
+    prefix='together:', eventTypes=['keymiss'], commands=['get'], mode='async_local', missBatch=16)
+"""
 
 
 def free_misses(results: Results, options: Options) -> None:
@@ -40,6 +56,7 @@ def free_misses(results: Results, options: Options) -> None:
         for what, prefix, script in (
             ("miss of a function that does nothing", "nothing", NOTHING),
             ("miss of a function that runs a model that does nothing", "free", WITH_A_MODEL),
+            ("the same, of one that takes misses together (missBatch=16)", "together", MISSES_TOGETHER),
         ):
             client.execute_command("RG.PYEXECUTE", script)
             command = ("get", f"{prefix}:__rand_int__")

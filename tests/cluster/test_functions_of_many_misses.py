@@ -53,7 +53,7 @@ GB().foreach(blocks).register('blocks:', **options)
 
 @pytest.fixture(scope="module")
 def shard() -> Iterator[RedisServer]:
-    with RedisServer() as server, WorkerProcess(server), server.client() as client:
+    with RedisServer() as server, WorkerProcess(server, "--backend", "dummy"), server.client() as client:
         assert client.execute_command("RG.PYEXECUTE", SCRIPT) == b"OK"
         yield server
 
@@ -118,6 +118,43 @@ def test_a_second_reply_and_one_without_a_record(client: redis.Redis) -> None:
     assert second == "FAILED GearsError: override_reply can be called once only for a record"
     (said,) = ask(client, "none:a")
     assert "needs one of the records" in said
+
+
+WITH_A_MODEL = """
+import asyncio, redisAI
+
+async def one(record):
+    number = int(record['key'].rpartition(':')[2])
+    runner = redisAI.createModelRunner('absent' if number == 7 else 'small')
+    if number != 9:
+        redisAI.modelRunnerAddInput(runner, 'x', redisAI.createTensorFromValues('FLOAT', [1, 2], [number, 0]))
+    for name in 'y' * (3 if number == 11 else 2):
+        redisAI.modelRunnerAddOutput(runner, name)
+    try:
+        first, second = await redisAI.modelRunnerRunAsync(runner)
+        override_reply(str(redisAI.tensorToFlatList(first) + redisAI.tensorToFlatList(second)), record)
+    except Exception as error:
+        fail_reply(error, record)
+
+async def many(records):
+    await asyncio.gather(*map(one, records))
+
+GB().foreach(many).register('model:', convertToStr=False, collect=False, mode='async_local',
+                            eventTypes=['keymiss'], commands=['get'], missBatch=64)
+"""
+
+
+def test_what_is_asked_of_a_model_at_once_is_each_ones_own(client: redis.Redis) -> None:
+    client.execute_command("AI.MODELSTORE", "small", "TORCH", "CPU", "BLOB", '{"outputs": 2}')
+    assert client.execute_command("RG.PYEXECUTE", WITH_A_MODEL) == b"OK"
+    got = ask(client, *(f"model:{number}" for number in range(64)))
+    assert [number for number, one in enumerate(got) if isinstance(one, str)] == [7, 9, 11]
+    assert "there is no model at absent" in got[7]
+    assert "no inputs" in got[9]
+    assert "the model has 2 outputs, 3 were asked for" in got[11]
+    for number in set(range(64)) - {7, 9, 11}:
+        assert got[number] == str([float(number), 0.0, number + 1.0, 1.0]).encode()
+    assert client.execute_command("AI.INFO", "small")[13::2] == [61, 63, 2]  # samples, calls, errors
 
 
 def test_a_worker_that_ends_in_the_middle_leaves_nobody_without_a_reply() -> None:

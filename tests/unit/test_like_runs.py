@@ -17,7 +17,9 @@ from keymiss.worker.like_runs import (
     as_a_batch,
     for_each_process,
     gains_by_batches,
+    tokens_of,
     while_others_wait,
+    windows_alone,
 )
 
 
@@ -43,11 +45,14 @@ class Model:
         return [inputs.input_ids, -inputs.input_ids]
 
 
-def batches(run: Run, processes: int) -> LikeRuns:
-    return LikeRuns(run, as_a_batch(run), for_each_process(processes))
+TextRuns = LikeRuns[Inputs, Sequence[Logits]]
 
 
-async def outcomes(runs: LikeRuns, texts: Sequence[Sequence[int]]) -> list[Sequence[Logits] | BaseException]:
+def batches(run: Run, processes: int) -> TextRuns:
+    return LikeRuns(run, as_a_batch(run), for_each_process(processes), tokens_of)
+
+
+async def outcomes(runs: TextRuns, texts: Sequence[Sequence[int]]) -> list[Sequence[Logits] | BaseException]:
     return await asyncio.gather(*(runs(inputs_of(text)) for text in texts), return_exceptions=True)
 
 
@@ -131,11 +136,32 @@ async def test_one_that_is_given_up_takes_nobody_with_it() -> None:
     assert (await stays)[0].tolist() == [[5] * 9]
 
 
+async def test_when_all_have_given_up_the_run_is_given_up() -> None:
+    given_up = asyncio.Event()
+
+    async def endless(inputs: Inputs) -> Sequence[Logits]:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            given_up.set()
+            raise
+        return []
+
+    runs = batches(endless, 1)
+    waits = [asyncio.ensure_future(runs(inputs_of([5] * 9))) for _ in range(2)]
+    for wait in waits:
+        assert not given_up.is_set()
+        await asyncio.sleep(0.01)
+        wait.cancel()
+    await asyncio.wait_for(given_up.wait(), 10)
+
+
 async def test_windows_of_one_text_are_a_batch_by_themselves() -> None:
-    model = Model()
-    windows = Inputs.together([inputs_of([5] * 9), inputs_of([6] * 9)])
-    await batches(model, 2)(windows)
-    assert model.runs == [(2, 9)]
+    model, others = Model(), Model()
+    run = windows_alone(model, others)
+    await run(Inputs.together([inputs_of([5] * 9), inputs_of([6] * 9)]))
+    await run(inputs_of([7] * 9))
+    assert (model.runs, others.runs) == ([(2, 9)], [(1, 9)])
 
 
 def test_rows_that_are_put_together_are_padded_and_masked() -> None:
@@ -157,7 +183,7 @@ async def test_those_read_in_turn_are_one_request_and_not_padded() -> None:
         requests.append([one.input_ids.shape[1] for one in many])
         return [await model(one) for one in many]
 
-    runs = LikeRuns(model, in_turn, lambda _asked: 3)
+    runs = LikeRuns(model, in_turn, lambda _asked: 3, tokens_of)
     texts = [[5] * length for length in (9, 10, 9, 9, 40)]
     assert [made[0].tolist() for made in await outcomes(runs, texts)] == [[text] for text in texts]  # type: ignore[index]
     assert requests == [[9, 9, 9]]

@@ -29,6 +29,14 @@ def thread_loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
+def kept_with(loop: asyncio.AbstractEventLoop) -> dict[Any, Any]:
+    """What the calling thread keeps for as long as it runs this loop and no other."""
+    known: tuple[asyncio.AbstractEventLoop, dict[Any, Any]] | None = getattr(_LOCAL, "kept", None)
+    if known is None or known[0] is not loop:
+        known = _LOCAL.kept = (loop, {})
+    return known[1]
+
+
 def wake(thread: int) -> None:
     """Makes a thread that waits in its loop run a line of Python."""
     loop = _LOOPS.get(thread)

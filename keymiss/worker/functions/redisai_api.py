@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 from keymiss.reading import tensors
 from keymiss.reading.backends.base import ModelError
 from keymiss.reading.tensors import Tensor
+from keymiss.worker.functions import event_loops
 from keymiss.worker.functions.dag_runner import DAGRunner
-from keymiss.worker.functions.job_context import GearsError, current
+from keymiss.worker.functions.job_context import GearsError, JobContext, current
 from keymiss.worker.functions.outcomes import outcome_of
+from keymiss.worker.like_runs import LikeRuns, while_others_wait
 from keymiss.worker.script_run import ScriptRun
 
 
@@ -117,6 +121,13 @@ def model_runner_run(runner: ModelRun) -> list[Tensor]:
 async def model_runner_run_async(runner: ModelRun) -> list[Tensor]:
     """Runs; other coroutines of the function go on meanwhile. ModelError if it fails."""
     context, run = current(), _run(runner)
+    if context.others:  # a function of several misses may ask for several runs at once
+        return await _asked_at_once(context, run)(run)
+    return await _run_alone(run)
+
+
+async def _run_alone(run: ModelRun) -> list[Tensor]:
+    context = current()
     models = context.services.models
     future = models.start(context.shard, context.connection, run.model_key, run.inputs)
     with suppress(ModelError):  # `finish` raises it
@@ -124,6 +135,36 @@ async def model_runner_run_async(runner: ModelRun) -> list[Tensor]:
     result = models.finish(context.connection, run.model_key, run.inputs, future, len(run.outputs))
     context.count_model_run(result.duration_us)
     return result.outputs
+
+
+async def _run_in_turn(runs: Sequence[ModelRun]) -> list[list[Tensor]]:
+    context = current()
+    models, key, many = context.services.models, runs[0].model_key, [run.inputs for run in runs]
+    future = models.start_in_turn(context.shard, context.connection, key, many)
+    await outcome_of(future)
+    outputs = [len(run.outputs) for run in runs]
+    made = models.finish_in_turn(context.connection, key, many, future, outputs)
+    for took_us in future.result().took_us:
+        context.count_model_run(took_us)
+    return made
+
+
+_AtOnce = LikeRuns[ModelRun, list[Tensor]]
+
+
+def _asked_at_once(context: JobContext, run: ModelRun) -> _AtOnce:
+    """Which run waits for others of its model that are asked for now."""
+    kept: dict[object, _AtOnce] = event_loops.kept_with(asyncio.get_running_loop())
+    like = context.shard, run.model_key, len(run.inputs)
+    if like not in kept:
+        models = context.services.models
+        at_most = while_others_wait(models.pending, models.processes)
+        kept[like] = LikeRuns(_run_alone, _run_in_turn, at_most, _rows_and_columns)
+    return kept[like]
+
+
+def _rows_and_columns(run: ModelRun) -> int:
+    return prod(run.inputs[0].dims[:2]) if run.inputs else 0
 
 
 @dataclass
