@@ -106,17 +106,22 @@ def test_a_stream_waits_for_its_entry_and_no_other_stream_does(shard: redis.Redi
         shard,
         "waiting = {}\n"
         "def wait(record):\n"
-        "    execute('RPUSH', 'begun', record['key'] + record['value']['n'])\n"
         "    waiting.setdefault(record['key'], []).append((gearsFuture(), record))\n"
+        "    execute('RPUSH', 'begun', record['key'] + record['value']['n'])\n"
         "    return waiting[record['key']][-1][0]\n"
         "def go_on(words):\n"
-        "    future, record = waiting[words[1]].pop(0)\n"
+        "    future, record = waiting[words[1]][0]\n"
         "    future.continueRun(record)\n"
+        "    waiting[words[1]].pop(0)\n"
         "GB('CommandReader').foreach(go_on).register(trigger='go-on', mode='async_local')\n"
         "GB('StreamReader').map(wait)"
         ".foreach(lambda r: execute('RPUSH', 'ended', r['key'] + r['value']['n']))"
         ".register('wait:', mode='async_local')",
     )
+
+    def go_on(stream: str) -> None:  # an error until the function has returned its future
+        wait_until(lambda: shard.execute_command("RG.TRIGGER", "go-on", stream), 20, "it waits")
+
     for n in (1, 2, 3):
         shard.xadd("wait:a:", {"n": n})
     wait_until(lambda: shard.llen("begun") == 1, 20, "the first entry waits")
@@ -124,12 +129,12 @@ def test_a_stream_waits_for_its_entry_and_no_other_stream_does(shard: redis.Redi
     wait_until(lambda: shard.llen("begun") == 2, 20, "the other stream's waits, too")
     for n in (1, 2, 3):
         assert shard.llen("ended") == n - 1
-        shard.execute_command("RG.TRIGGER", "go-on", "wait:a:")
+        go_on("wait:a:")
         wait_until(lambda n=n: shard.llen("ended") == n, 20, "the entry has ended")  # type: ignore[misc]
         wait_until(lambda n=n: shard.xlen("wait:a:") == 3 - n, 20, "it is gone")  # type: ignore[misc]
         if n < 3:
             wait_until(lambda n=n: shard.llen("begun") == n + 2, 20, "the next one waits")  # type: ignore[misc]
-    shard.execute_command("RG.TRIGGER", "go-on", "wait:b:")
+    go_on("wait:b:")
     wait_until(lambda: shard.llen("ended") == 4, 20, "the other stream's has ended")
     assert shard.lrange("begun", 0, -1) == ["wait:a:1", "wait:b:1", "wait:a:2", "wait:a:3"]
     assert shard.lrange("ended", 0, -1) == ["wait:a:1", "wait:a:2", "wait:a:3", "wait:b:1"]

@@ -28,15 +28,15 @@ def found_share(index: VectorIndex, there: dict[int, Vector]) -> float:
         found = index.search(question, POOL)
         assert len(found) == POOL
         assert [cosine for _, cosine in found] == sorted((cosine for _, cosine in found), reverse=True)
-        for number, cosine in found:
-            assert cosine == pytest.approx(float(there[number] @ question), abs=2e-3)
+        exact = [there[number] @ question for number, _ in found]
+        np.testing.assert_allclose([cosine for _, cosine in found], exact, rtol=0, atol=2e-3)
         hits += len(best & {number for number, _ in found})
     return hits / (50 * WANTED)
 
 
 def test_the_nearest_are_found_through_changes_and_removals() -> None:
     """Random vectors are the hardest: all are as far from each other. A new index of the same is compared."""
-    index, there = VectorIndex(), dict(enumerate(unit(2000, 1)))
+    index, there = VectorIndex(), dict(enumerate(unit(800, 1)))
     index.put(there)
     assert found_share(index, there) > 0.9
     for turn in range(5):  # more than once round: the graph is made anew on the way
@@ -47,7 +47,7 @@ def test_the_nearest_are_found_through_changes_and_removals() -> None:
         changed = dict(zip(list(there)[::3], unit(len(there), 10 + turn), strict=False))
         index.put(changed)
         there |= changed
-        new = dict(zip(range(10_000 + 1000 * turn, 10_500 + 1000 * turn), unit(500, 50 + turn), strict=True))
+        new = dict(zip(range(10_000 + 1000 * turn, 10_200 + 1000 * turn), unit(200, 50 + turn), strict=True))
         index.put(new)
         there |= new
         assert len(index) == len(there)
