@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice, pairwise
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import sentencex
@@ -26,8 +26,6 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff]+")
 BLANK = re.compile(r"\s+")
 BULLET = re.compile(r"(?<=[^\d\s]\s)(?=[•▪■●◦▫□○◆➤▶►]\s(?!C\b))")
 """Where an item of a list begins; not the "37 • C" that has become of a degree sign."""
-BRACKET = re.compile(r"(?P<item>(?<=\s)(?:\d{1,2}|[a-z])\)(?=\s[A-Z]))|[()]")
-"""`item`: where one like "2) Wash" begins, if it closes no bracket; one of them alone is none."""
 AS_PROSE = str.maketrans("()<>•▪■●◦▫□○◆➤▶►", "{}==" + "·" * 12)
 """`sentencex` takes "(18) . We", and the "2018) ." of a citation, for the beginning of a list's item, an item
 for one sentence, and all from "p < 0.05" to the next bracket for an aside. Braces are but brackets to it."""
@@ -82,25 +80,12 @@ def sentences_of(paragraph: str) -> list[str]:
 
 def segments(text: str) -> Iterator[str]:
     """Sentences as they stand in the text, with the blanks behind them: joined, they are the text."""
-    for item in _items(text):
+    for item in BULLET.split(text):
         at = 0
         for segment in sentencex.segment("en", NO_END.sub("·", item.translate(AS_PROSE))):
             yield item[at : at + len(segment)]
             at += len(segment)
         yield item[at:]
-
-
-def _items(text: str) -> Iterator[str]:
-    numbered, is_open = list[int](), False
-    for found in BRACKET.finditer(text):
-        if found["item"] and not is_open:
-            numbered.append(found.start())
-        is_open = found[0] == "("
-    starts = {found.start() for found in BULLET.finditer(text)}
-    if len(numbered) > 1:
-        starts.update(numbered)
-    for start, end in pairwise((0, *sorted(starts), len(text))):
-        yield text[start:end]
 
 
 def split_sentences(paragraphs: Iterable[str]) -> list[str]:

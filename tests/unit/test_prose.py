@@ -90,10 +90,6 @@ def test_cut_between_words_where_there_are_any() -> None:
         ),
         ("First a) masks, then b) Hands. Then rest.", ["First a) masks, then b) Hands.", "Then rest."]),
         (
-            "Do: 1) Air rooms (see 2) Daily 3) Wash. It ends.",
-            ["Do:", "1) Air rooms (see 2) Daily", "3) Wash.", "It ends."],
-        ),
-        (
             "It was rare (p < 0.05). So it is (n = 3). It ends.",
             ["It was rare (p < 0.05).", "So it is (n = 3).", "It ends."],
         ),
