@@ -18,11 +18,14 @@ from keymiss.reading.backends.base import ModelError
 from keymiss.reading.batches import of_like_length
 from keymiss.reading.reader import About, Inputs
 
-MAX_IN_TURN = 4
-"""Of one request: what is urgent waits for its end."""
+IN_TURN_S = 0.08
+"""A request of several runs takes no longer: what is urgent waits for its end."""
 
 REQUESTS_EACH = 6
-"""So many are left for each process at least, before texts go together."""
+"""So many are left for each process at least, before runs go together..."""
+
+QUICK_S = 0.002
+"""...for longer than this."""
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
@@ -60,12 +63,15 @@ def for_each_process(processes: int) -> Callable[[int], int]:
     return lambda asked: -(-asked // processes)
 
 
-def while_others_wait(pending: Callable[[], int], processes: int) -> Callable[[int], int]:
-    """The same, of texts that are read one after the other: with `pending` runs REQUESTS_EACH are left. With
-    fewer, one process would be the last at work for long."""
+def while_others_wait(
+    pending: Callable[[], int], processes: int, run_s: Callable[[], float]
+) -> Callable[[int], int]:
+    """The same, of runs of about `run_s` that go one after the other: with those that are `pending`
+    REQUESTS_EACH are left. With fewer, one process would be the last at work for long."""
 
     def at_most(asked: int) -> int:
-        return min(MAX_IN_TURN, (pending() + asked) // (REQUESTS_EACH * processes))
+        left = (pending() + asked) // (REQUESTS_EACH * processes)
+        return int(min(max(left, QUICK_S / run_s()), IN_TURN_S / run_s()))
 
     return at_most
 

@@ -38,6 +38,11 @@ class ModelInUse:
         """What its file says of itself."""
         return self._model.about
 
+    @property
+    def run_s(self) -> float:
+        """How long a run takes, about."""
+        return self._model.run_s
+
     async def run(self, arrays: Sequence[NDArray[Any]], outputs: int) -> list[NDArray[Any]]:
         """Its first outputs, so many. ModelError if it fails or has less."""
         (made,) = await self.run_in_turn([arrays], outputs)

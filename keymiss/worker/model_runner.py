@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -116,6 +117,13 @@ class ModelStore:
         with self._lock:
             known = self._at.get((shard.identity, key))
         return known.sha256 if known else None
+
+    def run_s(self, shard: Shard, key: str) -> float:
+        """How long a run of that model takes, about; infinity while it is not known."""
+        with self._lock:
+            known = self._at.get((shard.identity, key))
+            held = known and self._held(known.name)
+        return held.model.run_s if held else inf
 
     def infos(self, shard: Shard, epoch: int) -> Sequence[Any] | None:
         """What `note_infos` was given of that shard and epoch."""

@@ -175,7 +175,8 @@ def _whole(model: ModelInUse) -> Run:
     if model.about is not None and gains_by_batches(model.about):
         runs = LikeRuns(run, as_a_batch(run), for_each_process(models.processes), tokens_of)
     else:
-        runs = LikeRuns(run, in_turn, while_others_wait(models.pending, models.processes), tokens_of)
+        at_most = while_others_wait(models.pending, models.processes, lambda: model.run_s)
+        runs = LikeRuns(run, in_turn, at_most, tokens_of)
 
     return windows_alone(run, runs)
 

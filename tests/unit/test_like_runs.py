@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from math import inf
 
 import numpy as np
 import pytest
@@ -12,7 +13,6 @@ from keymiss.pipeline.answers import Logits, Run
 from keymiss.reading.backends.base import ModelError
 from keymiss.reading.reader import About, Inputs
 from keymiss.worker.like_runs import (
-    MAX_IN_TURN,
     LikeRuns,
     as_a_batch,
     for_each_process,
@@ -191,7 +191,18 @@ async def test_those_read_in_turn_are_one_request_and_not_padded() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pending", "asked", "at_most"), [(0, 5, 0), (15, 5, 1), (36, 12, 4), (1000, 12, MAX_IN_TURN)]
+    ("pending", "asked", "run_s", "at_most"),
+    [
+        (0, 5, 0.016, 0),
+        (15, 5, 0.016, 1),
+        (36, 12, 0.016, 4),
+        (1000, 12, 0.016, 5),
+        (1000, 12, 0.3, 0),
+        (1000, 12, inf, 0),
+        (0, 5, 0.0001, 20),
+    ],
 )
-def test_only_while_others_wait_do_several_go_together(pending: int, asked: int, at_most: int) -> None:
-    assert while_others_wait(lambda: pending, 2)(asked) == at_most
+def test_only_while_others_wait_or_soon_over_do_several_go_together(
+    pending: int, asked: int, run_s: float, at_most: int
+) -> None:
+    assert while_others_wait(lambda: pending, 2, lambda: run_s)(asked) == at_most

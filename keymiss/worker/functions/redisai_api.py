@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -158,7 +159,8 @@ def _asked_at_once(context: JobContext, run: ModelRun) -> _AtOnce:
     like = context.shard, run.model_key, len(run.inputs)
     if like not in kept:
         models = context.services.models
-        at_most = while_others_wait(models.pending, models.processes)
+        run_s = partial(models.store.run_s, context.shard, run.model_key)
+        at_most = while_others_wait(models.pending, models.processes, run_s)
         kept[like] = LikeRuns(_run_alone, _run_in_turn, at_most, _rows_and_columns)
     return kept[like]
 

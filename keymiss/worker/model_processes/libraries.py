@@ -9,6 +9,7 @@ import threading
 import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,8 @@ class NotNow(ModelError):
 
 class LoadedModel:
     """A model or script in a process of its own, which ends when nobody has this object any more, or is
-    `lost`. Of a model: what its file says of itself, its inputs' and outputs' names, and the version of the
-    library that runs it."""
+    `lost`. Of a model: what its file says of itself, its inputs' and outputs' names, the version of the
+    library that runs it, and how long its runs take, about (infinity before the first)."""
 
     def __init__(self, pid: int, process: ForkingProcess, found: Mapping[str, Any]) -> None:
         self.pid, self.process, self.lost = pid, process, False
@@ -45,7 +46,13 @@ class LoadedModel:
         self.inputs: list[str] = found.get("inputs", [])
         self.outputs: list[str] = found.get("outputs", [])
         self.version: str = found.get("version", "")
+        self.run_s = inf
         weakref.finalize(self, process.close)
+
+    def took(self, runs_us: Sequence[int]) -> None:
+        """Runs have ended."""
+        mean_s = max(1, sum(runs_us)) / len(runs_us) / 1e6
+        self.run_s = mean_s if self.run_s == inf else (self.run_s + mean_s) / 2
 
 
 class Libraries:

@@ -212,6 +212,7 @@ class ModelPool:
                 elif "error" in frame.fields:
                     run.failed(frame.fields["error"], frame.fields.get("reason"))
                 else:
+                    run.model.took(frame.fields["took_us"])
                     run.done(frame.tensors, frame.fields["took_us"])
         except (EOFError, OSError, FrameError):
             self._gone(runner, crew, "")
