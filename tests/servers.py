@@ -38,6 +38,7 @@ from redis.retry import Retry
 from keymiss import KeymissError
 from keymiss.cluster.redis_cluster import shards_of
 from keymiss.cluster.tls import Tls
+from keymiss.keys import slot_of
 from keymiss.local.certificates import make_certificates
 from keymiss.settings import ServerKind, Settings, server_program
 from tests.keeper import keeper
@@ -462,8 +463,10 @@ class RedisClusterServers:
 
     def server_of(self, key: str | bytes) -> RedisServer:
         """The node that is master of key's slot now."""
-        with self.client() as client:
-            port = client.get_node_from_key(key.decode() if isinstance(key, bytes) else key).port
+        slot = slot_of(key)
+        with next(node for node in self.nodes if node.alive).client() as client:
+            ranges = client.execute_command("CLUSTER", "SLOTS")
+        port = next(master[1] for first, last, master, *_ in ranges if first <= slot <= last)
         return next(node for node in self.nodes if node.port == port)
 
     def start(self) -> Self:

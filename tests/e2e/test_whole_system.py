@@ -100,7 +100,8 @@ def sentences(system: System) -> list[tuple[str, str, str]]:
         for key in client.scan_iter("sentence:*", target_nodes=RedisCluster.PRIMARIES):
             article, tag = key.decode().removeprefix("sentence:").rsplit(":", 1)
             found += [(tag, article, idx.decode()) for idx in client.hkeys(key)]
-    assert len({port_of(system, tag) for tag, _, _ in found}) == 2, "sentences on both shards"
+        ports = {client.get_node_from_key(tag).port for tag, _, _ in found}
+    assert len(ports) == 2, "sentences on both shards"
     return found
 
 
@@ -219,15 +220,11 @@ def test_a_promoted_replica_answers_misses(system: System) -> None:
             return bool(client.info("keymiss")["keymiss_workers"])
 
     wait_until(attached, 20, "the worker follows")
-    tag, article, idx = next(s for s in sentences(system) if port_of(system, s[0]) == replica)
     with system.client() as client:
+        of_both = sentences(system)
+        tag, article, idx = next(one for one in of_both if client.get_node_from_key(one[0]).port == replica)
         assert client.get(f"bertqa{tag}_{article}:{tag}:{idx}_Who was promoted?")
     wait_until(lambda: full_coverage(system, QUESTION), 30, "and the API asks it")
-
-
-def port_of(system: System, tag: str) -> int:
-    with system.client() as client:
-        return int(client.get_node_from_key(tag).port)
 
 
 def test_the_api_is_reached_through_nginx_or_loopback_only(system: System) -> None:
