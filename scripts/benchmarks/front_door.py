@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from collections.abc import Iterator, Sequence
@@ -204,11 +205,10 @@ def stages_of(system: System, asked: Sequence[Asked], figures: Scraped) -> dict[
         name: statistics.mean(float(one.reply["stages_ms"][name]) for one in asked)
         for name in ("retrieve", "ask", "merge")
     }
-    runners = system.worker_figures().total("keymiss_worker_model_runners")
     run_ms = figures.values_of("keymiss_worker_model_run_seconds_sum", "model")
     vector = min(stage["retrieve"], 1000 * run_ms.get(ENCODER, 0.0) / n)
     read_s = run_ms.get(READER, 0.0) + run_ms.get(LOWER, 0.0)
-    model = min(stage["ask"], 1000 * read_s / n / max(1.0, runners))
+    model = min(stage["ask"], 1000 * read_s / n / len(os.sched_getaffinity(0)))
     jobs = figures.total("keymiss_worker_job_duration_seconds_count", kind="miss")
     job_s = figures.total("keymiss_worker_job_duration_seconds_sum", kind="miss")
     job = min(stage["ask"], 1000 * job_s / jobs) if jobs else model
