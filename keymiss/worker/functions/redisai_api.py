@@ -150,6 +150,9 @@ async def _run_in_turn(runs: Sequence[ModelRun]) -> list[list[Tensor]]:
     return made
 
 
+MODELS_KEPT = 256
+"""Of which a thread remembers how runs are put together; that is soon made again."""
+
 _AtOnce = LikeRuns[ModelRun, list[Tensor]]
 
 
@@ -158,6 +161,8 @@ def _asked_at_once(context: JobContext, run: ModelRun) -> _AtOnce:
     kept: dict[object, _AtOnce] = event_loops.kept_with(asyncio.get_running_loop())
     like = context.shard, run.model_key, len(run.inputs)
     if like not in kept:
+        if len(kept) >= MODELS_KEPT:
+            kept.clear()
         models = context.services.models
         run_s = partial(models.store.run_s, context.shard, run.model_key)
         at_most = while_others_wait(models.pending, models.processes, run_s)
