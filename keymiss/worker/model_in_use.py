@@ -21,6 +21,12 @@ from keymiss.worker.model_processes.run_queue import ModelResult
 Submit = Callable[[LoadedModel, Sequence[Sequence[Tensor]], RunTerms], Future[ModelResult]]
 
 
+def check_outputs(made: Sequence[Tensor], wanted: int, what: str = "model") -> None:
+    """ModelError if there are more or less. `wanted`: 0 for any number; `what`: what ran."""
+    if wanted and len(made) != wanted:
+        raise ModelError(f"the {what} has {len(made)} outputs, {wanted} were asked for")
+
+
 class ModelInUse:
     """The model as it was when it was looked up: another one that takes its key meanwhile is not seen. Its
     runs ask the shard nothing. It is made in the job that it runs for."""
@@ -56,8 +62,7 @@ class ModelInUse:
         try:
             result = await outcome_of(self._submit(self._model, inputs, self._terms))
             made = result.outputs_of_each
-            if len(made[0]) != outputs:
-                raise ModelError(f"the model has {len(made[0])} outputs, {outputs} were asked for")
+            check_outputs(made[0], outputs)
         except ModelError as error:
             self._metrics.failed(self.key)
             self._count(0, 0, errors=1)

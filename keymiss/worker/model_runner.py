@@ -32,7 +32,7 @@ from keymiss.worker.functions.job_context import CURRENT
 from keymiss.worker.functions.records import decode
 from keymiss.worker.functions.run_terms import current_terms
 from keymiss.worker.metrics import ModelMetrics, samples_of
-from keymiss.worker.model_in_use import ModelInUse
+from keymiss.worker.model_in_use import ModelInUse, check_outputs
 from keymiss.worker.model_processes.asks import FunctionCall
 from keymiss.worker.model_processes.libraries import Libraries, LoadedModel, NotNow
 from keymiss.worker.model_processes.pool import ModelPool
@@ -423,7 +423,7 @@ class ModelRunner:
         `outputs` is how many are wanted, 0 for all; `what`: what is at the key."""
         try:
             result = outcome.result()
-            _check_outputs(result.outputs, outputs, what)
+            check_outputs(result.outputs, outputs, what)
         except ModelError as error:
             self.failed(connection, key)
             raise ModelError(f"{what} {key}: {error}", error.reason) from error
@@ -441,7 +441,7 @@ class ModelRunner:
         """The same of `start_in_turn`: the outputs of each. If one failed, all did."""
         result = outcome.result()
         for made, wanted in zip(result.outputs_of_each, outputs, strict=True):
-            _check_outputs(made, wanted)
+            check_outputs(made, wanted)
         for inputs, took_us in zip(many, result.took_us, strict=True):
             self._ran(connection, key, inputs, result.queued_us, took_us)
         return result.outputs_of_each
@@ -477,8 +477,3 @@ class ModelRunner:
             ("KM.MODELRAN", key, 1, samples, duration_us, errors),
             partial(self._not_kept.refused, connection.address, Kept.STATISTICS),
         )
-
-
-def _check_outputs(made: Sequence[Tensor], wanted: int, what: str = "model") -> None:
-    if wanted and len(made) != wanted:
-        raise ModelError(f"the {what} has {len(made)} outputs, {wanted} were asked for")

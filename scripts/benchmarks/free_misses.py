@@ -17,29 +17,24 @@ def nothing(record):
 GB('KeysReader').foreach(nothing).register(
     prefix='nothing:', eventTypes=['keymiss'], commands=['get'], mode='async_local')
 """
-WITH_A_MODEL = """
-import redisAI
-
-async def run(record):
-    runner = redisAI.createModelRunner('free')
-    redisAI.modelRunnerAddInput(runner, 'x', redisAI.createTensorFromValues('FLOAT', [1], [1]))
-    redisAI.modelRunnerAddOutput(runner, 'y')
-    await redisAI.modelRunnerRunAsync(runner)
-    override_reply('x')
-
-GB('KeysReader').foreach(run).register(
-    prefix='free:', eventTypes=['keymiss'], commands=['get'], mode='async_local')
-"""
-MISSES_TOGETHER = """
+A_RUN = """
 import asyncio, redisAI
 
-async def one(record):
+async def one(record=None):
     runner = redisAI.createModelRunner('free')
     redisAI.modelRunnerAddInput(runner, 'x', redisAI.createTensorFromValues('FLOAT', [1], [1]))
     redisAI.modelRunnerAddOutput(runner, 'y')
     await redisAI.modelRunnerRunAsync(runner)
     override_reply('x', record)
+"""
+WITH_A_MODEL = f"""{A_RUN}
+async def run(record):
+    await one()
 
+GB('KeysReader').foreach(run).register(
+    prefix='free:', eventTypes=['keymiss'], commands=['get'], mode='async_local')
+"""
+MISSES_TOGETHER = f"""{A_RUN}
 async def run(records):
     await asyncio.gather(*map(one, records))
 

@@ -137,22 +137,24 @@ async def test_one_that_is_given_up_takes_nobody_with_it() -> None:
 
 
 async def test_when_all_have_given_up_the_run_is_given_up() -> None:
-    given_up = asyncio.Event()
+    began, given_up = asyncio.Event(), asyncio.Event()
 
     async def endless(inputs: Inputs) -> Sequence[Logits]:
+        began.set()
         try:
-            await asyncio.sleep(60)
+            await asyncio.Event().wait()
         except asyncio.CancelledError:
             given_up.set()
             raise
         return []
 
     runs = batches(endless, 1)
-    waits = [asyncio.ensure_future(runs(inputs_of([5] * 9))) for _ in range(2)]
-    for wait in waits:
-        assert not given_up.is_set()
-        await asyncio.sleep(0.01)
-        wait.cancel()
+    first, second = (asyncio.ensure_future(runs(inputs_of([5] * 9))) for _ in range(2))
+    await began.wait()
+    first.cancel()
+    await asyncio.wait([first])
+    assert not given_up.is_set()
+    second.cancel()
     await asyncio.wait_for(given_up.wait(), 10)
 
 
