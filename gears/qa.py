@@ -17,8 +17,9 @@ from keymiss.pipeline.model_version import by_one_version, keep_command
 from keymiss.pipeline.records import Record, text_of
 from keymiss.worker.functions.event_loops import as_they_end
 from keymiss.worker.functions.gears_api import execute_together
+from keymiss.worker.model_infos import ModelInfos
 from keymiss.worker.not_kept import KeptTogether
-from keymiss.worker.reader_in_use import ReaderInUse, ReaderVersions, known_question_states, version_in
+from keymiss.worker.reader_in_use import READERS, ReaderInUse, known_question_states, version_in
 from keymiss.worker.stored_sentences import StoredSentence, read_sentence
 
 if TYPE_CHECKING:
@@ -61,17 +62,17 @@ async def answer(records: list[Record]) -> None:
 
 async def answer_by_one_reader(asked: Sequence[Asked]) -> Sequence[Asked]:
     """Answers all but those that it gives back: the reader was replaced before they were answered."""
-    versions, known_states = ReaderVersions(), known_question_states({one.key.question for one in asked})
+    models, known_states = ModelInfos(READERS), known_question_states({one.key.question for one in asked})
     sentences = [read_sentence(one.key) for one in asked]
     spans = [["GETRANGE", one.key.span_key, "0", "-1"] for one in asked]  # a GET would ask this very function
-    asking = [*versions.commands, *known_states.values(), *sentences, *spans]
+    asking = [*models.commands, *known_states.values(), *sentences, *spans]
     replies = iter(execute_together(asking, raw=True))
-    infos = versions.infos(replies)
+    infos = models.of(replies)
     states = {key: next(replies) for key in known_states}
     try:
         reader = ReaderInUse.of(infos, states)
     except Exception:
-        if versions.now() == version_in(infos):
+        if version_in(models.now()) == version_in(infos):
             raise
         return asked
     stored = [next(replies) for _ in asked]

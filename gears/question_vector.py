@@ -2,36 +2,74 @@
 model bert-encoder. A vector that the shard refuses to keep is given all the same.
 """
 
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from keymiss.keys import ENCODER, encoder_key, parse_vector_key
-from keymiss.pipeline.model_version import keep_command
+from keymiss.keys import ENCODER, parse_vector_key
+from keymiss.pipeline.model_version import by_one_version, keep_command
 from keymiss.pipeline.records import Record, text_of
-from keymiss.pipeline.vectors import vectors_of
-from keymiss.reading.stored_vector import question_to_bytes
-from keymiss.worker.functions.model_runs import run_encoder, version_of
-from keymiss.worker.functions.readers import encoder_of
-from keymiss.worker.not_kept import keeping
+from keymiss.reading.stored_vector import Vector, question_to_bytes
+from keymiss.worker.encoder_in_use import EncoderInUse
+from keymiss.worker.functions.event_loops import as_they_end
+from keymiss.worker.functions.gears_api import execute_together
+from keymiss.worker.model_infos import ModelInfos
+from keymiss.worker.not_kept import KeptTogether
 
 if TYPE_CHECKING:
-    from keymiss.worker.functions.gears_api import GB, GearsConfigGet, execute, hashtag, override_reply
+    from keymiss.worker.functions.gears_api import GB, GearsConfigGet, fail_reply
+
+AT_ONCE = 16
+HELD_S = 0.005  # a vector waits so long for others, so that they are kept together
 
 
-async def encode_question(record: Record) -> None:
-    key = text_of(record["key"], "the question")
-    question = parse_vector_key(key)[1]
-    version, encoder = version_of(ENCODER), encoder_of(ENCODER)
-    if version is None or encoder is None:
-        raise ValueError(f"there is no model {encoder_key(hashtag())} here: keymiss models load-encoder")
-    (vector,) = await vectors_of(encoder, [encoder.question(question)], partial(run_encoder, ENCODER))
-    value = question_to_bytes(vector, encoder.mark)
+@dataclass(frozen=True)
+class Asked:
+    """A miss, its key and the question in it."""
+
+    record: Record
+    key: str
+    question: str
+
+
+async def encode_questions(records: list[Record]) -> None:
+    left = []
+    for record in records:
+        try:
+            key = text_of(record["key"], "the question")
+            left.append(Asked(record, key, parse_vector_key(key)[1]))
+        except ValueError as error:
+            fail_reply(error, record)
+    for asked in await by_one_version(left, encode_by_one_encoder):
+        fail_reply(ValueError("the encoder was replaced three times while it made the vector"), asked.record)
+
+
+async def encode_by_one_encoder(asked: Sequence[Asked]) -> Sequence[Asked]:
+    """Encodes all but those that it gives back: the encoder was replaced before."""
+    models = ModelInfos([ENCODER])
+    (info,) = models.of(iter(execute_together(models.commands, raw=True)))
+    encoder, kept, again = EncoderInUse.of(info), KeptTogether(), list[Asked]()
+    making = {encoder.question(one.question): one for one in asked}
+    async for ended in as_they_end(making, HELD_S):
+        values = [(value_of(one, made, encoder, kept), one.record) for one, made in ended]
+        taken = kept.send_with_replies(encoder.model.report(), values, encoder.version)
+        again += [one for (one, _), counts in zip(ended, taken, strict=True) if not counts]
+    return again
+
+
+def value_of(
+    asked: Asked, made: Vector | Exception, encoder: EncoderInUse, kept: KeptTogether
+) -> bytes | Exception:
+    """What the client gets; it is to be kept."""
+    if isinstance(made, Exception):
+        return made
+    value = question_to_bytes(made, encoder.encoder.mark)
     if GearsConfigGet("cache", "yes") != "no":
-        with keeping("vector"):
-            execute(*keep_command(version, {key: value}, GearsConfigGet("answer-ttl-s", "0")))
-    override_reply(value)
+        ttl_s = GearsConfigGet("answer-ttl-s", "0")
+        kept.add("vector", keep_command(encoder.version, {asked.key: value}, ttl_s))
+    return value
 
 
-GB("KeysReader", desc="vector of a question").foreach(encode_question).register(
-    prefix="bertvec", eventTypes=["keymiss"], commands=["get"], mode="async_local"
+GB("KeysReader", desc="vector of a question").foreach(encode_questions).register(
+    prefix="bertvec", eventTypes=["keymiss"], commands=["get"], mode="async_local", missBatch=AT_ONCE
 )

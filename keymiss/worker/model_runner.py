@@ -97,8 +97,7 @@ class ModelStore:
         self._not_kept = not_kept
         self._lock = threading.Lock()
         self._at: dict[tuple[str, str], _Loaded] = {}
-        self._told: dict[tuple[str, str], tuple[int, int]] = {}  # the epoch, and the version there was then
-        self._infos: dict[str, tuple[int, Sequence[Any]]] = {}  # the same of a shard, and what it said
+        self._said: dict[tuple[str, str], _Said] = {}
         self._models: dict[_Name, _Held] = {}
         self._bad: dict[tuple[str, str], tuple[int, str, str]] = {}
         self._fetchers = ThreadPoolExecutor(MAX_FETCHED, "fetch-model")
@@ -125,16 +124,28 @@ class ModelStore:
             held = known and self._held(known.name)
         return held.model.run_s if held else inf
 
-    def infos(self, shard: Shard, epoch: int) -> Sequence[Any] | None:
-        """What `note_infos` was given of that shard and epoch."""
+    def infos(self, shard: Shard, keys: Sequence[str], epoch: int) -> list[Any] | None:
+        """The shard's replies to KM.MODELINFO of these keys in that epoch, as `note_info` was given them;
+        None if they are not known."""
         with self._lock:
-            known = self._infos.get(shard.identity)
-        return known[1] if known is not None and epoch and known[0] == epoch else None
+            said = [self._said_of((shard.identity, key), epoch) for key in keys]
+        known = [one.reply for one in said if one]
+        return known if len(known) == len(said) else None
 
-    def note_infos(self, shard: Shard, epoch: int, infos: Sequence[Any]) -> None:
-        """The shard's replies to KM.MODELINFO in that epoch."""
+    def note_info(self, shard: Shard, key: str, epoch: int, reply: Any) -> None:
+        """The shard's decoded reply to KM.MODELINFO in that epoch (0: in one that is not known)."""
         with self._lock:
-            self._infos[shard.identity] = epoch, infos
+            self._note((shard.identity, key), _Said(epoch, reply))
+
+    def _said_of(self, place: tuple[str, str], epoch: int) -> _Said | None:
+        """With the lock held."""
+        said = self._said.get(place)
+        return said if said and epoch and said.epoch == epoch else None
+
+    def _note(self, place: tuple[str, str], said: _Said) -> None:
+        """With the lock held. A digest that a worker is about to find begins no epoch."""
+        if said.epoch and (said.info is None or said.info.sha256):
+            self._said[place] = said
 
     def get(
         self, shard: Shard, connection: ShardConnection, key: str, epoch: int = 0
@@ -143,18 +154,14 @@ class ModelStore:
         of the shard's models, if it is known: the shard is asked once in each."""
         place = (shard.identity, key)
         with self._lock:
-            known = self._at.get(place)
-            if epoch and known is not None and self._told.get(place) == (epoch, known.version):
-                held = self._held(known.name)
-                if held is not None:
-                    return held.model, known.sha256
-        reply = connection.command("KM.MODELINFO", key)
-        if reply is None:
+            said = self._said_of(place, epoch)
+        if said is None:
+            said = _Said(epoch, decode(connection.command("KM.MODELINFO", key)))
+        if said.info is None:
             raise ModelError(f"there is no model at {key}")
-        got = self.get_as(shard, connection, key, reply)
-        if epoch:
-            with self._lock:
-                self._told[place] = (epoch, _info(reply).version)
+        got = self._get(place, said.info, connection)
+        with self._lock:
+            self._note(place, said)
         return got
 
     def get_as(
@@ -165,8 +172,11 @@ class ModelStore:
 
         A model is fetched in a thread of its own: it may take longer than the job that wants it has, and must
         not stop half-way with it."""
-        info = _info(reply)
-        place = (shard.identity, key)
+        return self._get((shard.identity, key), _info(reply), connection)
+
+    def _get(
+        self, place: tuple[str, str], info: _Info, connection: ShardConnection
+    ) -> tuple[LoadedModel, str]:
         with self._lock:
             known = self._at.get(place)
             held = None
@@ -179,7 +189,7 @@ class ModelStore:
                 fetched = self._fetched(place, info, connection)
         if known is not None and held is not None:
             if not info.sha256:  # it was refused before
-                self.note_digest(connection, key, info.version, known.sha256)
+                self.note_digest(connection, place[1], info.version, known.sha256)
             return held.model, known.sha256
         while not fetched.done():
             wait((fetched,), LOOK_S)
@@ -317,12 +327,10 @@ class ModelStore:
         with self._lock:
             for place in [place for place in self._at if place[0] and place[0] not in alive]:
                 del self._at[place]
-            for place in [place for place in self._told if place[0] not in alive]:
-                del self._told[place]
+            for place in [place for place in self._said if place[0] not in alive]:
+                del self._said[place]
             for place in [place for place in self._bad if place[0] not in alive]:
                 del self._bad[place]
-            for identity in [identity for identity in self._infos if identity not in alive]:
-                del self._infos[identity]
 
 
 @dataclass(frozen=True)
@@ -331,6 +339,14 @@ class _Info:
     backend: str
     size_bytes: int
     sha256: str
+
+
+class _Said:
+    """A shard's reply to KM.MODELINFO, in that epoch of its models. `info` is None if there is no model."""
+
+    def __init__(self, epoch: int, reply: Any) -> None:
+        self.epoch, self.reply = epoch, reply
+        self.info = None if reply is None else _info(reply)
 
 
 def _info(reply: Sequence[Any]) -> _Info:

@@ -5,7 +5,7 @@ from keymiss.worker.reader_in_use import ReaderInUse, ReaderVersions
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,10 +15,9 @@ from keymiss.pipeline.answers import Logits, Run
 from keymiss.pipeline.model_version import ModelVersion, model_version
 from keymiss.pipeline.states import SplitRun, States, max_state_tokens
 from keymiss.reading.reader import Ids, Inputs, Reader
-from keymiss.worker.functions.gears_api import execute_together, hashtag
+from keymiss.worker.functions.gears_api import hashtag
 from keymiss.worker.functions.job_context import current
 from keymiss.worker.functions.readers import checked_lower, reader_for
-from keymiss.worker.functions.records import decode
 from keymiss.worker.like_runs import (
     LikeRuns,
     as_a_batch,
@@ -36,41 +35,12 @@ if TYPE_CHECKING:
     from keymiss.worker.model_in_use import ModelInUse
 
 
-class ReaderVersions:
-    """Which reader there is: the replies to `commands` say it. There are none if the shard's models have not
-    changed since it was asked last."""
-
-    def __init__(self) -> None:
-        context = current()
-        self._shard, self._epoch = context.shard, context.models_epoch
-        self._store = context.services.models.store
-        self._known = self._store.infos(self._shard, self._epoch)
-        self.commands: list[list[str]] = [] if self._known else _ASK
-
-    def infos(self, replies: Iterator[Any]) -> Sequence[Any]:
-        """What `ReaderInUse.of` and `version_in` take, from the raw replies: they are the next ones."""
-        if self._known:
-            return self._known
-        infos = [decode(next(replies)) for _ in self.commands]
-        version = None if any(isinstance(info, Exception) for info in infos) else version_in(infos)
-        if self._epoch and version and all(model.sha256 for model in version.models):
-            self._store.note_infos(self._shard, self._epoch, infos)
-        return infos
-
-    @staticmethod
-    def now() -> ModelVersion | None:
-        """Asks the shard."""
-        return version_in(execute_together(_ASK))
-
-
-_ASK = [["KM.MODELINFO", name] for name in (keys.READER, keys.LOWER_READER)]
+READERS = (keys.READER, keys.LOWER_READER)
+"""Their keys: `version_in` and `ReaderInUse.of` want to know of both."""
 
 
 def version_in(infos: Sequence[Any]) -> ModelVersion | None:
-    """None when there is no reader; an error reply is raised."""
-    for info in infos:
-        if isinstance(info, Exception):
-            raise info
+    """None when there is no reader. `infos`: of READERS."""
     upper, lower = infos
     found = model_version(keys.READER, upper)
     return found and replace(found, lower=model_version(keys.LOWER_READER, lower))

@@ -81,3 +81,20 @@ def test_also_where_nobody_was_told_of_the_new_encoder(
     with servers.client(decode_responses=True) as again, servers.masters[0].client() as raw:
         pipeline.settle(again)
         wait_until(lambda: made_by(raw) == [marks["onnx"]] * 2, 30, "all are the new encoder's")
+
+
+def test_questions_that_are_asked_together_get_the_vectors_that_each_gets_alone(
+    running: tuple[RedisClusterServers, WorkerProcess, RedisCluster],
+) -> None:
+    servers, _, client = running
+    (tag,) = tags_of(client)
+    asked = [keys.question_vector_key(tag, f"what do {kind} masks reduce") for kind in ("red", "two", "no")]
+    with servers.masters[0].client() as raw:
+        replies = raw.execute_command("KM.MISSES", 4, asked[0], f"bertvec{{{tag}}}_ ", *asked[1:])
+        first, bad, *others = [value for _, value in replies]
+        assert "no question" in str(bad)
+        vectors = [first, *others]
+        assert len({*vectors}) == len(asked)
+        assert [raw.get(key) for key in asked] == vectors  # they were kept
+        raw.delete(*asked)
+        assert [raw.get(key) for key in asked] == vectors

@@ -74,11 +74,16 @@ def encoder_of(model_key: str) -> Encoder | None:
     if context.connection.command("KM.MODELINFO", model_key) is None:
         return None
     model, sha256 = context.services.models.store.get(context.shard, context.connection, model_key)
-    if model.about is None:
+    return encoder_for(model_key, model.about, sha256)
+
+
+def encoder_for(model_key: str, about: About | None, sha256: str) -> Encoder:
+    """The same, of a model that says this of itself."""
+    if about is None:
         raise ModelError(
             f"model {model_key}: its file has no tokenizer; store it by keymiss models load-encoder"
         )
     try:
-        return _encoder(model.about, sha256)
+        return _encoder(about, sha256)
     except TextError as error:
         raise ModelError(f"model {model_key}: {error}") from error
