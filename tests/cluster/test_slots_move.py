@@ -125,7 +125,7 @@ class Load:
 
     def _body(self, number: int) -> None:
         at = number
-        while not self._stop.is_set():
+        while not self._stop.wait(0.03):  # a pace: other tests run too
             animal = ANIMALS[at % len(ANIMALS)]
             at += 1
             try:

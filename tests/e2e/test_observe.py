@@ -80,7 +80,7 @@ class Load:
 
     def _run(self, work: Callable[[int], None]) -> None:
         number = 0
-        while not self.over.wait(0.05):  # a pace, not a wait for anything
+        while not self.over.wait(0.3):  # a pace, not a wait for anything
             try:
                 work(number)
             except (httpx.HTTPError, redis.RedisError, AssertionError) as error:
@@ -92,13 +92,13 @@ class Load:
         assert self.system.ask(question).status_code == 200
 
     def _get(self, number: int) -> None:
-        with self.system.client() as client:
-            key = next(iter(client.scan_iter("sentence:*"))).decode()
-            tag = key.rsplit(":", 1)[1]
-            asked = number - number % 2  # each twice: a miss, then a hit
-            assert client.get(f"bertqa{tag}_{key.removeprefix('sentence:')}:0_What is said, number {asked}?")
+        key = next(iter(self.client.scan_iter("sentence:*"))).decode()
+        tag = key.rsplit(":", 1)[1]
+        asked = number - number % 2  # each twice: a miss, then a hit
+        assert self.client.get(f"bertqa{tag}_{key.removeprefix('sentence:')}:0_What is said, number {asked}?")
 
     def __enter__(self) -> Load:
+        self.client = self.system.client()
         for thread in self.threads:
             thread.start()
         return self
@@ -107,6 +107,7 @@ class Load:
         self.over.set()
         for thread in self.threads:
             thread.join(patient(40))
+        self.client.close()
 
 
 @pytest.fixture(scope="module")

@@ -153,7 +153,7 @@ def test_every_batch_equals_eager(tiny: tuple[exporting.Source, Model, exporting
 
 @pytest.mark.parametrize(
     ("batch", "seq"),
-    [(1, 1), (1, 8), (2, 45), (7, 45), (32, 8), (5, 128), (1, 384), (8, 384), (32, 45), (2, 512)],
+    [(1, 1), (1, 8), (2, 45), (7, 45), (32, 8), (5, 128), (1, 384), (8, 384), (1, 512)],
 )
 def test_the_reader_equals_eager(reader: tuple[exporting.Source, Model], batch: int, seq: int) -> None:
     assert exporting.compare(*reader, batch, seq) < exporting.TOLERANCE
