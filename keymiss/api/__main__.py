@@ -11,12 +11,9 @@ import sys
 from typing import Annotated, Literal
 
 import typer
-import uvicorn
 
-from keymiss.api.app import create_app
-from keymiss.api.settings import ApiSettings
 from keymiss.environment import BadSetting
-from keymiss.graph.graph_url import BadGraphUrl, graph_url
+from keymiss.for_good import for_good
 from keymiss.logs import log_as_json
 from keymiss.typer_app import typer_app
 
@@ -34,6 +31,12 @@ def api(
 ) -> None:
     """The HTTP service of Keymiss; runs until it is told to stop."""
     log_as_json(log_level)
+    with for_good():
+        import uvicorn
+
+        from keymiss.api.app import create_app
+        from keymiss.api.settings import ApiSettings
+        from keymiss.graph.graph_url import BadGraphUrl, graph_url
     try:
         named = {"KEYMISS_NODES": nodes} if nodes else {}
         settings = ApiSettings.from_env({**os.environ, **named})

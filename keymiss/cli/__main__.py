@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 from keymiss.cli.main import app
@@ -20,6 +21,8 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(2)
+    finally:
+        gc.freeze()  # the process ends: nothing needs to be collected
 
 
 if __name__ == "__main__":

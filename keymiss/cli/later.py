@@ -9,6 +9,8 @@ from typing import Any
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
+from keymiss.for_good import for_good
+
 
 class LaterCommand(TyperCommand):
     """Stands for the `app` of a module, or the command of that name in it, until arguments are read."""
@@ -19,7 +21,9 @@ class LaterCommand(TyperCommand):
 
     def make_context(self, info_name: Any, args: Any, parent: Any = None, **extra: Any) -> Any:
         """The context of the command itself."""
-        command = get_command(import_module(self.module).app)
+        with for_good():
+            module = import_module(self.module)
+        command = get_command(module.app)
         command = getattr(command, "commands", {}).get(self.name, command)
         return command.make_context(info_name, args, parent, **extra)
 

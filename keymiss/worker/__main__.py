@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from keymiss.addresses import parse_addresses
+from keymiss.for_good import for_good
 from keymiss.typer_app import typer_app
 from keymiss.worker.model_processes.start import found_library_process, socket_problem, start_library_process
 from keymiss.worker.options import BEGUN_ANEW, WorkerOptions
@@ -99,8 +100,8 @@ def worker(
     if options.preload and started is None:
         with suppress(OSError):  # it is started again, and said, when a model comes
             started = start_library_process(options.backend, library_socket)
-    from keymiss.worker.lifecycle import main  # only now: the libraries are imported meanwhile
-
+    with for_good():
+        from keymiss.worker.lifecycle import main  # only now: the libraries are imported meanwhile
     raise typer.Exit(main(options, started))
 
 

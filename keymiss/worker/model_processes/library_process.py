@@ -22,6 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from keymiss.for_good import for_good
 from keymiss.logs import one_line
 from keymiss.reading.backends.base import Backend, FileModel, ModelError
 from keymiss.reading.backends.table import backend_table
@@ -67,8 +68,9 @@ def library_process(control: socket.socket, choice: str, waits_at: Path | None) 
     told_to_end: list[int] = []
     for number in ENDING:  # the worker gets them too, and finishes what runs
         signal.signal(number, lambda number, _: told_to_end.append(number))
-    backends = backend_table(choice)
-    backends["TORCH"].prepare_thread()  # most models want it, and it takes a second
+    with for_good():
+        backends = backend_table(choice)
+        backends["TORCH"].prepare_thread()  # most models want it, and it takes a second
     _keep_shared()
     models = ForkingModels(partial(model_process, backends))
     send(control, {})
