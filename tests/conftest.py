@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import inspect
 import os
 import ssl
@@ -34,6 +35,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    gc.disable()  # what is collected (in pytest's sense) stays; half of that time went into looking at it
     kind = config.getoption("--server")
     if kind:
         os.environ["KEYMISS_TEST_SERVER"] = kind
@@ -46,6 +48,12 @@ def pytest_configure(config: pytest.Config) -> None:
     _be_patient_with_http()
     _read_authorities_once()
     _look_redis_py_s_version_up_once()
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workerinput"):  # else the end of Python would say what is still open
+        gc.freeze()
+    gc.enable()
 
 
 def _be_patient_with_http() -> None:

@@ -6,6 +6,8 @@ import gc
 import subprocess
 import sys
 
+import pytest
+
 from keymiss.for_good import for_good
 from tests.patience import patient
 
@@ -18,26 +20,18 @@ main()
 
 
 def test_what_is_made_inside_is_not_looked_at_again() -> None:
-    try:
-        with for_good():
-            assert not gc.isenabled()
-            made: list[object] = [{}]
-        assert gc.isenabled()
-        assert not any(each is made for each in gc.get_objects())
-        later: list[object] = [{}]
-        assert any(each is later for each in gc.get_objects())
-    finally:
-        gc.unfreeze()
+    with for_good():
+        assert not gc.isenabled()
+        made: list[object] = [{}]
+    assert gc.isenabled()
+    assert not any(each is made for each in gc.get_objects())
+    later: list[object] = [{}]
+    assert any(each is later for each in gc.get_objects())
 
 
 def test_it_is_collected_again_after_an_error() -> None:
-    try:
-        with for_good():
-            raise ImportError
-    except ImportError:
-        pass
-    finally:
-        gc.unfreeze()
+    with pytest.raises(ImportError), for_good():
+        raise ImportError
     assert gc.isenabled()
 
 
