@@ -50,10 +50,13 @@ def pytest_configure(config: pytest.Config) -> None:
     _look_redis_py_s_version_up_once()
 
 
-def pytest_collection_finish(session: pytest.Session) -> None:
-    if hasattr(session.config, "workerinput"):  # else the end of Python would say what is still open
-        gc.freeze()
+def pytest_collection_finish() -> None:
+    gc.freeze()
     gc.enable()
+
+
+def pytest_unconfigure() -> None:
+    gc.unfreeze()
 
 
 def _be_patient_with_http() -> None:
