@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from keymiss.keys import ENCODER, parse_vector_key
-from keymiss.pipeline.model_version import by_one_version, keep_command
+from keymiss.pipeline.model_version import by_one_version, keep_command, model_version
 from keymiss.pipeline.records import Record, text_of
 from keymiss.reading.stored_vector import Vector, question_to_bytes
 from keymiss.worker.encoder_in_use import EncoderInUse
@@ -48,7 +48,14 @@ async def encode_by_one_encoder(asked: Sequence[Asked]) -> Sequence[Asked]:
     """Encodes all but those that it gives back: the encoder was replaced before."""
     models = ModelInfos([ENCODER])
     (info,) = models.of(iter(execute_together(models.commands, raw=True)))
-    encoder, kept, again = EncoderInUse.of(info), KeptTogether(), list[Asked]()
+    try:
+        encoder = EncoderInUse.of(info)
+    except Exception:
+        (now,) = models.now()
+        if model_version(ENCODER, now) == model_version(ENCODER, info):
+            raise
+        return asked
+    kept, again = KeptTogether(), list[Asked]()
     making = {encoder.question(one.question): one for one in asked}
     async for ended in as_they_end(making, HELD_S):
         values = [(value_of(one, made, encoder, kept), one.record) for one, made in ended]

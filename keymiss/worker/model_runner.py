@@ -154,8 +154,8 @@ class ModelStore:
         of the shard's models, if it is known: the shard is asked once in each."""
         place = (shard.identity, key)
         with self._lock:
-            said = self._said_of(place, epoch)
-        if said is None:
+            said, known = self._said_of(place, epoch), self._at.get(place)
+        if said is None or said.info is None or known is None or known.version != said.info.version:
             said = _Said(epoch, decode(connection.command("KM.MODELINFO", key)))
         if said.info is None:
             raise ModelError(f"there is no model at {key}")

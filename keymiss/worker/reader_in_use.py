@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 READERS = (keys.READER, keys.LOWER_READER)
-"""Their keys: `version_in` and `ReaderInUse.of` want to know of both."""
+"""Keys of its two halves: `version_in` and `ReaderInUse.of` want to know of both."""
 
 
 def version_in(infos: Sequence[Any]) -> ModelVersion | None:
